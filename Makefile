@@ -1,0 +1,55 @@
+# Every command runs in a virtual environment of its own, made on first use and made anew when
+# pyproject.toml changes; the Python it is made from is left alone.
+#
+#   make demo      what the package does, in a minute or two
+#   make test      the tests                      make test PYTEST_ARGS="-k cmcd"
+#   make lint      style, imports and types
+#   make docs      the documentation, in docs/_build/html
+#   make bench     the benchmarks
+#   make clean     remove the environment and all build outputs
+#
+# Another Python, beside the first:  make test VENV=.venv-3.12 PYTHON=python3.12
+
+VENV ?= .venv
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
+	$$python -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	&& { echo $$python; break; }; done)
+PYTEST_ARGS ?=
+
+BIN := $(VENV)/bin
+
+.PHONY: demo test lint docs bench clean
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+
+demo: $(VENV)/.core
+	$(BIN)/python -m numpyro_bridge
+
+# Compiling is most of the work and runs on one core: two workers halve the time.
+test: $(VENV)/.test
+	$(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
+
+lint: $(VENV)/.test $(VENV)/.lint
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+docs: $(VENV)/.docs
+	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
+
+bench: $(VENV)/.core
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf $(VENV) build dist docs/_build .pytest_cache .ruff_cache
+
+# .core marks the environment with the package itself; .test, .lint and .docs one extra each.
+$(VENV)/.core: pyproject.toml
+	@$(or $(PYTHON),$(error No Python 3.11 or newer with venv and ensurepip was found: \
+		install one, or name it with PYTHON=/path/to/python)) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/.%: $(VENV)/.core
+	$(BIN)/python -m pip install --quiet --editable '.[$*]'
+	@touch $@

@@ -1,0 +1,64 @@
+"""Diffusion bridges for NumPyro models: posterior draws, evidence and honest diagnostics."""
+
+from importlib.metadata import version
+
+# In the order of the pipeline: a target, standardised; a process; trajectories; a loss; training;
+# draws; and the doors to NumPyro and ArviZ.
+from numpyro_bridge.target import (  # isort: skip
+    LogDensityTarget,
+    ModelTarget,
+    Point,
+    Target,
+    target_from_log_density,
+    target_from_model,
+)
+from numpyro_bridge.standardise import (  # isort: skip
+    Standardisation,
+    no_standardisation,
+    standardise,
+)
+from numpyro_bridge.processes import CMCD, DBS, AbstractProcess  # isort: skip
+from numpyro_bridge.trajectories import (  # isort: skip
+    Trajectory,
+    rescore,
+    simulate,
+    simulate_backward,
+)
+from numpyro_bridge.objectives import log_variance, reverse_kl, reverse_kl_ld  # isort: skip
+from numpyro_bridge.train import Training, fit  # isort: skip
+from numpyro_bridge.draws import Draws, ReliabilityWarning  # isort: skip
+from numpyro_bridge.inference_data import to_inference_data  # isort: skip
+from numpyro_bridge.infer import BridgeSampler, Posterior, bridge_optimizer, load  # isort: skip
+
+__version__ = version("numpyro-bridge")
+
+__all__ = [
+    "CMCD",
+    "DBS",
+    "AbstractProcess",
+    "BridgeSampler",
+    "Draws",
+    "LogDensityTarget",
+    "ModelTarget",
+    "Point",
+    "Posterior",
+    "ReliabilityWarning",
+    "Standardisation",
+    "Target",
+    "Training",
+    "Trajectory",
+    "bridge_optimizer",
+    "fit",
+    "load",
+    "log_variance",
+    "no_standardisation",
+    "rescore",
+    "reverse_kl",
+    "reverse_kl_ld",
+    "simulate",
+    "simulate_backward",
+    "standardise",
+    "target_from_log_density",
+    "target_from_model",
+    "to_inference_data",
+]

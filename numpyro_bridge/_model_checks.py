@@ -1,0 +1,394 @@
+"""Reading a NumPyro model: the layout of its sites, and refusals that say what to write instead."""
+
+import inspect
+import math
+import warnings
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpyro.distributions as dist
+from numpyro import handlers
+from numpyro.infer.initialization import init_to_uniform
+from numpyro.infer.util import _unconstrain_reparam, compute_log_probs
+from numpyro.primitives import Messenger
+from numpyro.util import _validate_model
+
+
+class ModelRefusedError(ValueError):
+    """The model cannot be turned into a density on flat unconstrained vectors."""
+
+
+def check_arguments(model: object, args: tuple, kwargs: dict) -> None:
+    """Raise if `model` is not callable or does not accept these arguments.
+
+    The signature is compared before the model runs, so a `TypeError` from inside the model
+    reaches the user as it is.
+    """
+    if not callable(model):
+        raise ModelRefusedError(
+            f"A NumPyro model is a function, but got an object of type {type(model).__name__}. "
+            "Pass the function itself, without calling it: the arguments of the model come after "
+            "it, as in target_from_model(rng_key, model, x, y=y)."
+        )
+    try:
+        signature = inspect.signature(model)
+    except (TypeError, ValueError):  # some callables written in C have no signature
+        return
+    try:
+        signature.bind(*args, **kwargs)
+    except TypeError as error:
+        passed = [_describe(value) for value in args]
+        passed += [f"{name}={_describe(value)}" for name, value in kwargs.items()]
+        name = getattr(model, "__name__", type(model).__name__)
+        raise ModelRefusedError(
+            f"The model does not accept these arguments: {error}. Its signature is "
+            f"{name}{signature}, and it was given ({', '.join(passed)}). Pass the data that the "
+            "model needs exactly as you would call the model yourself."
+        ) from error
+
+
+def _describe(value: Any) -> str:
+    if hasattr(value, "shape") and hasattr(value, "dtype"):
+        return f"{value.dtype}{list(value.shape)}"
+    return repr(value) if isinstance(value, int | float | str | None) else type(value).__name__
+
+
+def innermost(fn: dist.Distribution) -> dist.Distribution:
+    """The distribution inside plates (`expand`), masks and `to_event`."""
+    while isinstance(fn, dist.ExpandedDistribution | dist.MaskedDistribution | dist.Independent):
+        fn = fn.base_dist
+    return fn
+
+
+def is_discrete(fn: dist.Distribution) -> bool:
+    """Whether the values of a distribution cannot be moved continuously."""
+    return fn.support is not None and fn.support.is_discrete
+
+
+def is_factor(site: dict) -> bool:
+    """Whether a sample site was made by `numpyro.factor` (log-determinants are made so too)."""
+    return isinstance(innermost(site["fn"]), dist.Unit)
+
+
+class Repeatable(Messenger):
+    """Effect handler, to be the innermost, that makes every run of a model the same."""
+
+    def process_message(self, msg: dict) -> None:
+        """Give `numpyro.prng_key()` the key that NUTS gives it, and sites notes of their own."""
+        if msg["type"] == "prng_key" and msg["value"] is None:
+            msg["value"] = jax.random.key(0)
+        elif msg["type"] == "sample":
+            # Enumeration writes its axes into this dictionary, which the model may use twice.
+            axes = ("dim_to_name", "name_to_dim")
+            msg["infer"] = {k: v for k, v in msg["infer"].items() if k not in axes}
+
+
+class RefuseSites(Messenger):
+    """Effect handler that stops at the first site with no unconstrained density."""
+
+    def process_message(self, msg: dict) -> None:
+        """Look at one site, before a value is drawn for it."""
+        if msg["type"] == "plate":
+            _check_plate(msg)
+        elif msg["type"] == "param" and msg["value"] is None:  # a value means: fixed on purpose
+            _refuse_param(msg["name"])
+        elif msg["type"] == "sample" and not msg["is_observed"]:
+            _check_latent(msg["name"], msg["fn"], msg["infer"].get("enumerate"))
+
+
+def _check_plate(site: dict) -> None:
+    size, subsample_size = site["args"]
+    if subsample_size is not None and subsample_size < size:
+        raise ModelRefusedError(
+            f"Plate '{site['name']}' takes a subsample of {subsample_size} of its {size} elements: "
+            "the density would be a different random estimate at every evaluation, and weights and "
+            "evidence would be wrong. Remove `subsample_size` (or set it to None) to use all data."
+        )
+
+
+def _refuse_param(name: str) -> None:
+    raise ModelRefusedError(
+        f"Site '{name}' is a numpyro.param: it has no prior, and would silently stay at its "
+        f"initial value. To infer it, write numpyro.sample('{name}', prior) (for a network: "
+        "random_flax_module, random_nnx_module or random_eqx_module); to hold it fixed on purpose, "
+        f"pass numpyro.handlers.substitute(model, data={{'{name}': value}})."
+    )
+
+
+def _check_latent(name: str, fn: dist.Distribution, enumerate_as: str | None) -> None:
+    family = _family(fn)
+    if family == "Delta":
+        raise ModelRefusedError(
+            f"Latent site '{name}' has a Delta distribution: its value is certain and has no "
+            f"density. Write numpyro.deterministic('{name}', value) instead."
+        )
+    if not is_discrete(fn):
+        return
+    if not fn.has_enumerate_support or enumerate_as not in (None, "parallel"):
+        raise ModelRefusedError(
+            f"Latent site '{name}' is discrete ({family}) and cannot be summed out as it is. If it "
+            "is data, it was not given: pass it as `obs=` (was None passed to the model?). If it "
+            "is latent, write the marginal density (numpyro.factor, or a compound distribution "
+            "such as GammaPoisson), or use a distribution of finite support with "
+            "infer={'enumerate': 'parallel'}."
+        )
+    if enumerate_as is None:
+        warnings.warn(
+            f"Discrete latent site '{name}' ({family}) is summed out. If that is meant, mark it "
+            "with infer={'enumerate': 'parallel'}; if it is data, pass it as `obs=`.",
+            UserWarning,
+            stacklevel=2,
+        )
+
+
+def check_trace(trace: dict) -> None:
+    """Raise if a whole trace, whose single sites are all fine, makes no density on R^dim."""
+    latent = [n for n, s in trace.items() if s["type"] == "sample" and not s["is_observed"]]
+    if not any(not is_discrete(trace[name]["fn"]) for name in latent):
+        raise ModelRefusedError(
+            "The model has no continuous latent site: every sample site is observed, conditioned "
+            "or discrete, so nothing is left to infer. Give the data only to the sites they belong "
+            "to (`obs=`), and check handlers.condition and handlers.substitute around the model."
+        )
+    for name in latent:
+        variable = name.removesuffix("_unwrapped")
+        if variable != name and f"{variable}_factor" in trace:  # what CircularReparam leaves behind
+            raise ModelRefusedError(
+                f"Site '{variable}' uses CircularReparam: its density on the real line is periodic "
+                "and has no finite integral, so there is no evidence and no sample from it. Remove "
+                "CircularReparam (the angle is then mapped to the real line with a seam at ±π), or "
+                "write the angle as jnp.arctan2 of a two-dimensional ProjectedNormal with "
+                "ProjectedNormalReparam."
+            )
+
+
+NUMBER_NEEDED_ERRORS = (
+    jax.errors.ConcretizationTypeError,
+    jax.errors.TracerArrayConversionError,
+    jax.errors.TracerIntegerConversionError,
+    jax.errors.NonConcreteBooleanIndexError,
+)
+
+
+def number_needed(error: Exception) -> ModelRefusedError:
+    """The error for a model that reads numbers which compiled code does not have."""
+    return ModelRefusedError(
+        "The model needs the number behind a value that is only known when the compiled code runs: "
+        f"{str(error).splitlines()[0]} If the value comes from data (int(x.max()), np.unique(x), "
+        "x[x > 0]), pass NumPy arrays rather than JAX arrays, or compute it outside and pass the "
+        "result as a Python number. If it comes from a latent site (if mu > 0: ...), write "
+        "jnp.where or jax.lax.cond instead."
+    )
+
+
+def no_starting_point(
+    model: Callable, args: tuple, kwargs: dict, positions: Iterable[dict], finite_density: bool
+) -> ModelRefusedError:
+    """The error for a model with no finite start: name the sites that spoil every position.
+
+    Args:
+        model: the model.
+        args: its positional arguments.
+        kwargs: its keyword arguments.
+        positions: a few positions that were tried, as unconstrained values by site name.
+        finite_density: whether the density was finite somewhere, but never its gradient.
+    """
+    runs = [_non_finite_sites(model, args, kwargs, position) for position in positions]
+    culprits = [text for name, text in runs[0].items() if all(name in run for run in runs)]
+    if culprits:
+        reason = "At every one of them: " + "; ".join(culprits) + "."
+    elif finite_density:
+        reason = (
+            "The density is finite at some of them, but its gradient never is: look for sqrt, log, "
+            "norm or a division at zero, and for jnp.where with a NaN in the branch not taken."
+        )
+    else:
+        reason = "No single site is to blame: look at the scales of the priors."
+    return ModelRefusedError(
+        "No starting point with a finite density and gradient among hundreds of random ones "
+        f"(unconstrained values uniform between -2 and 2). {reason}"
+    )
+
+
+def _non_finite_sites(model: Callable, args: tuple, kwargs: dict, position: dict) -> dict[str, str]:
+    """The sites whose log probability is not finite at one position, each with a description."""
+    sites = {}
+
+    @jax.jit  # where NumPyro raises no errors of its own
+    def count(position):
+        reparam = partial(_unconstrain_reparam, position)
+        replayed = handlers.substitute(handlers.seed(model, 0), substitute_fn=reparam)
+        log_probs, trace = compute_log_probs(replayed, args, kwargs, {})
+        sites.update({name: (_kind(trace[name]), _family(trace[name]["fn"])) for name in log_probs})
+        return {
+            name: (value, _count_nan(trace[name]), _count_outside(trace[name]))
+            for name, value in log_probs.items()
+        }
+
+    numbers = {name: [x.item() for x in values] for name, values in count(position).items()}
+    return {
+        name: _blame(name, *sites[name], *values)
+        for name, values in numbers.items()
+        if not math.isfinite(values[0])
+    }
+
+
+def _kind(site: dict) -> str:
+    return (
+        "factor" if is_factor(site) else "observed site" if site["is_observed"] else "latent site"
+    )
+
+
+def _family(fn: dist.Distribution) -> str:
+    return type(innermost(fn)).__name__
+
+
+def _count_nan(site: dict) -> jax.Array:
+    return jnp.sum(jnp.isnan(jnp.asarray(site["value"])))
+
+
+def _count_outside(site: dict) -> jax.Array:
+    return jnp.sum(~jnp.asarray(site["fn"].support(site["value"])))
+
+
+def _blame(
+    name: str, kind: str, family: str, log_prob: float, num_nan: int, num_outside: int
+) -> str:
+    text = f"{kind} '{name}' has log probability {log_prob}"
+    if kind != "observed site":
+        return text
+    if num_nan:
+        return (
+            f"{text} ({num_nan} of its values are NaN: drop them, or hide them with "
+            "numpyro.handlers.mask(mask=~jnp.isnan(y)) around the site)"
+        )
+    return f"{text} (data outside the support of {family})" if num_outside else text
+
+
+class Layout(NamedTuple):
+    """What one run of a model says about its sites; hashable, free of data."""
+
+    shapes: tuple[tuple[str, tuple[int, ...]], ...]
+    """Unconstrained shapes of the continuous latent sites, sorted by name."""
+    dims: tuple[tuple[str, tuple[str, ...]], ...]
+    """Names of the leading axes of all sites that have values."""
+    improper: tuple[str, ...]
+    """Latent sites whose prior has no finite integral."""
+    prior_can_be_drawn: bool
+    sums_out: bool
+    """Whether there are discrete latent sites."""
+    num_plate_dims: int
+    hidden: frozenset[str]
+    """Deterministic sites that depend on discrete latent ones."""
+
+
+def read_layout(model: Callable, args: tuple, kwargs: dict) -> Layout:
+    """Run a model once, at an arbitrary position, and refuse it or note what its sites are.
+
+    The run may be abstract (`jax.eval_shape`): no number is looked at.
+    """
+    started = handlers.substitute(
+        RefuseSites(handlers.seed(Repeatable(model), 0)), substitute_fn=init_to_uniform
+    )
+    trace = handlers.trace(started).get_trace(*args, **kwargs)
+    check_trace(trace)
+    samples = {name: site for name, site in trace.items() if site["type"] == "sample"}
+    latent = {name: samples[name] for name in sorted(samples) if not samples[name]["is_observed"]}
+    discrete = {name for name, site in latent.items() if is_discrete(site["fn"])}
+    continuous = {name: site for name, site in latent.items() if name not in discrete}
+    frames = [frame for site in samples.values() for frame in site["cond_indep_stack"]]
+    num_plate_dims = max((-frame.dim for frame in frames), default=0)
+    _validate_model(trace, plate_warning="error" if discrete else "loose")
+    hidden = _hidden_sites(model, args, kwargs, trace, num_plate_dims) if discrete else frozenset()
+    improper = tuple(name for name, site in continuous.items() if _is_improper(site["fn"]))
+    is_scaled = any(site["scale"] is not None for site in latent.values())
+    with_values = {n: s for n, s in trace.items() if _has_value(s) and n not in discrete | hidden}
+    return Layout(
+        shapes=tuple((name, _unconstrained_shape(site)) for name, site in continuous.items()),
+        dims=tuple((name, _dims(site)) for name, site in with_values.items()),
+        improper=improper,
+        prior_can_be_drawn=not (improper or discrete or is_scaled),
+        sums_out=bool(discrete),
+        num_plate_dims=num_plate_dims,
+        hidden=hidden,
+    )
+
+
+def _has_value(site: dict) -> bool:
+    return site["type"] == "deterministic" or site["type"] == "sample" and not is_factor(site)
+
+
+def _unconstrained_shape(site: dict) -> tuple[int, ...]:
+    return jnp.shape(dist.biject_to(site["fn"].support).inv(site["value"]))
+
+
+def _is_improper(fn: dist.Distribution) -> bool:
+    is_masked = isinstance(fn, dist.MaskedDistribution) and fn._mask is not True
+    return is_masked or isinstance(innermost(fn), dist.ImproperUniform)
+
+
+def enumerated(model: Callable, num_plate_dims: int) -> Callable:
+    """Spread discrete latent sites over axes of their own, to the left of all plates."""
+    try:
+        from numpyro.contrib.funsor import config_enumerate, enum
+    except ImportError as error:
+        raise ImportError(
+            "The model has discrete latent sites, which NumPyro sums out with the package funsor. "
+            "Install it with: pip install funsor"
+        ) from error
+    return enum(config_enumerate(model), first_available_dim=-num_plate_dims - 1)
+
+
+def _hidden_sites(
+    model: Callable, args: tuple, kwargs: dict, trace: dict, num_plate_dims: int
+) -> frozenset[str]:
+    """The deterministic sites whose shape changes when discrete sites are enumerated.
+
+    Those in a scan over discrete sites do not come out of it, and count as dependent.
+    """
+    spread = enumerated(handlers.seed(Repeatable(model), 0), num_plate_dims)
+    spread = handlers.substitute(spread, substitute_fn=init_to_uniform)
+    from numpyro.contrib.funsor.infer_util import plate_to_enum_plate
+
+    with plate_to_enum_plate():
+        spread_trace = handlers.trace(spread).get_trace(*args, **kwargs)
+
+    def is_same(name: str) -> bool:
+        site = spread_trace.get(name)
+        return site is not None and jnp.shape(site["value"]) == jnp.shape(trace[name]["value"])
+
+    names = [name for name, site in trace.items() if site["type"] == "deterministic"]
+    return frozenset(name for name in names if not is_same(name))
+
+
+def _dims(site: dict) -> tuple[str, ...]:
+    """Name the axes of a site by its plates, up to the last axis that has a name."""
+    shape, num_batch = jnp.shape(site["value"]), _num_batch_dims(site)
+    names = {num_batch + frame.dim: frame.name for frame in _fitting_frames(site, num_batch)}
+    event_names = site.get("infer", {}).get("event_dims", ())
+    names |= {num_batch + axis: name for axis, name in enumerate(event_names)}
+    last = min(max(names, default=-1), len(shape) - 1)
+    return tuple(names.get(axis, f"{site['name']}_dim_{axis}") for axis in range(last + 1))
+
+
+def _fitting_frames(site: dict, num_batch: int) -> list:
+    """The plates of a site that are an axis of its value."""
+    shape = jnp.shape(site["value"])
+    frames = [
+        frame for frame in site["cond_indep_stack"] if 0 <= num_batch + frame.dim < len(shape)
+    ]
+    return [frame for frame in frames if shape[num_batch + frame.dim] == frame.size]
+
+
+def _num_batch_dims(site: dict) -> int:
+    """The number of axes before the event: plates count from the last of them."""
+    ndim, frames = jnp.ndim(site["value"]), site["cond_indep_stack"]
+    if site["type"] == "sample":
+        return ndim - site["fn"].event_dim
+    # A deterministic value does not say where its event starts. If all plates fit in front, after
+    # them; if some are missing, because the value does not depend on them, there is no event.
+    depth = max((-frame.dim for frame in frames), default=0)
+    return depth if len(_fitting_frames(site, depth)) == len(frames) else ndim

@@ -1,0 +1,8 @@
+"""Shape names shared by every module, so that signatures read like the mathematics."""
+
+from jaxtyping import Array, Float, Key, PRNGKeyArray, UInt32
+
+Scalar = Float[Array, ""]
+Vector = Float[Array, " dim"]
+RNGKey = PRNGKeyArray | Key[Array, ""] | UInt32[Array, "2"]
+"""A typed JAX key (`jax.random.key`) or a raw one (`jax.random.PRNGKey`): both are accepted."""

@@ -1,0 +1,150 @@
+"""Affine maps, and a target seen through one."""
+
+import abc
+import math
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from numpyro_bridge._typing import RNGKey, Scalar, Vector
+from numpyro_bridge.target import Point, Target
+
+
+class AbstractAffineMap(eqx.Module):
+    """`position = location + factor @ standardised`, with `factor` never formed where it is large."""
+
+    location: eqx.AbstractVar[Vector]
+
+    @property
+    @abc.abstractmethod
+    def log_det(self) -> Scalar:
+        """Log absolute determinant of the factor."""
+
+    @abc.abstractmethod
+    def multiply(self, standardised: Vector) -> Vector:
+        """`factor @ standardised`."""
+
+    @abc.abstractmethod
+    def multiply_transposed(self, score: Vector) -> Vector:
+        """`factor.T @ score`: a gradient in positions becomes one in standardised positions."""
+
+    @abc.abstractmethod
+    def solve(self, displacement: Vector) -> Vector:
+        """The standardised vector whose image is `displacement`."""
+
+    def __call__(self, standardised: Vector) -> Vector:
+        """The position of a standardised vector."""
+        return self.location + self.multiply(standardised)
+
+    def inverse(self, position: Vector) -> Vector:
+        """The standardised vector of a position."""
+        return self.solve(position - self.location)
+
+
+class DenseMap(AbstractAffineMap):
+    """A lower-triangular factor; for up to a few hundred dimensions."""
+
+    location: Vector
+    factor: Float[Array, "dim dim"]
+
+    @property
+    def log_det(self) -> Scalar:
+        return jnp.sum(jnp.log(jnp.diagonal(self.factor)))
+
+    def multiply(self, standardised: Vector) -> Vector:
+        return standardised @ self.factor.T
+
+    def multiply_transposed(self, score: Vector) -> Vector:
+        return score @ self.factor
+
+    def solve(self, displacement: Vector) -> Vector:
+        return jax.scipy.linalg.solve_triangular(self.factor, displacement, lower=True)
+
+
+class LowRankMap(AbstractAffineMap):
+    """A diagonal factor after stretching a few orthonormal directions.
+
+    `factor = diag(scale) @ (I + basis @ diag(stretch - 1) @ basis.T)`; rank zero is diagonal.
+    """
+
+    location: Vector
+    scale: Vector
+    basis: Float[Array, "dim rank"]
+    stretch: Float[Array, " rank"]
+
+    @property
+    def log_det(self) -> Scalar:
+        return jnp.sum(jnp.log(self.scale)) + jnp.sum(jnp.log(self.stretch))
+
+    def multiply(self, standardised: Vector) -> Vector:
+        return self.scale * self._stretched(standardised, self.stretch)
+
+    def multiply_transposed(self, score: Vector) -> Vector:
+        return self._stretched(self.scale * score, self.stretch)
+
+    def solve(self, displacement: Vector) -> Vector:
+        return self._stretched(displacement / self.scale, 1 / self.stretch)
+
+    def _stretched(self, vector: Vector, by: Float[Array, " rank"]) -> Vector:
+        return vector + ((vector @ self.basis) * (by - 1)) @ self.basis.T
+
+
+def diagonal_map(location: Vector, scale: Vector) -> LowRankMap:
+    """Shift and scale each coordinate."""
+    no_basis = jnp.zeros((location.size, 0), location.dtype)
+    return LowRankMap(location, scale, no_basis, jnp.zeros(0, location.dtype))
+
+
+def identity_map(dim: int) -> LowRankMap:
+    """The map that changes nothing."""
+    dtype = jnp.result_type(float)
+    return diagonal_map(jnp.zeros(dim, dtype), jnp.ones(dim, dtype))
+
+
+class StandardisedTarget(Target):
+    """A target in the coordinates of an affine map; its evidence is the same.
+
+    Args:
+        base: The target in its own coordinates.
+        map: From standardised to own coordinates.
+    """
+
+    base: Target
+    map: AbstractAffineMap
+
+    @property
+    def dim(self) -> int:
+        return self.base.dim
+
+    def at(self, position: Vector) -> Point:
+        inner = self.base.at(self.map(position))
+        return Point(
+            position,
+            inner.log_density + self.map.log_det,
+            self.map.multiply_transposed(inner.score),
+            inner.finite,
+        )
+
+    def log_density(self, position: Vector) -> Scalar:
+        return self.base.log_density(self.map(position)) + self.map.log_det
+
+    def constrain(self, position: Vector) -> dict[str, Array]:
+        return self.base.constrain(self.map(position))
+
+    @property
+    def has_evidence(self) -> bool:
+        return self.base.has_evidence
+
+    def initial_positions(self, rng_key: RNGKey, num: int) -> Float[Array, "{num} {self.dim}"]:
+        return jax.vmap(self.map.inverse)(self.base.initial_positions(rng_key, num))
+
+
+def gaussian_elbo(
+    map: AbstractAffineMap, target: Target, noise: Float[Array, "draws dim"]
+) -> Scalar:
+    """Evidence lower bound, in nats, of the normal law that `map` makes of standard noise."""
+    log_density = jax.vmap(target.log_density)(jax.vmap(map)(noise))
+    entropy = map.log_det + 0.5 * target.dim * (1 + math.log(2 * math.pi))
+    return jnp.mean(log_density) + entropy

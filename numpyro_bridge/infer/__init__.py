@@ -1,0 +1,7 @@
+"""Inference algorithms in NumPyro's shape: a model in, draws out."""
+
+from numpyro_bridge.infer.bridge_sampler import BridgeSampler
+from numpyro_bridge.infer.optimizer import bridge_optimizer
+from numpyro_bridge.infer.posterior import Posterior, load
+
+__all__ = ["BridgeSampler", "Posterior", "bridge_optimizer", "load"]

@@ -1,0 +1,175 @@
+"""BridgeSampler: from a NumPyro model to a trained bridge in one call."""
+
+import inspect
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import optax
+
+from numpyro_bridge._typing import RNGKey
+from numpyro_bridge.affine import StandardisedTarget
+from numpyro_bridge.infer.optimizer import bridge_optimizer
+from numpyro_bridge.infer.posterior import Posterior
+from numpyro_bridge.initial_laws import MixtureLaw
+from numpyro_bridge.objectives import reverse_kl_ld
+from numpyro_bridge.processes import CMCD, AbstractProcess
+from numpyro_bridge.standardise import Standardisation, standardise
+from numpyro_bridge.target import Target, target_from_model
+from numpyro_bridge.train import fit
+
+
+class BridgeSampler:
+    """Train a diffusion bridge on the posterior of a NumPyro model.
+
+    The defaults need no tuning: the posterior is standardised, a bridge of a few dozen steps is
+    trained until its ELBO no longer rises, and the result says how far it can be trusted.
+
+        sampler = nb.BridgeSampler(model)
+        posterior = sampler.run(jax.random.key(0), x, y=y)
+        draws = posterior.sample(jax.random.key(1), num_samples=4_000)
+
+    Args:
+        model: A NumPyro model, or a target made by `target_from_log_density`.
+        process: Makes the two chains from `(rng_key, dim)`, such as `nb.CMCD`, `nb.DBS` or
+            `partial(nb.CMCD, num_steps=64)`.
+        objective: The loss, such as `nb.reverse_kl_ld`, `nb.reverse_kl` or `nb.log_variance`.
+        standardise: Chooses an affine map from `(rng_key, target)`; `nb.no_standardisation` for
+            none.
+        optimizer: An optax transformation over the arrays of the process; three Adam rates by
+            default, see `bridge_optimizer`.
+        num_iterations: Upper bound on training iterations; training stops earlier on a plateau.
+        num_trajectories: Trajectories per iteration, at least 2.
+        trainable: Which arrays of the process are trained, a filter in Equinox's sense.
+        checkpoint: File from which an interrupted run goes on, written every few seconds.
+        progress_bar: Show progress while training.
+    """
+
+    def __init__(
+        self,
+        model: Callable[..., Any] | Target,
+        *,
+        process: Callable[..., AbstractProcess] = CMCD,
+        objective: Callable[..., Any] = reverse_kl_ld,
+        standardise: Callable[[RNGKey, Target], Standardisation] = standardise,
+        optimizer: optax.GradientTransformation | None = None,
+        num_iterations: int = 1_000,
+        num_trajectories: int = 256,
+        trainable: Any = None,
+        checkpoint: str | os.PathLike | None = None,
+        progress_bar: bool = True,
+    ):
+        _check_settings(model, process, objective, num_iterations, num_trajectories)
+        self.model = model
+        self.process = process
+        self.objective = objective
+        self.standardise = standardise
+        self.optimizer = bridge_optimizer() if optimizer is None else optimizer
+        self.num_iterations = num_iterations
+        self.num_trajectories = num_trajectories
+        self.trainable = trainable
+        self.checkpoint = checkpoint
+        self.progress_bar = progress_bar
+        # A partial function would be a new constant of the compiled code at every run.
+        self._loss = jax.tree_util.Partial(objective, num_trajectories=num_trajectories)
+
+    def run(self, rng_key: RNGKey, *args: Any, **kwargs: Any) -> Posterior:
+        """Standardise, train, and return the result; the sampler itself remembers nothing.
+
+        Args:
+            rng_key: The same key gives the same result.
+            *args: Positional arguments of the model.
+            **kwargs: Keyword arguments of the model.
+
+        Returns:
+            The trained posterior, to be sampled without end.
+
+        Raises:
+            ValueError: if the model cannot be sampled; the message says what to change.
+        """
+        target_key, map_key, process_key, fit_key = jax.random.split(rng_key, 4)
+        target = self._target(target_key, args, kwargs)
+        start = time.perf_counter()
+        standardisation = self.standardise(map_key, target)
+        standardise_time = time.perf_counter() - start
+        standardised = StandardisedTarget(target, standardisation.map)
+        process = self._process(process_key, target.dim, standardisation)
+        extra = {} if self.trainable is None else {"trainable": self.trainable}
+        training = fit(
+            fit_key,
+            process,
+            self._loss,
+            standardised,
+            optimizer=self.optimizer,
+            num_iterations=self.num_iterations,
+            checkpoint=self.checkpoint,
+            progress_bar=self.progress_bar,
+            **extra,
+        )
+        evaluations = training.num_iterations * self.num_trajectories * (process.num_steps + 1)
+        return Posterior(
+            process=training.module,
+            target=standardised,
+            standardisation=standardisation,
+            metrics=training.metrics,
+            info={
+                "process": type(process).__name__,
+                "objective": getattr(self.objective, "__name__", repr(self.objective)),
+                "stopped": training.stopped,
+                "num_iterations": training.num_iterations,
+                "num_skipped_updates": training.num_skipped,
+                "standardise_time": standardise_time,
+                "compile_time": training.compile_time,
+                "training_time": training.training_time,
+                "num_gradient_evaluations": evaluations + standardisation.num_gradient_evaluations,
+            },
+        )
+
+    def _target(self, rng_key: RNGKey, args: tuple, kwargs: dict) -> Target:
+        if not isinstance(self.model, Target):
+            return target_from_model(rng_key, self.model, *args, **kwargs)
+        if args or kwargs:
+            raise ValueError(
+                "this sampler was made from a target, which holds its data already; call "
+                "run(rng_key) without further arguments"
+            )
+        return self.model
+
+    def _process(self, rng_key: RNGKey, dim: int, standardisation: Standardisation):
+        """The process; where several modes were seen and it can, it starts from all of them."""
+        takes_law = "initial_law" in inspect.signature(self.process).parameters
+        if standardisation.modes is None or not takes_law:
+            return self.process(rng_key, dim)
+        return self.process(rng_key, dim, initial_law=_law_over_modes(standardisation))
+
+
+def _law_over_modes(standardisation: Standardisation) -> MixtureLaw:
+    """A mixture of normal laws, one a mode, in standardised coordinates."""
+    laws, log_mass, _ = standardisation.modes
+    means = jax.vmap(standardisation.map.inverse)(laws.location)
+    columns = jax.vmap(jax.vmap(standardisation.map.solve, in_axes=1, out_axes=1))
+    return MixtureLaw(log_mass - jax.nn.logsumexp(log_mass), means, columns(laws.factor))
+
+
+def _check_settings(model, process, objective, num_iterations: int, num_trajectories: int) -> None:
+    if not callable(model) and not isinstance(model, Target):
+        raise ValueError(
+            f"model must be a NumPyro model (a function) or a target, got {type(model).__name__}; "
+            "for a log density write nb.BridgeSampler(nb.target_from_log_density(fn, dim))"
+        )
+    if isinstance(process, AbstractProcess):
+        raise ValueError(
+            "process is made for the model's dimension: pass the class or a partial, such as "
+            "process=partial(nb.CMCD, num_steps=64), not an instance"
+        )
+    for name, value in (("process", process), ("objective", objective)):
+        if not callable(value):
+            raise ValueError(f"{name} must be a function or class such as nb.CMCD or "
+                             f"nb.reverse_kl_ld, got {value!r}")
+    if num_iterations < 1 or num_trajectories < 2:
+        raise ValueError(
+            f"training needs num_iterations >= 1 and num_trajectories >= 2, got {num_iterations} "
+            f"and {num_trajectories}"
+        )

@@ -1,0 +1,247 @@
+"""Posterior: a trained bridge that can be sampled, saved and loaded."""
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from numpyro_bridge._typing import RNGKey
+from numpyro_bridge.affine import StandardisedTarget
+from numpyro_bridge.draws import Draws
+from numpyro_bridge.processes import AbstractProcess
+from numpyro_bridge.standardise import Standardisation
+from numpyro_bridge.storage import load_header, load_tree, save_tree
+from numpyro_bridge.structure import NotDescribable, blank_arrays, describe, rebuild
+from numpyro_bridge.target import ModelTarget, Point, Target, target_from_model
+from numpyro_bridge.train import Metrics
+from numpyro_bridge.trajectories import simulate
+
+BATCH = 1_000
+"""Trajectories drawn per call of the compiled code; the last batch is cut to size."""
+
+MIN_MODE_SHARE = 1e-3
+"""A seen mode with a smaller share of the draws counts as not visited."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Posterior:
+    """A trained bridge.
+
+    Attributes:
+        process: The two chains, trained.
+        target: The target in standardised coordinates; `target.base` is the model's own.
+        standardisation: The affine map, how it was chosen, and the modes that were seen.
+        metrics: ELBO, spread of the log weights and ESS of every training iteration.
+        info: Plain strings and numbers: process, objective, seconds, gradient evaluations.
+    """
+
+    process: AbstractProcess
+    target: StandardisedTarget
+    standardisation: Standardisation
+    metrics: Metrics
+    info: dict[str, str | int | float] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return (
+            f"Posterior({self.info.get('process')}, dim={self.target.dim}, "
+            f"num_steps={self.process.num_steps}, "
+            f"num_iterations={self.info.get('num_iterations')}, stopped={self.info.get('stopped')})"
+        )
+
+    def sample(self, rng_key: RNGKey, num_samples: int = 4_000) -> Draws:
+        """Draw trajectories and keep their ends, each with the log weight of its whole path.
+
+        Args:
+            rng_key: The same key gives the same draws.
+            num_samples: Number of independent draws.
+
+        Raises:
+            ValueError: if `num_samples` is below 1.
+        """
+        if num_samples < 1:
+            raise ValueError(f"num_samples must be at least 1, got {num_samples}")
+        start = time.perf_counter()
+        num_batches = -(-num_samples // BATCH)
+        batches = [
+            jax.tree.map(np.asarray, _draw_batch(key, self.process, self.target))
+            for key in jax.random.split(rng_key, num_batches)
+        ]
+        joined = jax.tree.map(lambda *parts: np.concatenate(parts)[:num_samples], *batches)
+        position, log_density, log_weight, finite, sites = jax.tree.map(jnp.asarray, joined)
+        seconds = time.perf_counter() - start
+        evaluations = num_batches * BATCH * (self.process.num_steps + 1)
+        info = {**self.info, "sampling_time": seconds}
+        info["num_gradient_evaluations"] = info.get("num_gradient_evaluations", 0) + evaluations
+        return Draws(
+            sites=sites,
+            log_weight=log_weight,
+            position=position,
+            log_density=log_density,
+            target=self.target.base,
+            num_non_finite=int(jnp.sum(~finite)),
+            info=info,
+            warnings=tuple(self._unvisited_modes(position)),
+        )
+
+    def _unvisited_modes(self, position):
+        """Sentences about modes that standardisation saw and no draw is near."""
+        modes = self.standardisation.modes
+        if modes is None:
+            return
+        nearest = np.asarray(_nearest_mode(modes.laws, position))
+        for mode in range(len(modes.log_mass)):
+            share = float(np.mean(nearest == mode))
+            if share < MIN_MODE_SHARE:
+                yield (
+                    f"Mode {mode + 1} of the {len(modes.log_mass)} that the starts found holds "
+                    f"{share:.2%} of the draws: the bridge has lost it, and neither the weights "
+                    "nor the evidence can see that."
+                )
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write the trained bridge and the model's data to one file, atomically.
+
+        Load it with `nb.load(path, model)`. The model itself is code and is not saved.
+
+        Args:
+            path: File to write; its folder is made if needed.
+
+        Raises:
+            ValueError: if the process is not one of this package.
+        """
+        parts = {
+            "process": self.process,
+            "map": self.target.map,
+            "modes": self.standardisation.modes,
+            "metrics": self.metrics,
+        }
+        base = self.target.base
+        if isinstance(base, ModelTarget):
+            parts["data"] = _describable((base.model_args, base.model_kwargs))
+        arrays: list[Any] = []
+        description = describe(parts, arrays)
+        header = {
+            "kind": "posterior",
+            "version": version("numpyro-bridge"),
+            "jax_version": jax.__version__,
+            "dim": self.target.dim,
+            "method": self.standardisation.method,
+            "elbo": self.standardisation.elbo,
+            "candidates": self.standardisation.candidates,
+            "standardise_evaluations": self.standardisation.num_gradient_evaluations,
+            "fingerprint": _fingerprint(self.target),
+            "info": self.info,
+            "description": description,
+        }
+        save_tree(path, header, [np.asarray(array) for array in arrays])
+
+
+def load(
+    path: str | os.PathLike, model: Callable[..., Any] | Target, /, *args: Any, **kwargs: Any
+) -> Posterior:
+    """Read a posterior that `Posterior.save` wrote.
+
+    Args:
+        path: The file.
+        model: The NumPyro model, or the target, that it was trained on.
+        *args: The model's arguments; needed only where they could not be saved (anything but
+            arrays, numbers, strings and containers of them), and they replace those in the file.
+        **kwargs: Likewise.
+
+    Raises:
+        ValueError: if the file is of another kind, or the model is not the one it was trained on:
+            its density is compared at a saved point.
+    """
+    header = load_header(path)
+    if header.get("kind") != "posterior":
+        raise ValueError(
+            f"{os.fspath(path)!r} holds a {header.get('kind')}, not a posterior; a checkpoint is "
+            "resumed by running a sampler with checkpoint=path"
+        )
+    _, arrays = load_tree(path, blank_arrays(header["description"]))
+    parts = rebuild(header["description"], list(arrays))
+    base = _same_target(path, model, args, kwargs, parts.get("data"))
+    target = StandardisedTarget(base, parts["map"])
+    _check_same_density(path, header, target)
+    standardisation = Standardisation(
+        parts["map"],
+        header["method"],
+        header["elbo"],
+        header["candidates"],
+        parts["modes"],
+        header["standardise_evaluations"],
+    )
+    metrics = jax.tree.map(np.asarray, parts["metrics"])
+    return Posterior(parts["process"], target, standardisation, metrics, header["info"])
+
+
+def _describable(data: Any) -> Any:
+    """The data if a file can hold them, else None: then `load` asks for them."""
+    try:
+        describe(data, [])
+    except NotDescribable:
+        return None
+    return data
+
+
+def _same_target(path, model, args: tuple, kwargs: dict, saved) -> Target:
+    if isinstance(model, Target):
+        return model
+    if not args and not kwargs:
+        if saved is None:
+            raise ValueError(
+                f"the model's arguments are not in {os.fspath(path)!r}; call "
+                "nb.load(path, model, *args, **kwargs) with them"
+            )
+        args, kwargs = saved
+    return target_from_model(jax.random.key(0), model, *args, **kwargs)
+
+
+def _check_same_density(path, header, target: StandardisedTarget) -> None:
+    if target.base.dim != header["dim"]:
+        raise ValueError(
+            f"the model has {target.base.dim} unconstrained dimensions, the one saved in "
+            f"{os.fspath(path)!r} had {header['dim']}; load it with that model and data"
+        )
+    now, saved = _fingerprint(target), header["fingerprint"]
+    if not np.isclose(now, saved, rtol=1e-3, atol=1e-2):
+        raise ValueError(
+            f"the model's log density at a saved point is {now:.6g}, it was {saved:.6g} when "
+            f"{os.fspath(path)!r} was written; load it with the model and data it was trained on"
+        )
+
+
+def _fingerprint(target: StandardisedTarget) -> float:
+    """Log density at a fixed standardised point: other models and other data give another one."""
+    return float(target.log_density(jnp.full(target.dim, 0.1)))
+
+
+@eqx.filter_jit
+def _draw_batch(rng_key: RNGKey, process: AbstractProcess, target: StandardisedTarget):
+    def draw(key):
+        run = simulate(key, process, target)
+        last: Point = jax.tree.map(lambda leaf: leaf[-1], run.states)
+        position = target.map(last.position)
+        log_density = last.log_density - target.map.log_det
+        finite = jnp.all(run.states.finite)
+        return position, log_density, run.log_weight, finite, target.base.constrain(position)
+
+    return jax.vmap(draw)(jax.random.split(rng_key, BATCH))
+
+
+@jax.jit
+def _nearest_mode(laws, position):
+    """Index of the mode under whose normal law each position is likeliest."""
+
+    def log_prob(law, x):
+        return -0.5 * jnp.sum(law.inverse(x) ** 2) - law.log_det
+
+    scores = jax.vmap(lambda x: jax.vmap(lambda law: log_prob(law, x))(laws))(position)
+    return jnp.argmax(scores, axis=1)

@@ -1,0 +1,95 @@
+"""Initial laws: where a process starts, with the score that annealing interpolates from."""
+
+import abc
+import math
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from numpyro_bridge._typing import RNGKey, Scalar, Vector
+from numpyro_bridge.kernels import AbstractKernel, Gaussian
+from numpyro_bridge.target import Point, Target
+
+
+class AbstractInitialLaw(eqx.Module):
+    """A law that can be sampled, evaluated and differentiated; its arrays are trainable."""
+
+    @abc.abstractmethod
+    def kernel(self, target: Target) -> AbstractKernel:
+        """The law as a kernel that evaluates `target` at what it draws."""
+
+    @abc.abstractmethod
+    def score(self, position: Vector) -> Vector:
+        """Gradient of its log density."""
+
+
+class NormalLaw(AbstractInitialLaw):
+    """An independent normal law per coordinate, standard at the start of training."""
+
+    mean: Vector
+    log_scale: Vector
+
+    def __init__(self, dim: int, scale: float = 1.0):
+        """Make a centred law with standard deviation `scale` in every coordinate."""
+        dtype = jnp.result_type(float)
+        self.mean = jnp.zeros(dim, dtype)
+        self.log_scale = jnp.full(dim, math.log(scale), dtype)
+
+    def kernel(self, target: Target) -> Gaussian:
+        return Gaussian(self.mean, jnp.exp(self.log_scale), target)
+
+    def score(self, position: Vector) -> Vector:
+        return (self.mean - position) * jnp.exp(-2 * self.log_scale)
+
+
+class MixtureLaw(AbstractInitialLaw):
+    """A mixture of normal laws, one at each mode that was seen.
+
+    Args:
+        log_weights: Unnormalised, shape `(modes,)`.
+        means: Centres, shape `(modes, dim)`.
+        factors: Lower-triangular factors of the covariances, shape `(modes, dim, dim)`.
+    """
+
+    log_weights: Float[Array, " modes"]
+    means: Float[Array, "modes dim"]
+    factors: Float[Array, "modes dim dim"]
+
+    def kernel(self, target: Target) -> "GaussianMixture":
+        return GaussianMixture(self, target)
+
+    def score(self, position: Vector) -> Vector:
+        return jax.grad(self.log_prob)(position)
+
+    def log_prob(self, position: Vector) -> Scalar:
+        """Log density, in nats."""
+
+        def one(mean, factor):
+            whitened = jax.scipy.linalg.solve_triangular(factor, position - mean, lower=True)
+            log_det = jnp.sum(jnp.log(jnp.diagonal(factor)))
+            return -0.5 * jnp.sum(whitened**2) - log_det
+
+        parts = jax.nn.log_softmax(self.log_weights) + jax.vmap(one)(self.means, self.factors)
+        return jax.nn.logsumexp(parts) - 0.5 * position.size * math.log(2 * math.pi)
+
+    def draw(self, rng_key: RNGKey) -> Vector:
+        """A position; differentiable in means and factors, not in the weights."""
+        choice_key, noise_key = jax.random.split(rng_key)
+        choice = jax.random.categorical(choice_key, self.log_weights)
+        noise = jax.random.normal(noise_key, self.means.shape[1:], self.means.dtype)
+        return self.means[choice] + self.factors[choice] @ noise
+
+
+class GaussianMixture(AbstractKernel):
+    """A mixture law together with the target it is evaluated on."""
+
+    law: MixtureLaw
+    target: Target
+
+    def sample(self, rng_key: RNGKey) -> Point:
+        return self.target.at(self.law.draw(rng_key))
+
+    def log_prob(self, point: Point) -> Scalar:
+        return self.law.log_prob(point.position)

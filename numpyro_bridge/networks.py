@@ -1,0 +1,92 @@
+"""Controls: the learned drifts, as functions of time, position and score."""
+
+import math
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from numpyro_bridge._typing import RNGKey, Scalar, Vector
+
+
+def time_features(time: Scalar, num_features: int) -> Float[Array, " features"]:
+    """Sines and cosines of `time` in [0, 1] at half-integer to `num_features / 4` periods.
+
+    Args:
+        time: 0 at the initial law, 1 at the target.
+        num_features: Length of the result; even.
+    """
+    angles = math.pi * time * jnp.arange(1, num_features // 2 + 1, dtype=jnp.result_type(float))
+    return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)])
+
+
+def clipped_score(score: Vector, *, bound: float) -> Vector:
+    """Shorten a score whose root-mean-square entry exceeds `bound`; its direction is kept.
+
+    Both chains of a process see the same clipped value, so weights stay exact.
+    """
+    mean_square = jnp.mean(score**2)
+    return score * jnp.minimum(1.0, bound * jax.lax.rsqrt(jnp.maximum(mean_square, bound**2)))
+
+
+class Linear(eqx.Module):
+    """`inputs @ weight + bias`; rows of a batch stay rows, so nothing is transposed under `vmap`."""
+
+    weight: Float[Array, "inputs outputs"]
+    bias: Float[Array, " outputs"]
+
+    def __init__(self, rng_key: RNGKey, num_inputs: int, num_outputs: int, gain: float = 1.0):
+        """Normal weights with variance `gain² / num_inputs`, zero bias."""
+        dtype = jnp.result_type(float)
+        weight = jax.random.normal(rng_key, (num_inputs, num_outputs), dtype)
+        self.weight = gain / math.sqrt(num_inputs) * weight
+        self.bias = jnp.zeros(num_outputs, dtype)
+
+    def __call__(self, inputs: Float[Array, " inputs"]) -> Float[Array, " outputs"]:
+        """Apply the affine map to one vector."""
+        return inputs @ self.weight + self.bias
+
+
+class ScoreInformedControl(eqx.Module):
+    r"""A drift that sees the score: a small network plus a time-dependent multiple of the score.
+
+    $$u(t, x) = \mathrm{MLP}(x, \nabla \log \gamma(x), t) + g(t) \odot \nabla \log \gamma(x)$$
+
+    Both terms are zero at the start, so an untrained process is its own reference.
+    What depends on time alone is not batched over trajectories and costs nothing.
+
+    Reference: the parametrisation of Zhang and Chen (2022), arXiv:2111.15141 (PIS-GRAD). Departs
+    from it in feeding the score to the network as well as adding a multiple of it.
+    """
+
+    time_layer: Linear
+    input_layer: Linear
+    hidden_layers: tuple[Linear, ...]
+    output_layer: Linear
+    gate_layer: Linear
+
+    def __init__(self, rng_key: RNGKey, dim: int, width: int = 64, depth: int = 2):
+        """Make a control for `dim` coordinates with `depth` hidden layers of `width` units."""
+        keys = jax.random.split(rng_key, depth + 3)
+        num_features = 16
+        self.time_layer = Linear(keys[0], num_features, width)
+        self.input_layer = Linear(keys[1], 2 * dim, width)
+        self.hidden_layers = tuple(Linear(key, width, width) for key in keys[2 : depth + 1])
+        self.output_layer = Linear(keys[-2], width, dim, gain=0.0)
+        self.gate_layer = Linear(keys[-1], num_features, dim, gain=0.0)
+
+    def __call__(self, time: Scalar, position: Vector, score: Vector) -> Vector:
+        """The control at one state.
+
+        Args:
+            time: 0 at the initial law, 1 at the target.
+            position: Shape `(dim,)`.
+            score: Gradient of the target's log density at `position`, already clipped.
+        """
+        features = time_features(time, self.time_layer.weight.shape[0])
+        inputs = jnp.concatenate([position, score])
+        hidden = jax.nn.silu(self.input_layer(inputs) + self.time_layer(features))
+        for layer in self.hidden_layers:
+            hidden = jax.nn.silu(layer(hidden))
+        return self.output_layer(hidden) + self.gate_layer(features) * score

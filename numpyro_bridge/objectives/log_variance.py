@@ -1,0 +1,42 @@
+"""Log-variance divergence: how unequal the log weights are."""
+
+import jax.numpy as jnp
+
+from numpyro_bridge._typing import RNGKey, Scalar
+from numpyro_bridge.processes.base import AbstractProcess
+from numpyro_bridge.target import Target
+from numpyro_bridge.trajectories import Trajectory, simulate_detached
+
+
+def log_variance(
+    rng_key: RNGKey, process: AbstractProcess, target: Target, *, num_trajectories: int
+) -> tuple[Scalar, Trajectory]:
+    r"""Half the variance of the log weights over trajectories that are held fixed.
+
+    $$\mathcal{L} = \tfrac{1}{2}\,\mathrm{Var}\left[\log w\right]$$
+
+    Its gradient equals that of `reverse_kl_ld` where the backward chain has no parameters. Where
+    it has, or where diffusion coefficients are learned, the two differ and this one often
+    diverges: hold them fixed with the `trainable` filter of `fit`, or choose `reverse_kl_ld`.
+
+    Args:
+        rng_key: Randomness of the batch.
+        process: The two chains; the gradient is with respect to its arrays.
+        target: The density, unnormalised.
+        num_trajectories: Batch size, at least 2.
+
+    Returns:
+        The loss in nats squared, and the trajectories it was estimated from.
+
+    Raises:
+        ValueError: if `num_trajectories` is below 2.
+
+    Reference: Richter and Berner (2024), arXiv:2307.01198. Departs from it in the factor one half,
+    which makes the gradients of the two losses comparable.
+    """
+    if num_trajectories < 2:
+        raise ValueError(
+            f"a variance needs at least two trajectories, got num_trajectories={num_trajectories}"
+        )
+    runs = simulate_detached(rng_key, process, target, num_trajectories)
+    return 0.5 * jnp.var(runs.log_weight, ddof=1), runs

@@ -1,0 +1,84 @@
+"""Files: a JSON header and the arrays of a pytree, written whole or not at all."""
+
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
+
+import equinox as eqx
+
+Tree = TypeVar("Tree")
+
+FORMAT = 1
+"""Version of the file layout; raised when an older reader could not cope."""
+
+
+def write_atomically(path: str | os.PathLike, write: Callable[[BinaryIO], None]) -> Path:
+    """Write a file beside its final place and move it there, so that no reader sees half of it."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except BaseException:
+        Path(partial).unlink(missing_ok=True)
+        raise
+    return path
+
+
+def save_tree(path: str | os.PathLike, header: dict[str, Any], tree: Any) -> Path:
+    """Write `header` as one line of JSON, then the leaves of `tree` in Equinox's format."""
+    line = json.dumps({"format": FORMAT, **header}).encode() + b"\n"
+
+    def write(file: BinaryIO) -> None:
+        file.write(line)
+        eqx.tree_serialise_leaves(file, tree)
+
+    return write_atomically(path, write)
+
+
+def load_header(path: str | os.PathLike) -> dict[str, Any]:
+    """Read the first line of a file made by `save_tree`.
+
+    Raises:
+        ValueError: if the file is not of this format.
+    """
+    with open(path, "rb") as file:
+        return _parse_header(path, file)
+
+
+def load_tree(path: str | os.PathLike, like: Tree) -> tuple[dict[str, Any], Tree]:
+    """Read header and leaves; `like` gives structure, shapes and dtypes.
+
+    Raises:
+        ValueError: if the file is not of this format or its arrays do not fit `like`.
+    """
+    with open(path, "rb") as file:
+        header = _parse_header(path, file)
+        try:
+            return header, eqx.tree_deserialise_leaves(file, like)
+        except (RuntimeError, ValueError, EOFError) as error:
+            raise ValueError(
+                f"the arrays in {os.fspath(path)!r} do not fit what they are read into: {error}. "
+                "Load with the model, data shapes, float precision and settings it was saved with."
+            ) from error
+
+
+def _parse_header(path: str | os.PathLike, file: BinaryIO) -> dict[str, Any]:
+    try:
+        header = json.loads(file.readline())
+        known = header["format"] == FORMAT
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{os.fspath(path)!r} is not a file of numpyro_bridge") from error
+    if not known:
+        raise ValueError(
+            f"{os.fspath(path)!r} has file format {header['format']}, this version reads {FORMAT}; "
+            "install the version of numpyro_bridge that wrote it"
+        )
+    return header

@@ -1,0 +1,19 @@
+"""The density a sampler aims at: a NumPyro model, or any function, on flat unconstrained vectors.
+
+The rest of the package sees a `Target`: it can be evaluated at a position, and its positions can be
+turned into named, constrained values. Only this folder reads a NumPyro model.
+"""
+
+from numpyro_bridge.target.base import REPLACED_LOG_DENSITY, Point, Target
+from numpyro_bridge.target.log_density import LogDensityTarget, target_from_log_density
+from numpyro_bridge.target.model import ModelTarget, target_from_model
+
+__all__ = [
+    "REPLACED_LOG_DENSITY",
+    "LogDensityTarget",
+    "ModelTarget",
+    "Point",
+    "Target",
+    "target_from_log_density",
+    "target_from_model",
+]

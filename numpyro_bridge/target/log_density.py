@@ -1,0 +1,71 @@
+"""A function as a target."""
+
+from collections.abc import Callable
+from operator import index
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from numpyro_bridge._typing import Scalar, Vector
+from numpyro_bridge.target.base import (
+    Point,
+    Skeleton,
+    Target,
+    check_position,
+    guarded_point,
+    guarded_value,
+    take_out_arrays,
+)
+
+
+def target_from_log_density(fn: Callable[[Vector], Scalar], dim: int) -> "LogDensityTarget":
+    """Make a target of an unnormalised log density on R^dim.
+
+    Args:
+        fn: maps one position of shape (dim,) to a scalar, in nats; JAX differentiates it. If it is
+            a pytree, such as an Equinox module or `jax.tree_util.Partial(function, data)`, its
+            arrays are arguments of compiled code: new ones need no new compilation.
+        dim: the number of dimensions, at least 1.
+
+    Raises:
+        ValueError: if `dim` is not a positive integer, or `fn` does not return a real scalar.
+    """
+    if not isinstance(dim, int | np.integer) or isinstance(dim, bool) or dim < 1:
+        raise ValueError(f"`dim` must be a positive integer, the length of a position; got {dim}.")
+    if not callable(fn):
+        raise ValueError(f"`fn` must be a function of one position; got a {type(fn).__name__}.")
+    position = jax.ShapeDtypeStruct((index(dim),), jnp.result_type(float))
+    value = eqx.filter_eval_shape(fn, position)
+    shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
+    if shape != () or dtype is None or not jnp.issubdtype(dtype, jnp.floating):
+        got = type(value).__name__ if shape is None else f"shape {shape} and type {dtype}"
+        raise ValueError(
+            f"`fn` must map one position of shape ({dim},) to a real JAX scalar, its log density; "
+            f"it returned {got}. Sum over the dimensions; batches are left to jax.vmap."
+        )
+    return LogDensityTarget(index(dim), *take_out_arrays(fn))
+
+
+class LogDensityTarget(Target):
+    """A log density given as a function; made by `target_from_log_density`."""
+
+    dim: int = eqx.field(static=True)
+    arrays: tuple[Array, ...]
+    _skeleton: Skeleton = eqx.field(static=True)
+
+    def at(self, position: Vector) -> Point:
+        return guarded_point(self._log_density, position)
+
+    def log_density(self, position: Vector) -> Scalar:
+        return guarded_value(self._log_density, position)
+
+    def constrain(self, position: Vector) -> dict[str, Array]:
+        """Return the position itself, by the name "x"."""
+        return {"x": position}
+
+    def _log_density(self, position: Vector) -> Scalar:
+        check_position(position, self.dim)
+        return self._skeleton.filled_with(self.arrays)(position).astype(position.dtype)

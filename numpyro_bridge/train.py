@@ -1,0 +1,325 @@
+"""Training: one compiled loop in chunks for any module and any loss."""
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, PyTree
+from tqdm.auto import tqdm
+
+from numpyro_bridge._typing import RNGKey, Scalar
+from numpyro_bridge.storage import load_header, load_tree, save_tree
+from numpyro_bridge.trajectories import Trajectory
+
+Module = TypeVar("Module", bound=eqx.Module)
+Loss = Callable[[RNGKey, Any, Any], tuple[Scalar, Any]]
+
+CHUNK = 25
+"""Iterations per call of the compiled loop: long enough to hide its overhead, short for Ctrl-C."""
+
+WINDOW = 100
+"""Iterations averaged when asking whether the ELBO still rises."""
+
+
+class Metrics(NamedTuple):
+    """What one iteration reports; arrays over iterations in a `Training`."""
+
+    elbo: Array
+    """Mean log weight of the batch, in nats."""
+    log_weight_sd: Array
+    """Its standard deviation over the batch; zero for a perfect bridge."""
+    ess: Array
+    """Effective fraction of the batch, in (0, 1]."""
+    num_non_finite: Array
+    """Trajectories that met a non-finite density or score."""
+    skipped: Array
+    """1 where the update was not finite and was left out."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """A trained module and how it got there."""
+
+    module: Any
+    metrics: Metrics
+    stopped: str
+    """"plateau", "budget" or "interrupted"."""
+    training_time: float
+    """Seconds, compilation excluded."""
+    compile_time: float
+    """Seconds."""
+
+    @property
+    def num_iterations(self) -> int:
+        """Iterations done, skipped ones included."""
+        return len(self.metrics.elbo)
+
+    @property
+    def num_skipped(self) -> int:
+        """Updates left out because they were not finite."""
+        return int(np.sum(self.metrics.skipped))
+
+
+@dataclass
+class _Progress:
+    """What the host decides between chunks; saved in every checkpoint."""
+
+    iteration: int
+    end: int
+    cooldown: int
+    rate: float = 1.0
+    best_elbo: float = -np.inf
+    plateaued: bool = False
+    training_time: float = 0.0
+    compile_time: float = 0.0
+
+
+class _State(NamedTuple):
+    params: PyTree
+    optimizer: PyTree
+    best: PyTree
+
+
+def trajectory_metrics(runs: Trajectory, skipped: Array) -> Metrics:
+    """Summarise a batch of trajectories."""
+    log_weight = runs.log_weight
+    shifted = jnp.exp(log_weight - jnp.max(log_weight))
+    return Metrics(
+        elbo=jnp.mean(log_weight),
+        log_weight_sd=jnp.std(log_weight),
+        ess=jnp.mean(shifted) ** 2 / jnp.mean(shifted**2),
+        num_non_finite=jnp.sum(~jnp.all(runs.states.finite, axis=-1), dtype=log_weight.dtype),
+        skipped=skipped,
+    )
+
+
+def fit(
+    rng_key: RNGKey,
+    module: Module,
+    loss: Loss,
+    data: Any,
+    *,
+    optimizer: optax.GradientTransformation,
+    num_iterations: int,
+    trainable: Callable[[Any], bool] | PyTree = eqx.is_inexact_array,
+    tolerance: float = 0.01,
+    checkpoint: str | os.PathLike | None = None,
+    progress_bar: bool = True,
+) -> Training:
+    """Minimise `loss(rng_key, module, data)` over the trainable arrays of `module`.
+
+    The step size is constant until the mean ELBO of the last 100 iterations exceeds that of the
+    100 before by less than `tolerance` nats and its noise, or until the budget nears its end; then
+    it falls linearly to zero, which averages out the gradient noise. An update that is not finite
+    is skipped and counted. A collapse of the ELBO restores the best parameters so far and halves
+    the step size. The same key gives the same result, interrupted and resumed or not.
+
+    Args:
+        rng_key: Iteration `i` uses `fold_in(rng_key, i)`.
+        module: What is trained; never changed in place.
+        loss: Returns the scalar to differentiate and the trajectories to report on.
+        data: Passed to `loss`; its arrays are arguments of the compiled code, so other data of
+            the same shapes cost no compilation.
+        optimizer: Any optax transformation.
+        num_iterations: Upper bound on the iterations.
+        trainable: A filter in Equinox's sense, a predicate or a tree of booleans.
+        tolerance: Smallest rise of the ELBO in nats per 100 iterations worth going on for;
+            0 uses the whole budget.
+        checkpoint: File that is written every few seconds and resumed from if it exists.
+        progress_bar: Show iterations, ELBO, ESS and time left.
+
+    Returns:
+        The module with the best parameters seen, and the metrics of every iteration. Ctrl-C
+        returns what has been trained so far.
+
+    Raises:
+        ValueError: if the checkpoint is of another run, or `num_iterations` is not positive.
+    """
+    if num_iterations < 1:
+        raise ValueError(f"num_iterations must be at least 1, got {num_iterations}")
+    params, static = eqx.partition(module, trainable)
+    state = _State(params, optimizer.init(params), params)
+    progress = _Progress(0, num_iterations, max(1, num_iterations // 4))
+    history: list[Metrics] = []
+    if checkpoint is not None and os.path.exists(checkpoint):
+        state, progress, history = _resume(checkpoint, state, num_iterations)
+    stopped = "budget"
+    last_saved = time.perf_counter()
+    with tqdm(
+        total=progress.end,
+        initial=progress.iteration,
+        desc="training",
+        disable=not progress_bar or "CI" in os.environ,
+    ) as bar:
+        try:
+            while progress.iteration < progress.end:
+                state, metrics = _timed_chunk(rng_key, state, static, loss, data, optimizer, progress)
+                history.append(metrics)
+                state = _decide(state, progress, history, optimizer, tolerance)
+                _show(bar, progress, metrics)
+                if checkpoint is not None and time.perf_counter() - last_saved > 5.0:
+                    _save(checkpoint, state, progress, history, num_iterations)
+                    last_saved = time.perf_counter()
+            stopped = "plateau" if progress.plateaued else "budget"
+        except KeyboardInterrupt:
+            stopped = "interrupted"
+    if checkpoint is not None:
+        _save(checkpoint, state, progress, history, num_iterations)
+    return Training(
+        eqx.combine(state.best, static),
+        _concatenate(history),
+        stopped,
+        progress.training_time,
+        progress.compile_time,
+    )
+
+
+def _timed_chunk(rng_key, state: _State, static, loss, data, optimizer, progress: _Progress):
+    """Run up to `CHUNK` iterations and book their seconds, compilation apart."""
+    size = min(CHUNK, progress.end - progress.iteration)
+    before, traces = time.perf_counter(), _num_traces[0]
+    state, metrics = _run_chunk(
+        rng_key,
+        state,
+        static,
+        loss,
+        data,
+        optimizer,
+        jnp.asarray([progress.iteration, size, progress.end, progress.cooldown]),
+        jnp.asarray(progress.rate, jnp.result_type(float)),
+    )
+    metrics = jax.tree.map(lambda x: np.asarray(x, np.float64)[:size], metrics)
+    seconds = time.perf_counter() - before
+    if _num_traces[0] > traces:
+        progress.compile_time += seconds
+    else:
+        progress.training_time += seconds
+    progress.iteration += size
+    return state, metrics
+
+
+_num_traces = [0]
+"""Grows whenever `_run_chunk` is compiled anew; that is how its seconds are told apart."""
+
+
+@eqx.filter_jit
+def _run_chunk(rng_key, state: _State, static, loss, data, optimizer, counts, rate):
+    """Iterate on the device; the number of iterations is an argument, so there is one program."""
+    _num_traces[0] += 1
+    first, size, end, cooldown = counts
+
+    def iterate(offset, carry):
+        state, buffers = carry
+        iteration = first + offset
+        remaining = (end - iteration) / cooldown
+        key = jax.random.fold_in(rng_key, iteration)
+        state, metrics = _update(key, state, static, loss, data, optimizer, rate, remaining)
+        return state, jax.tree.map(lambda b, m: b.at[offset].set(m), buffers, metrics)
+
+    buffers = Metrics(*(jnp.zeros(CHUNK, rate.dtype) for _ in Metrics._fields))
+    return jax.lax.fori_loop(0, size, iterate, (state, buffers))
+
+
+def _update(rng_key, state: _State, static, loss, data, optimizer, rate, remaining):
+    """One gradient step, left out where it is not finite."""
+
+    def objective(params):
+        return loss(rng_key, eqx.combine(params, static), data)
+
+    (value, runs), gradient = eqx.filter_value_and_grad(objective, has_aux=True)(state.params)
+    finite = jnp.isfinite(value) & jnp.isfinite(optax.global_norm(gradient))
+    updates, optimizer_state = optimizer.update(gradient, state.optimizer, state.params)
+    # Every optax chain ends in a step proportional to its rate, so scaling the step is scaling it.
+    step_size = rate * jnp.clip(remaining, 0.0, 1.0)
+    updates = jax.tree.map(lambda u: step_size.astype(u.dtype) * u, updates)
+    proposed = (optax.apply_updates(state.params, updates), optimizer_state)
+    current = (state.params, state.optimizer)
+    params, optimizer_state = jax.tree.map(
+        lambda new, old: jnp.where(finite, new, old), proposed, current
+    )
+    state = _State(params, optimizer_state, state.best)
+    return state, trajectory_metrics(runs, (~finite).astype(rate.dtype))
+
+
+def _decide(state: _State, progress: _Progress, history, optimizer, tolerance: float) -> _State:
+    """Keep the best parameters, recover from a collapse, and see whether to cool down."""
+    latest = history[-1]
+    elbo = float(np.mean(latest.elbo))
+    spread = float(np.mean(latest.log_weight_sd))
+    if np.isfinite(elbo) and elbo >= progress.best_elbo:
+        progress.best_elbo = elbo
+        state = state._replace(best=state.params)
+    elif not np.isfinite(elbo) or elbo < progress.best_elbo - max(10.0, 3 * spread):
+        progress.rate *= 0.5
+        state = _State(state.best, optimizer.init(state.best), state.best)
+    elif progress.end - progress.iteration <= progress.cooldown:
+        # Batch noise can hide the gain of the last small steps: what cooled down is the average.
+        if elbo >= progress.best_elbo - _noise(latest):
+            state = state._replace(best=state.params)
+    if not progress.plateaued and _has_plateaued(progress, history, tolerance):
+        progress.plateaued = True
+        progress.cooldown = max(CHUNK, progress.iteration // 4)
+        progress.end = progress.iteration + progress.cooldown
+    return state
+
+
+def _has_plateaued(progress: _Progress, history, tolerance: float) -> bool:
+    remaining = progress.end - progress.iteration
+    if tolerance <= 0 or progress.iteration < 2 * WINDOW or remaining <= progress.cooldown:
+        return False
+    if progress.iteration + progress.iteration // 4 >= progress.end:
+        return False
+    elbo = _concatenate(history).elbo
+    recent, before = elbo[-WINDOW:], elbo[-2 * WINDOW : -WINDOW]
+    return float(np.mean(recent) - np.mean(before)) < tolerance
+
+
+def _noise(metrics: Metrics) -> float:
+    """Standard error of a chunk's mean ELBO, from the spread between its iterations."""
+    return float(np.std(metrics.elbo) / np.sqrt(len(metrics.elbo)))
+
+
+def _show(bar: tqdm, progress: _Progress, metrics: Metrics) -> None:
+    bar.total = progress.end
+    bar.n = progress.iteration
+    bar.set_postfix(
+        ELBO=f"{np.mean(metrics.elbo):.2f}", ESS=f"{np.mean(metrics.ess):.2f}", refresh=True
+    )
+
+
+def _concatenate(history: list[Metrics]) -> Metrics:
+    if not history:
+        return Metrics(*(np.zeros(0) for _ in Metrics._fields))
+    return jax.tree.map(lambda *parts: np.concatenate(parts), *history)
+
+
+def _save(path, state: _State, progress: _Progress, history, num_iterations: int) -> None:
+    metrics = _concatenate(history)
+    header = {
+        "kind": "checkpoint",
+        "num_iterations": num_iterations,
+        "num_done": len(metrics.elbo),
+        "progress": vars(progress),
+    }
+    save_tree(path, header, (state, metrics))
+
+
+def _resume(path, state: _State, num_iterations: int):
+    header = load_header(path)
+    if header.get("kind") != "checkpoint" or header["num_iterations"] != num_iterations:
+        raise ValueError(
+            f"{os.fspath(path)!r} is not a checkpoint of this run (it has num_iterations="
+            f"{header.get('num_iterations')}, this run {num_iterations}); delete it to start anew, "
+            "or give the settings it was made with"
+        )
+    blank = Metrics(*(np.zeros(header["num_done"]) for _ in Metrics._fields))
+    _, (state, metrics) = load_tree(path, (state, blank))
+    history = [metrics] if header["num_done"] else []
+    return state, _Progress(**header["progress"]), history

@@ -1,0 +1,154 @@
+"""Trajectories: run what a process describes, forward, backward, or over given states."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from numpyro_bridge._typing import RNGKey, Scalar
+from numpyro_bridge.processes.base import AbstractProcess, State
+from numpyro_bridge.target import Point, Target
+
+
+class Trajectory(NamedTuple):
+    """States along the bridge and the log densities of the two chains over them.
+
+    `E_forward[exp(log_weight)]` is the evidence, at any number of steps and any parameters.
+    """
+
+    states: Point
+    """Leading axis: steps 0 … num_steps."""
+    log_forward: Scalar
+    """Initial law and forward kernels."""
+    log_backward: Scalar
+    """Target density and backward kernels."""
+
+    @property
+    def log_weight(self) -> Float[Array, "..."]:
+        """Log importance weight of the whole trajectory, in nats."""
+        return self.log_backward - self.log_forward
+
+
+def simulate(rng_key: RNGKey, process: AbstractProcess, target: Target) -> Trajectory:
+    """Run the forward chain once and score it under both chains; differentiable throughout."""
+    initial_key, *_ = keys = jax.random.split(rng_key, process.num_steps + 1)
+    initial = process.initial(target)
+    first = initial.sample(initial_key)
+
+    def advance(state: State, step_and_key):
+        step, key = step_and_key
+        kernel = process.forward(step, state, target)
+        point = kernel.sample(key)
+        following = State(point, process.controls(step + 1, point))
+        reverse = process.backward(step, following, target)
+        return following, (point, kernel.log_prob(point), reverse.log_prob(state.point))
+
+    start = State(first, process.controls(jnp.asarray(0), first))
+    steps = jnp.arange(process.num_steps)
+    _, (points, forwards, backwards) = jax.lax.scan(advance, start, (steps, keys[1:]))
+    return Trajectory(
+        _prepend(first, points),
+        initial.log_prob(first) + jnp.sum(forwards),
+        points.log_density[-1] + jnp.sum(backwards),
+    )
+
+
+def simulate_states(rng_key: RNGKey, process: AbstractProcess, target: Target) -> Point:
+    """The states of `simulate` for the same key, without any densities: what `rescore` reads."""
+    initial_key, *_ = keys = jax.random.split(rng_key, process.num_steps + 1)
+    first = process.initial(target).sample(initial_key)
+
+    def advance(point: Point, step_and_key):
+        step, key = step_and_key
+        state = State(point, process.controls(step, point))
+        point = process.forward(step, state, target).sample(key)
+        return point, point
+
+    steps = jnp.arange(process.num_steps)
+    _, points = jax.lax.scan(advance, first, (steps, keys[1:]))
+    return _prepend(first, points)
+
+
+def simulate_backward(
+    rng_key: RNGKey, process: AbstractProcess, target: Target, last: Point
+) -> Trajectory:
+    """Run the backward chain from a state of the target, and score it under both chains.
+
+    With `last` drawn from the normalised target the mean log weight is the EUBO, an upper bound
+    on the log evidence.
+    """
+    keys = jax.random.split(rng_key, process.num_steps)
+
+    def retreat(point: Point, step_and_key):
+        step, key = step_and_key
+        state = State(point, process.controls(step + 1, point))
+        point = process.backward(step, state, target).sample(key)
+        return point, point
+
+    steps = jnp.arange(process.num_steps)
+    _, points = jax.lax.scan(retreat, last, (steps, keys), reverse=True)
+    return rescore(process, target, _append(points, last))
+
+
+def rescore(process: AbstractProcess, target: Target, states: Point) -> Trajectory:
+    """Score given states under both chains: no scan, one batch over steps.
+
+    The target is not evaluated again: its density and score travel with the states.
+
+    Args:
+        process: The two chains.
+        target: Passed on to the kernels.
+        states: One trajectory, leading axis `num_steps + 1`.
+    """
+    all_steps = jnp.arange(process.num_steps + 1)
+    controls = jax.vmap(process.controls)(all_steps, states)
+    state = State(states, controls)
+    earlier, later = _drop_last(state), _drop_first(state)
+
+    def score(step, earlier: State, later: State):
+        forward = process.forward(step, earlier, target).log_prob(later.point)
+        backward = process.backward(step, later, target).log_prob(earlier.point)
+        return forward, backward
+
+    forwards, backwards = jax.vmap(score)(all_steps[:-1], earlier, later)
+    first, last = jax.tree.map(lambda x: x[0], states), jax.tree.map(lambda x: x[-1], states)
+    return Trajectory(
+        states,
+        process.initial(target).log_prob(first) + jnp.sum(forwards),
+        last.log_density + jnp.sum(backwards),
+    )
+
+
+def simulate_many(
+    rng_key: RNGKey, process: AbstractProcess, target: Target, num_trajectories: int
+) -> Trajectory:
+    """`simulate` for `num_trajectories` independent trajectories; the leading axis counts them."""
+    keys = jax.random.split(rng_key, num_trajectories)
+    return jax.vmap(simulate, in_axes=(0, None, None))(keys, process, target)
+
+
+def simulate_detached(
+    rng_key: RNGKey, process: AbstractProcess, target: Target, num_trajectories: int
+) -> Trajectory:
+    """Trajectories whose states are held fixed: gradients see the two densities, not the path."""
+    keys = jax.random.split(rng_key, num_trajectories)
+    states = jax.vmap(simulate_states, in_axes=(0, None, None))(keys, process, target)
+    states = jax.lax.stop_gradient(states)
+    return jax.vmap(rescore, in_axes=(None, None, 0))(process, target, states)
+
+
+def _prepend(first: Point, rest: Point) -> Point:
+    return jax.tree.map(lambda x, xs: jnp.concatenate([x[None], xs]), first, rest)
+
+
+def _append(rest: Point, last: Point) -> Point:
+    return jax.tree.map(lambda xs, x: jnp.concatenate([xs, x[None]]), rest, last)
+
+
+def _drop_last(state: State) -> State:
+    return jax.tree.map(lambda x: x[:-1], state)
+
+
+def _drop_first(state: State) -> State:
+    return jax.tree.map(lambda x: x[1:], state)

@@ -1,0 +1,22 @@
+"""What every test runs under: the CPU as two devices, float64, and no window for a plot."""
+
+import os
+
+# Read when JAX and Matplotlib are first imported, so before the imports below. Setting defaults
+# leaves a developer free to run the tests on an accelerator.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import jax
+import pytest
+
+# Two devices: enough to test sharding, and for NumPyro to run two chains without a warning.
+jax.config.update("jax_num_cpu_devices", 2)
+# Identities are checked to many digits; a test of float32 asks for `jax.enable_x64(False)`.
+jax.config.update("jax_enable_x64", True)
+
+
+@pytest.fixture
+def key() -> jax.Array:
+    """The same random key in each test."""
+    return jax.random.key(0)
