@@ -1,1 +1,1 @@
-"""Long studies: each prints a table and writes it beside itself; `python -m benchmarks` lists them."""
+"""Long studies, apart from the tests; `python -m benchmarks` lists them."""

@@ -1,6 +1,8 @@
 """Sphinx configuration; `make docs` builds the pages and treats every warning as an error."""
 
 import os
+import re
+import textwrap
 from importlib.metadata import version as installed_version
 
 from sphinx.util.typing import stringify_annotation
@@ -56,6 +58,18 @@ def shorten_annotations(app, what, name, obj, options, signature, returns):
     return signature, returns
 
 
+def write_mathematics(app, what, name, obj, options, lines):
+    """Docstrings write mathematics between dollars, as Markdown does; here it becomes Sphinx's."""
+
+    def display(match):
+        formula = textwrap.indent(textwrap.dedent(match[2]).strip(), match[1] + "   ")
+        return f"{match[1]}.. math::\n\n{formula}\n"
+
+    text = re.sub(r"^( *)\$\$(.+?)\$\$$", display, "\n".join(lines), flags=re.M | re.S)
+    lines[:] = re.sub(r"\$([^$]+)\$", r":math:`\1`", text).split("\n")
+
+
 def setup(app):
     """Sphinx calls this once, before it reads any page."""
+    app.connect("autodoc-process-docstring", write_mathematics)
     app.connect("autodoc-process-signature", shorten_annotations)

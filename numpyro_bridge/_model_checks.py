@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
@@ -89,12 +90,17 @@ class Repeatable(Messenger):
 class RefuseSites(Messenger):
     """Effect handler that stops at the first site with no unconstrained density."""
 
+    def __init__(self, fn: Callable):
+        super().__init__(fn)
+        self.params: set[str] = set()
+        """Names of the `numpyro.param` sites that were not given a value from outside."""
+
     def process_message(self, msg: dict) -> None:
         """Look at one site, before a value is drawn for it."""
         if msg["type"] == "plate":
             _check_plate(msg)
-        elif msg["type"] == "param" and msg["value"] is None:  # a value means: fixed on purpose
-            _refuse_param(msg["name"])
+        elif msg["type"] == "param" and msg["value"] is None:
+            self.params.add(msg["name"])
         elif msg["type"] == "sample" and not msg["is_observed"]:
             _check_latent(msg["name"], msg["fn"], msg["infer"].get("enumerate"))
 
@@ -107,15 +113,6 @@ def _check_plate(site: dict) -> None:
             "the density would be a different random estimate at every evaluation, and weights and "
             "evidence would be wrong. Remove `subsample_size` (or set it to None) to use all data."
         )
-
-
-def _refuse_param(name: str) -> None:
-    raise ModelRefusedError(
-        f"Site '{name}' is a numpyro.param: it has no prior, and would silently stay at its "
-        f"initial value. To infer it, write numpyro.sample('{name}', prior) (for a network: "
-        "random_flax_module, random_nnx_module or random_eqx_module); to hold it fixed on purpose, "
-        f"pass numpyro.handlers.substitute(model, data={{'{name}': value}})."
-    )
 
 
 def _check_latent(name: str, fn: dist.Distribution, enumerate_as: str | None) -> None:
@@ -155,7 +152,9 @@ def check_trace(trace: dict) -> None:
         )
     for name in latent:
         variable = name.removesuffix("_unwrapped")
-        if variable != name and f"{variable}_factor" in trace:  # what CircularReparam leaves behind
+        is_improper = isinstance(innermost(trace[name]["fn"]), dist.ImproperUniform)
+        # These two sites are what CircularReparam leaves behind.
+        if is_improper and variable != name and f"{variable}_factor" in trace:
             raise ModelRefusedError(
                 f"Site '{variable}' uses CircularReparam: its density on the real line is periodic "
                 "and has no finite integral, so there is no evidence and no sample from it. Remove "
@@ -163,6 +162,36 @@ def check_trace(trace: dict) -> None:
                 "write the angle as jnp.arctan2 of a two-dimensional ProjectedNormal with "
                 "ProjectedNormalReparam."
             )
+
+
+def _check_param(name: str, value: Any, model: Callable, args: tuple, kwargs: dict) -> None:
+    """Raise if the density depends on a `numpyro.param`.
+
+    It does not where `random_flax_module` and its like have put sample sites in its place.
+    """
+    arrays, rest = eqx.partition(value, eqx.is_array_like)
+
+    def log_density(arrays):
+        fixed = handlers.substitute(model, data={name: eqx.combine(arrays, rest)})
+        terms, _ = compute_log_probs(fixed, args, kwargs, {})
+        return sum(terms.values())
+
+    if _depends_on_input(jax.make_jaxpr(log_density)(arrays).jaxpr):
+        raise ModelRefusedError(
+            f"Site '{name}' is a numpyro.param: it has no prior, and would silently stay at its "
+            f"initial value. To infer it, write numpyro.sample('{name}', prior), or for a network "
+            "random_flax_module, random_nnx_module or random_eqx_module with a prior for each of "
+            "its parameters. To hold it fixed on purpose, pass "
+            f"numpyro.handlers.substitute(model, data={{'{name}': value}})."
+        )
+
+
+def _depends_on_input(program: Any) -> bool:
+    reached = {id(variable) for variable in program.invars}
+    for step in program.eqns:
+        if any(id(variable) in reached for variable in step.invars):
+            reached |= {id(variable) for variable in step.outvars}
+    return any(id(variable) in reached for variable in program.outvars)
 
 
 NUMBER_NEEDED_ERRORS = (
@@ -237,9 +266,9 @@ def _non_finite_sites(model: Callable, args: tuple, kwargs: dict, position: dict
 
 
 def _kind(site: dict) -> str:
-    return (
-        "factor" if is_factor(site) else "observed site" if site["is_observed"] else "latent site"
-    )
+    if is_factor(site):
+        return "factor"
+    return "observed site" if site["is_observed"] else "latent site"
 
 
 def _family(fn: dist.Distribution) -> str:
@@ -290,10 +319,11 @@ def read_layout(model: Callable, args: tuple, kwargs: dict) -> Layout:
 
     The run may be abstract (`jax.eval_shape`): no number is looked at.
     """
-    started = handlers.substitute(
-        RefuseSites(handlers.seed(Repeatable(model), 0)), substitute_fn=init_to_uniform
-    )
+    checked = RefuseSites(handlers.seed(Repeatable(model), 0))
+    started = handlers.substitute(checked, substitute_fn=init_to_uniform)
     trace = handlers.trace(started).get_trace(*args, **kwargs)
+    for name in sorted(checked.params):
+        _check_param(name, trace[name]["value"], started, args, kwargs)
     check_trace(trace)
     samples = {name: site for name, site in trace.items() if site["type"] == "sample"}
     latent = {name: samples[name] for name in sorted(samples) if not samples[name]["is_observed"]}

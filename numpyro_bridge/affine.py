@@ -13,7 +13,7 @@ from numpyro_bridge.target import Point, Target
 
 
 class AbstractAffineMap(eqx.Module):
-    """`position = location + factor @ standardised`, with `factor` never formed where it is large."""
+    """`position = location + factor @ standardised`; a large `factor` is never formed."""
 
     location: eqx.AbstractVar[Vector]
 
@@ -101,6 +101,34 @@ def identity_map(dim: int) -> LowRankMap:
     """The map that changes nothing."""
     dtype = jnp.result_type(float)
     return diagonal_map(jnp.zeros(dim, dtype), jnp.ones(dim, dtype))
+
+
+def as_dense(map: AbstractAffineMap) -> DenseMap:
+    """The map with a lower-triangular factor that stands for the same normal law."""
+    if isinstance(map, DenseMap):
+        return map
+    columns = jax.vmap(map.multiply)(jnp.eye(map.location.size, dtype=map.location.dtype))
+    return DenseMap(map.location, lower_factor(columns.T))
+
+
+def with_rank(map: AbstractAffineMap, rank: int) -> LowRankMap:
+    """A low-rank map padded with directions that it does not stretch.
+
+    Raises:
+        ValueError: if the map is dense or has more directions already.
+    """
+    if not isinstance(map, LowRankMap) or map.stretch.size > rank:
+        raise ValueError(f"expected a low-rank map with at most {rank} directions, got {map}")
+    missing = rank - map.stretch.size
+    basis = jnp.pad(map.basis, ((0, 0), (0, missing)))
+    stretch = jnp.pad(map.stretch, (0, missing), constant_values=1.0)
+    return LowRankMap(map.location, map.scale, basis, stretch)
+
+
+def lower_factor(root: Float[Array, "dim rank"]) -> Float[Array, "dim dim"]:
+    """The lower-triangular factor of `root @ root.T`, by QR, which keeps small scales exact."""
+    upper = jnp.linalg.qr(root.T, mode="r")
+    return (upper * jnp.where(jnp.diagonal(upper) < 0, -1.0, 1.0)[:, None]).T
 
 
 class StandardisedTarget(Target):

@@ -15,11 +15,15 @@ from numpyro_bridge.affine import (
     StandardisedTarget,
     diagonal_map,
     identity_map,
+    lower_factor,
 )
 from numpyro_bridge.target import ModelTarget, Target
 
 DENSE_LIMIT = 300
 """Largest dimension that gets a dense factor; beyond it, low rank plus diagonal."""
+
+MAX_RANK = 20
+"""Directions of a low-rank factor: what Pathfinder's memory of ten updates spans."""
 
 Starts = Float[Array, "starts dim"]
 
@@ -86,7 +90,7 @@ def _laplace(target: Target, starts: Starts) -> DenseMap:
         values, vectors = jnp.linalg.eigh(jax.hessian(cost)(mode))
         # Where the density does not curve down there is no normal law; unit scale stands in.
         values = jnp.where(values > 1e-8, values, 1.0)
-        return DenseMap(mode, _cholesky_of_inverse(values, vectors))
+        return DenseMap(mode, lower_factor(vectors / jnp.sqrt(values)))
 
     return jax.vmap(one)(starts)
 
@@ -161,7 +165,7 @@ def _dense_step(map: DenseMap, noise, score, rate) -> DenseMap:
     values = 1 - rate + rate * jnp.clip(values, 0.1, 20.0)
     move = ((jnp.mean(score, axis=0) @ vectors) / values) @ vectors.T
     location = map.location + map.multiply(_bounded(rate * move))
-    return DenseMap(location, _lower(map.factor @ (vectors / jnp.sqrt(values))))
+    return DenseMap(location, lower_factor(map.factor @ (vectors / jnp.sqrt(values))))
 
 
 def _diagonal_step(map: LowRankMap, noise, score, rate) -> LowRankMap:
@@ -176,7 +180,7 @@ def _diagonal_step(map: LowRankMap, noise, score, rate) -> LowRankMap:
 
 
 def _shortened(score: Float[Array, "draws dim"]) -> Float[Array, "draws dim"]:
-    """Scores at most ten times as long as a standard normal's: one far draw must not rule a step."""
+    """Scores at most ten times as long as a standard normal's: no far draw may rule a step."""
     longest = 10 * math.sqrt(score.shape[1])
     length = jnp.linalg.norm(score, axis=1, keepdims=True)
     return score * (longest / jnp.maximum(length, longest))
@@ -185,16 +189,6 @@ def _shortened(score: Float[Array, "draws dim"]) -> Float[Array, "draws dim"]:
 def _bounded(move: Float[Array, " dim"]) -> Float[Array, " dim"]:
     longest = 2 * math.sqrt(move.size)
     return move * (longest / jnp.maximum(jnp.linalg.norm(move), longest))
-
-
-def _cholesky_of_inverse(values, vectors) -> Float[Array, "dim dim"]:
-    return _lower(vectors / jnp.sqrt(values))
-
-
-def _lower(root: Float[Array, "dim dim"]) -> Float[Array, "dim dim"]:
-    """The lower-triangular factor of `root @ root.T`, by QR, which keeps small scales exact."""
-    upper = jnp.linalg.qr(root.T, mode="r")
-    return (upper * jnp.where(jnp.diagonal(upper) < 0, -1.0, 1.0)[:, None]).T
 
 
 def _batch_of_one(map: AbstractAffineMap) -> AbstractAffineMap:

@@ -61,18 +61,21 @@ class MixtureLaw(AbstractInitialLaw):
         return GaussianMixture(self, target)
 
     def score(self, position: Vector) -> Vector:
-        return jax.grad(self.log_prob)(position)
+        whitened, log_parts = self._parts(position)
+        pulls = jax.vmap(_solve_transposed)(self.factors, whitened)
+        return -jax.nn.softmax(log_parts) @ pulls
 
     def log_prob(self, position: Vector) -> Scalar:
         """Log density, in nats."""
+        _, log_parts = self._parts(position)
+        return jax.nn.logsumexp(log_parts) - 0.5 * position.size * math.log(2 * math.pi)
 
-        def one(mean, factor):
-            whitened = jax.scipy.linalg.solve_triangular(factor, position - mean, lower=True)
-            log_det = jnp.sum(jnp.log(jnp.diagonal(factor)))
-            return -0.5 * jnp.sum(whitened**2) - log_det
-
-        parts = jax.nn.log_softmax(self.log_weights) + jax.vmap(one)(self.means, self.factors)
-        return jax.nn.logsumexp(parts) - 0.5 * position.size * math.log(2 * math.pi)
+    def _parts(self, position: Vector) -> tuple[Float[Array, "modes dim"], Float[Array, " modes"]]:
+        """Whitened displacement from each mode, and its log density without the constant."""
+        whitened = jax.vmap(_solve)(self.factors, position - self.means)
+        log_det = jnp.sum(jnp.log(jnp.diagonal(self.factors, axis1=1, axis2=2)), axis=1)
+        log_weights = jax.nn.log_softmax(self.log_weights)
+        return whitened, log_weights - 0.5 * jnp.sum(whitened**2, axis=1) - log_det
 
     def draw(self, rng_key: RNGKey) -> Vector:
         """A position; differentiable in means and factors, not in the weights."""
@@ -93,3 +96,11 @@ class GaussianMixture(AbstractKernel):
 
     def log_prob(self, point: Point) -> Scalar:
         return self.law.log_prob(point.position)
+
+
+def _solve(factor: Float[Array, "dim dim"], vector: Vector) -> Vector:
+    return jax.scipy.linalg.solve_triangular(factor, vector, lower=True)
+
+
+def _solve_transposed(factor: Float[Array, "dim dim"], vector: Vector) -> Vector:
+    return jax.scipy.linalg.solve_triangular(factor, vector, lower=True, trans="T")

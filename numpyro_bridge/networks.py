@@ -31,7 +31,7 @@ def clipped_score(score: Vector, *, bound: float) -> Vector:
 
 
 class Linear(eqx.Module):
-    """`inputs @ weight + bias`; rows of a batch stay rows, so nothing is transposed under `vmap`."""
+    """`inputs @ weight + bias`: rows of a batch stay rows, nothing is transposed by `vmap`."""
 
     weight: Float[Array, "inputs outputs"]
     bias: Float[Array, " outputs"]

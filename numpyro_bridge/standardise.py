@@ -1,7 +1,7 @@
 """Standardisation: make a target roughly standard normal, so that nobody tunes scales by hand."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -13,13 +13,14 @@ from numpyro_bridge._typing import RNGKey
 from numpyro_bridge.affine import (
     AbstractAffineMap,
     DenseMap,
-    LowRankMap,
-    diagonal_map,
+    as_dense,
     gaussian_elbo,
     identity_map,
+    with_rank,
 )
 from numpyro_bridge.gaussian_fits import (
-    climb,
+    DENSE_LIMIT,
+    MAX_RANK,
     gaussian_vi,
     laplace,
     no_map,
@@ -91,23 +92,24 @@ def standardise(
             they do not apply. Give one alone to override the choice.
         num_starts: Where each candidate begins.
     """
-    starts_key, fits_key, elbo_key, climb_key = jax.random.split(rng_key, 4)
+    starts_key, fits_key, elbo_key = jax.random.split(rng_key, 3)
     starts = starting_points(starts_key, target, num_starts)
     noise = jax.random.normal(elbo_key, (NUM_DRAWS, target.dim), starts.dtype)
-    fits = _fit_all(fits_key, target, starts, candidates)
-    elbos = {name: _elbos(maps, target, noise) for name, maps in fits.items()}
-    best_of = {name: float(np.max(elbo)) for name, elbo in elbos.items()}
-    method = max(best_of, key=lambda name: best_of[name])
-    map = _take(fits[method], int(np.argmax(elbos[method])))
+    names, maps = _fit_all(fits_key, target, starts, candidates)
+    elbos = _elbos(maps, target, noise)
+    best = int(np.argmax(elbos))
+    map, method, elbo = _take(maps, best), names[best], float(elbos[best])
     modes = None
-    if isinstance(fits.get("gaussian_vi"), DenseMap):
-        modes = distinct_modes(fits["gaussian_vi"], elbos["gaussian_vi"])
+    if isinstance(maps, DenseMap):
+        climbed = np.asarray([name == gaussian_vi.__name__ for name in names])
+        modes = distinct_modes(_take(maps, climbed), elbos[climbed]) if climbed.any() else None
     if modes is not None:
         map, method = covering_map(modes), "modes"
-    elif isinstance(map, DenseMap):
-        map = _polished(climb_key, target, map, noise)
-    elbo = float(_elbos(jax.tree.map(lambda leaf: leaf[None], map), target, noise)[0])
-    count = NUM_DRAWS * len(fits) + num_starts * 200 * max(64, 4 * target.dim)
+        elbo = float(_elbos(_batch_of_one(map), target, noise)[0])
+    best_of: dict[str, float] = {}
+    for name, value in zip(names, elbos, strict=True):
+        best_of[name] = max(best_of.get(name, -np.inf), float(value))
+    count = NUM_DRAWS * len(names) + num_starts * 200 * max(64, 4 * target.dim)
     return Standardisation(map, method, elbo, best_of, modes, count)
 
 
@@ -177,25 +179,28 @@ def covering_map(modes: Modes) -> DenseMap:
     return DenseMap(mean, jnp.linalg.cholesky(within + between))
 
 
-def _fit_all(rng_key, target: Target, starts, candidates: Sequence[Candidate]) -> dict[str, Any]:
-    fits = {}
-    keys = jax.random.split(rng_key, len(candidates) + 1)
-    for key, candidate in zip(keys[1:], candidates, strict=True):
+def _fit_all(
+    rng_key: RNGKey, target: Target, starts, candidates: Sequence[Candidate]
+) -> tuple[list[str], AbstractAffineMap]:
+    """Every map of every candidate in one batch, with the name of the candidate of each."""
+    names: list[str] = []
+    batches = []
+    for key, candidate in zip(
+        jax.random.split(rng_key, len(candidates) + 1), (no_map, *candidates), strict=True
+    ):
         maps = candidate(key, target, starts)
-        if maps is not None:
-            fits[getattr(candidate, "__name__", repr(candidate))] = maps
-    if not fits:
-        fits["no_map"] = no_map(keys[0], target, starts)
-    return fits
+        if maps is None or (candidate is no_map and "no_map" in names):
+            continue
+        batches.append(_alike(maps, target.dim))
+        names += [getattr(candidate, "__name__", repr(candidate))] * len(maps.location)
+    return names, jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *batches)
 
 
-def _polished(rng_key, target: Target, map: DenseMap, noise) -> DenseMap:
-    """Climb once more with more draws; keep the result only if it is better."""
-    batch = jax.tree.map(lambda leaf: leaf[None], map)
-    num_draws = max(NUM_DRAWS, 8 * target.dim)
-    climbed = climb(rng_key, target, batch, num_iterations=60, num_draws=num_draws)
-    both = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), batch, climbed)
-    return _take(both, int(np.argmax(_elbos(both, target, noise))))
+def _alike(maps: AbstractAffineMap, dim: int) -> AbstractAffineMap:
+    """A batch of maps in the one form that suits the dimension, so that all are one batch."""
+    if dim <= DENSE_LIMIT:
+        return jax.vmap(as_dense)(maps)
+    return jax.vmap(lambda map: with_rank(map, MAX_RANK))(maps)
 
 
 def _elbos(maps: AbstractAffineMap, target: Target, noise) -> np.ndarray:
@@ -211,3 +216,7 @@ def _all_elbos(maps: AbstractAffineMap, target: Target, noise):
 
 def _take(maps, index):
     return jax.tree.map(lambda leaf: leaf[index], maps)
+
+
+def _batch_of_one(map: AbstractAffineMap) -> AbstractAffineMap:
+    return jax.tree.map(lambda leaf: leaf[None], map)

@@ -3,7 +3,8 @@
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 import equinox as eqx
@@ -26,6 +27,8 @@ CHUNK = 25
 
 WINDOW = 100
 """Iterations averaged when asking whether the ELBO still rises."""
+
+SECONDS_BETWEEN_CHECKPOINTS = 5.0
 
 
 class Metrics(NamedTuple):
@@ -116,8 +119,9 @@ def fit(
     """Minimise `loss(rng_key, module, data)` over the trainable arrays of `module`.
 
     The step size is constant until the mean ELBO of the last 100 iterations exceeds that of the
-    100 before by less than `tolerance` nats and its noise, or until the budget nears its end; then
-    it falls linearly to zero, which averages out the gradient noise. An update that is not finite
+    100 before by less than `tolerance` nats, or the weights are so equal that less than that is
+    left to gain, or half of the budget is spent; then it falls linearly to zero over as many
+    iterations again, which averages out the gradient noise. An update that is not finite
     is skipped and counted. A collapse of the ELBO restores the best parameters so far and halves
     the step size. The same key gives the same result, interrupted and resumed or not.
 
@@ -130,8 +134,8 @@ def fit(
         optimizer: Any optax transformation.
         num_iterations: Upper bound on the iterations.
         trainable: A filter in Equinox's sense, a predicate or a tree of booleans.
-        tolerance: Smallest rise of the ELBO in nats per 100 iterations worth going on for;
-            0 uses the whole budget.
+        tolerance: Smallest rise of the ELBO in nats worth another 100 iterations; 0 uses the whole
+            budget.
         checkpoint: File that is written every few seconds and resumed from if it exists.
         progress_bar: Show iterations, ELBO, ESS and time left.
 
@@ -146,32 +150,22 @@ def fit(
         raise ValueError(f"num_iterations must be at least 1, got {num_iterations}")
     params, static = eqx.partition(module, trainable)
     state = _State(params, optimizer.init(params), params)
-    progress = _Progress(0, num_iterations, max(1, num_iterations // 4))
-    history: list[Metrics] = []
+    progress, history = _Progress(0, num_iterations, max(1, num_iterations // 2)), []
     if checkpoint is not None and os.path.exists(checkpoint):
         state, progress, history = _resume(checkpoint, state, num_iterations)
-    stopped = "budget"
-    last_saved = time.perf_counter()
-    with tqdm(
-        total=progress.end,
-        initial=progress.iteration,
-        desc="training",
-        disable=not progress_bar or "CI" in os.environ,
-    ) as bar:
+    advance = partial(_timed_chunk, rng_key, static, loss, data, optimizer)
+    stopped = "interrupted"
+    with _Bar(progress, progress_bar) as bar, _Keeper(checkpoint, num_iterations) as keeper:
         try:
             while progress.iteration < progress.end:
-                state, metrics = _timed_chunk(rng_key, state, static, loss, data, optimizer, progress)
+                state, metrics = advance(state, progress)
                 history.append(metrics)
                 state = _decide(state, progress, history, optimizer, tolerance)
-                _show(bar, progress, metrics)
-                if checkpoint is not None and time.perf_counter() - last_saved > 5.0:
-                    _save(checkpoint, state, progress, history, num_iterations)
-                    last_saved = time.perf_counter()
+                keeper.offer(state, progress, history)
+                bar.show(progress, metrics)
             stopped = "plateau" if progress.plateaued else "budget"
         except KeyboardInterrupt:
-            stopped = "interrupted"
-    if checkpoint is not None:
-        _save(checkpoint, state, progress, history, num_iterations)
+            pass  # `stopped` says so, and what has been trained is returned
     return Training(
         eqx.combine(state.best, static),
         _concatenate(history),
@@ -181,7 +175,7 @@ def fit(
     )
 
 
-def _timed_chunk(rng_key, state: _State, static, loss, data, optimizer, progress: _Progress):
+def _timed_chunk(rng_key, static, loss, data, optimizer, state: _State, progress: _Progress):
     """Run up to `CHUNK` iterations and book their seconds, compilation apart."""
     size = min(CHUNK, progress.end - progress.iteration)
     before, traces = time.perf_counter(), _num_traces[0]
@@ -265,33 +259,28 @@ def _decide(state: _State, progress: _Progress, history, optimizer, tolerance: f
             state = state._replace(best=state.params)
     if not progress.plateaued and _has_plateaued(progress, history, tolerance):
         progress.plateaued = True
-        progress.cooldown = max(CHUNK, progress.iteration // 4)
+        progress.cooldown = progress.iteration
         progress.end = progress.iteration + progress.cooldown
     return state
 
 
 def _has_plateaued(progress: _Progress, history, tolerance: float) -> bool:
-    remaining = progress.end - progress.iteration
-    if tolerance <= 0 or progress.iteration < 2 * WINDOW or remaining <= progress.cooldown:
+    """Whether nothing is left to gain at this step size: no rise, or hardly a gap."""
+    if tolerance <= 0 or progress.end - progress.iteration <= progress.cooldown:
         return False
-    if progress.iteration + progress.iteration // 4 >= progress.end:
+    # For nearly equal weights the gap between ELBO and log evidence is half their variance.
+    if 0.5 * float(np.mean(np.square(history[-1].log_weight_sd))) < tolerance:
+        return True
+    if progress.iteration < 2 * WINDOW:
         return False
     elbo = _concatenate(history).elbo
-    recent, before = elbo[-WINDOW:], elbo[-2 * WINDOW : -WINDOW]
-    return float(np.mean(recent) - np.mean(before)) < tolerance
+    rise = np.mean(elbo[-WINDOW:]) - np.mean(elbo[-2 * WINDOW : -WINDOW])
+    return bool(rise < tolerance)
 
 
 def _noise(metrics: Metrics) -> float:
     """Standard error of a chunk's mean ELBO, from the spread between its iterations."""
     return float(np.std(metrics.elbo) / np.sqrt(len(metrics.elbo)))
-
-
-def _show(bar: tqdm, progress: _Progress, metrics: Metrics) -> None:
-    bar.total = progress.end
-    bar.n = progress.iteration
-    bar.set_postfix(
-        ELBO=f"{np.mean(metrics.elbo):.2f}", ESS=f"{np.mean(metrics.ess):.2f}", refresh=True
-    )
 
 
 def _concatenate(history: list[Metrics]) -> Metrics:
@@ -300,15 +289,59 @@ def _concatenate(history: list[Metrics]) -> Metrics:
     return jax.tree.map(lambda *parts: np.concatenate(parts), *history)
 
 
-def _save(path, state: _State, progress: _Progress, history, num_iterations: int) -> None:
-    metrics = _concatenate(history)
-    header = {
-        "kind": "checkpoint",
-        "num_iterations": num_iterations,
-        "num_done": len(metrics.elbo),
-        "progress": vars(progress),
-    }
-    save_tree(path, header, (state, metrics))
+class _Bar:
+    """A tqdm bar whose end moves when training will stop early."""
+
+    def __init__(self, progress: _Progress, shown: bool):
+        hidden = not shown or "CI" in os.environ
+        self._bar = tqdm(total=progress.end, desc="training", disable=hidden)
+        self._bar.update(progress.iteration)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self._bar.close()
+
+    def show(self, progress: _Progress, metrics: Metrics) -> None:
+        self._bar.total = progress.end
+        elbo, ess = np.mean(metrics.elbo), np.mean(metrics.ess)
+        self._bar.set_postfix(ELBO=f"{elbo:.2f}", ESS=f"{ess:.2f}", refresh=False)
+        self._bar.update(progress.iteration - self._bar.n)
+
+
+class _Keeper:
+    """Writes checkpoints now and then, and once more when training ends, however it ends."""
+
+    def __init__(self, path: str | os.PathLike | None, num_iterations: int):
+        self._path, self._num_iterations = path, num_iterations
+        self._latest = None
+        self._last_written = time.perf_counter()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self._write()
+
+    def offer(self, state: _State, progress: _Progress, history: list[Metrics]) -> None:
+        """Take note of the state after a chunk; write it if the last write is long ago."""
+        self._latest = (state, replace(progress), _concatenate(history))
+        if time.perf_counter() - self._last_written > SECONDS_BETWEEN_CHECKPOINTS:
+            self._write()
+
+    def _write(self) -> None:
+        if self._path is None or self._latest is None:
+            return
+        state, progress, metrics = self._latest
+        header = {
+            "kind": "checkpoint",
+            "num_iterations": self._num_iterations,
+            "num_done": len(metrics.elbo),
+            "progress": vars(progress),
+        }
+        save_tree(self._path, header, (state, metrics))
+        self._last_written = time.perf_counter()
 
 
 def _resume(path, state: _State, num_iterations: int):

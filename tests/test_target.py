@@ -1,5 +1,9 @@
 """Targets: densities and their guards, every kind of model, and the refusals."""
 
+# NumPyro declares the value of a site as anything that can become an array.
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportIndexIssue=false
+# pyright: reportOperatorIssue=false, reportOptionalMemberAccess=false
+
 import math
 import sys
 import warnings
@@ -18,6 +22,7 @@ import scipy.stats
 from jax.flatten_util import ravel_pytree
 from numpyro import handlers
 from numpyro.contrib.control_flow import scan
+from numpyro.contrib.module import random_eqx_module
 from numpyro.distributions import constraints
 from numpyro.infer.reparam import CircularReparam, ProjectedNormalReparam
 from numpyro.infer.util import initialize_model
@@ -870,7 +875,7 @@ REFUSALS = {
     "Delta in a plate": (numpyro.plate("row", 2)(one_site(dist.Delta(1.0))), (), "has a Delta"),
     "branch": (branching, (), "jnp.where or jax.lax.cond"),
     "JAX array": (model_max, (jnp.array([0, 1, 1]), Y), "NumPy arrays rather than JAX arrays"),
-    "NaN data": (normal_data, (np.array([1, math.nan, 2]),), "site 'y' has .*1 of its values are NaN"),
+    "NaN data": (normal_data, (np.array([1, math.nan, 2]),), "site 'y' has .*1 of its values are"),
     "outside": (positive_data, (np.array([1.0, -2.0]),), "'y'.*outside the support of LogNormal"),
     "infinite factor": (impossible, (), "factor 'never' has log probability -inf"),
     "gradient": (kinked, (Y,), "its gradient never is"),
@@ -905,6 +910,17 @@ def test_an_error_inside_the_model_is_not_hidden():
 def test_model_must_be_callable():
     with pytest.raises(ValueError, match="A NumPyro model is a function.*type float"):
         _model_checks.check_arguments(1.0, (), {})
+
+
+def test_network_with_priors_is_accepted():
+    def model(prior, x):
+        net = random_eqx_module("net", eqx.nn.Linear(2, 1, key=KEY), prior)
+        numpyro.sample("y", dist.Normal(jax.vmap(net)(x)[:, 0], 1), obs=x[:, 0])
+
+    target = target_from_model(KEY, model, dist.Normal(), np.eye(2))
+    assert target.sites == {"net/bias": (1,), "net/weight": (1, 2)}
+    with pytest.raises(ValueError, match=r"'net\$params' is a numpyro.param.*a prior for each"):
+        target_from_model(KEY, model, {"weight": dist.Normal()}, np.eye(2))
 
 
 def test_fixed_parameter_is_accepted():

@@ -55,8 +55,8 @@ class BridgeSampler:
         objective: Callable[..., Any] = reverse_kl_ld,
         standardise: Callable[[RNGKey, Target], Standardisation] = standardise,
         optimizer: optax.GradientTransformation | None = None,
-        num_iterations: int = 1_000,
-        num_trajectories: int = 256,
+        num_iterations: int = 1_500,
+        num_trajectories: int = 128,
         trainable: Any = None,
         checkpoint: str | os.PathLike | None = None,
         progress_bar: bool = True,
@@ -166,8 +166,10 @@ def _check_settings(model, process, objective, num_iterations: int, num_trajecto
         )
     for name, value in (("process", process), ("objective", objective)):
         if not callable(value):
-            raise ValueError(f"{name} must be a function or class such as nb.CMCD or "
-                             f"nb.reverse_kl_ld, got {value!r}")
+            raise ValueError(
+                f"{name} must be a function or class such as nb.CMCD or "
+                f"nb.reverse_kl_ld, got {value!r}"
+            )
     if num_iterations < 1 or num_trajectories < 2:
         raise ValueError(
             f"training needs num_iterations >= 1 and num_trajectories >= 2, got {num_iterations} "

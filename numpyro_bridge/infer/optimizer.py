@@ -9,8 +9,8 @@ LAWS = ("log_diffusion", "initial_law")
 
 
 def bridge_optimizer(
-    control: float = 5e-3,
-    laws: float = 5e-3,
+    control: float = 2e-3,
+    laws: float = 2e-3,
     annealing: float = 1e-2,
     *,
     max_norm: float = 1.0,

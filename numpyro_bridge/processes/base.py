@@ -1,7 +1,7 @@
 """What every sampler is: two Markov chains over the same states."""
 
 import abc
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, TypeVar
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ from numpyro_bridge.target import Point, Target
 Controls = TypeVar("Controls")
 
 
-class State(NamedTuple, Generic[Controls]):
+class State(eqx.Module, Generic[Controls]):
     """A point and every control evaluated there: what both kernels that start here need."""
 
     point: Point

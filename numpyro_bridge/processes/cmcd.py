@@ -73,8 +73,8 @@ class CMCD(AbstractProcess[CMCDControls]):
         rng_key: RNGKey,
         dim: int,
         *,
-        num_steps: int = 32,
-        diffusion: float = 0.3,
+        num_steps: int = 64,
+        diffusion: float = 0.25,
         initial_law: AbstractInitialLaw | None = None,
         width: int = 64,
         depth: int = 2,
@@ -98,9 +98,7 @@ class CMCD(AbstractProcess[CMCDControls]):
         langevin = 0.5 * ((1 - temperature) * initial_score + temperature * score)
         return CMCDControls(langevin, self.control(step / self.num_steps, point.position, score))
 
-    def forward(
-        self, step: Int[Array, ""], state: State[CMCDControls], target: Target
-    ) -> Gaussian:
+    def forward(self, step: Int[Array, ""], state: State[CMCDControls], target: Target) -> Gaussian:
         langevin, control = state.controls
         return euler(state.point, langevin + control, self.log_diffusion[step], target)
 

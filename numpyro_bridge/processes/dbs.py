@@ -69,8 +69,8 @@ class DBS(AbstractProcess[DBSControls]):
         rng_key: RNGKey,
         dim: int,
         *,
-        num_steps: int = 32,
-        diffusion: float = 0.3,
+        num_steps: int = 64,
+        diffusion: float = 0.25,
         initial_law: AbstractInitialLaw | None = None,
         width: int = 64,
         depth: int = 2,
@@ -96,12 +96,8 @@ class DBS(AbstractProcess[DBSControls]):
             0.5 * score + self.backward_control(time, point.position, score),
         )
 
-    def forward(
-        self, step: Int[Array, ""], state: State[DBSControls], target: Target
-    ) -> Gaussian:
+    def forward(self, step: Int[Array, ""], state: State[DBSControls], target: Target) -> Gaussian:
         return euler(state.point, state.controls.forward, self.log_diffusion[step], target)
 
-    def backward(
-        self, step: Int[Array, ""], state: State[DBSControls], target: Target
-    ) -> Gaussian:
+    def backward(self, step: Int[Array, ""], state: State[DBSControls], target: Target) -> Gaussian:
         return euler(state.point, state.controls.backward, self.log_diffusion[step], target)

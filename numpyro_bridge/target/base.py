@@ -239,17 +239,19 @@ class _Static:
 
     def __init__(self, value: Any):
         self.value = value
-        try:
-            hash(value)
-            self._key = (type(value), value)
-        except TypeError:  # a data frame, or an array that is kept constant
-            self._key = (type(value), id(value))
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Static) and self._key == other._key
+        return isinstance(other, _Static) and self._identity() == other._identity()
 
     def __hash__(self) -> int:
-        return hash(self._key)
+        return hash(self._identity())
+
+    def _identity(self) -> tuple:
+        try:
+            hash(self.value)
+        except TypeError:  # a data frame, or an array that is kept constant
+            return type(self.value), id(self.value)
+        return type(self.value), self.value
 
 
 def _is_numeric_array(leaf: Any) -> bool:

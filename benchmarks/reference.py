@@ -1,0 +1,184 @@
+"""The defaults, nothing tuned, on targets with known evidence and moments.
+
+    python -m benchmarks.reference --data FOLDER
+
+Every row is a fresh process, so its seconds include all compilation; rows that are already in
+`reference.csv` are kept, and `--fresh` does them anew. The table is written to `reference.md`.
+"""
+
+import argparse
+import csv
+import json
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.targets import NAMES, load
+
+HERE = Path(__file__).parent
+RESULTS, TABLE = HERE / "reference.csv", HERE / "reference.md"
+
+# Least ELBO, largest error of the log evidence, largest error of a posterior mean in sds, seconds.
+LIMITS = {
+    "eight_schools": (-31.45, 0.05, 0.1, 60),
+    "seeds": (-73.60, 0.08, 0.1, 90),
+    "sonar": (-108.65, 0.10, 0.1, 150),
+    "ionosphere": (-111.80, 0.08, 0.1, 120),
+    "german_credit": (-585.20, 0.05, 0.1, 90),
+    "brownian": (1.00, 0.10, 0.1, 150),
+}
+
+
+def measure(name: str, key: int, data: Path) -> dict:
+    """One run with the defaults, from the model to corrected draws."""
+    import jax
+
+    import numpyro_bridge as nb
+
+    benchmark = load(name, data)
+    start = time.perf_counter()
+    posterior = nb.BridgeSampler(benchmark.model, progress_bar=False).run(
+        jax.random.key(key), **benchmark.kwargs
+    )
+    draws = posterior.sample(jax.random.key(1_000 + key), num_samples=4_000)
+    row = {
+        "target": name,
+        "key": key,
+        "dim": posterior.target.dim,
+        "log_evidence_reference": benchmark.reference.log_evidence,
+        "elbo": draws.elbo,
+        "elbo_error": draws.elbo_error,
+        "log_evidence": draws.log_evidence,
+        "log_evidence_error": draws.log_evidence_error,
+        "ess": draws.ess,
+        "pareto_k": draws.pareto_k,
+        "seconds": time.perf_counter() - start,
+        "iterations": posterior.info["num_iterations"],
+        "stopped": posterior.info["stopped"],
+        "gradient_evaluations": draws.info["num_gradient_evaluations"],
+        "standardised_by": posterior.standardisation.method,
+        "elbo_of_gaussian": posterior.standardisation.elbo,
+    }
+    idata = nb.to_inference_data(
+        draws, num_chains=4, predictive=False, prior=False, log_likelihood=False
+    )
+    return row | {"mean_error": largest_mean_error(idata["posterior"], benchmark.reference)}
+
+
+def largest_mean_error(posterior, reference) -> float:
+    """Largest distance of a posterior mean from the reference, in reference sds."""
+    errors = [
+        np.max(np.abs(posterior[name].mean(("chain", "draw")).values - mean) / reference.sd[name])
+        for name, mean in reference.mean.items()
+    ]
+    return float(np.max(errors))
+
+
+def verdict(row: dict) -> str:
+    """What of the row misses its limit, or "yes"."""
+    least_elbo, evidence_within, mean_within, seconds = LIMITS[row["target"]]
+    reference = float(row["log_evidence_reference"])
+    misses = {
+        "ELBO": float(row["elbo"]) < least_elbo,
+        "evidence": abs(float(row["log_evidence"]) - reference) > evidence_within,
+        "means": float(row["mean_error"]) > mean_within,
+        "seconds": float(row["seconds"]) > seconds,
+        "bound": float(row["elbo"]) > reference + 3 * float(row["elbo_error"]) + 0.01,
+    }
+    missed = [name for name, miss in misses.items() if miss]
+    return "yes" if not missed else "no: " + ", ".join(missed)
+
+
+def write_table(rows: list[dict]) -> None:
+    """Write the Markdown table of all rows."""
+    import jax
+
+    device = jax.devices()[0].device_kind
+    lines = [
+        "# Reference targets with the defaults",
+        "",
+        "`python -m benchmarks.reference --data FOLDER`. Seconds run from the model to weighted "
+        "draws, compilation included.",
+        f"Machine: {device}, {platform.machine()}, JAX {jax.__version__}, Python "
+        f"{platform.python_version()}.",
+        "",
+        "| target | dim | key | log Z | ELBO | log evidence | ESS | k-hat | means within, sds "
+        "| iterations | seconds | within limits |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        lines.append(
+            "| {target} | {dim} | {key} | {log_evidence_reference:.3f} | {elbo:.3f} ± "
+            "{elbo_error:.3f} | {log_evidence:.3f} ± {log_evidence_error:.3f} | {ess:.2f} | "
+            "{pareto_k:.2f} | {mean_error:.3f} | {iterations} ({stopped}) | {seconds:.0f} | "
+            "{verdict} |".format(**_numbers(row), verdict=verdict(row))
+        )
+    TABLE.write_text("\n".join(lines) + "\n")
+    print("\n".join(lines))
+
+
+def _numbers(row: dict) -> dict:
+    def number(value):
+        try:
+            return int(value)
+        except ValueError:
+            pass
+        try:
+            return float(value)
+        except ValueError:
+            return value
+
+    return {name: number(str(value)) for name, value in row.items()}
+
+
+def _read_rows() -> list[dict]:
+    if not RESULTS.exists():
+        return []
+    with RESULTS.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _append_row(row: dict) -> None:
+    is_new = not RESULTS.exists()
+    with RESULTS.open("a", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(row))
+        if is_new:
+            writer.writeheader()
+        writer.writerow(row)
+
+
+def main() -> None:
+    """Run what is missing, then print and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, help="folder of the benchmark data")
+    parser.add_argument("--targets", nargs="+", default=NAMES, choices=NAMES)
+    parser.add_argument("--keys", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--fresh", action="store_true", help="forget earlier rows")
+    parser.add_argument("--one", nargs=2, metavar=("TARGET", "KEY"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.one:
+        name, key = options.one
+        print(json.dumps(measure(name, int(key), options.data)))
+        return
+    if options.fresh:
+        RESULTS.unlink(missing_ok=True)
+    done = {(row["target"], int(row["key"])) for row in _read_rows()}
+    for name in options.targets:
+        for key in options.keys:
+            if (name, key) in done:
+                continue
+            command = [sys.executable, "-m", "benchmarks.reference", "--data", str(options.data)]
+            command += ["--one", name, str(key)]
+            output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+            row = json.loads(output.splitlines()[-1])
+            _append_row(row)
+            print(name, key, verdict(row), flush=True)
+    write_table(_read_rows())
+
+
+if __name__ == "__main__":
+    main()

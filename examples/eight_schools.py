@@ -1,0 +1,53 @@
+"""Eight schools: a hierarchical model, its posterior and its evidence.
+
+Rubin (1981): the effect of coaching in eight schools, each known with a standard error. The
+non-centred model asks how much the schools share. Run it with `python examples/eight_schools.py`.
+"""
+
+import argparse
+from functools import partial
+
+import arviz
+import jax
+import jax.numpy as jnp
+import numpyro
+import numpyro.distributions as dist
+
+import numpyro_bridge as nb
+
+EFFECT = jnp.array([28.0, 8.0, -3.0, 7.0, -1.0, 1.0, 18.0, 12.0])
+STANDARD_ERROR = jnp.array([15.0, 10.0, 16.0, 11.0, 9.0, 11.0, 10.0, 18.0])
+
+
+def model(standard_error, effect=None):
+    mu = numpyro.sample("mu", dist.Normal(0, 5))
+    tau = numpyro.sample("tau", dist.HalfCauchy(5))
+    with numpyro.plate("school", standard_error.shape[0]):
+        z = numpyro.sample("z", dist.Normal(0, 1))
+        theta = numpyro.deterministic("theta", mu + tau * z)
+        numpyro.sample("effect", dist.Normal(theta, standard_error), obs=effect)
+
+
+def main(num_iterations=600, num_steps=32, num_samples=4_000, progress_bar=True):
+    """Train, print, and return the draws."""
+    sampler = nb.BridgeSampler(
+        model,
+        process=partial(nb.CMCD, num_steps=num_steps),
+        num_iterations=num_iterations,
+        progress_bar=progress_bar,
+    )
+    posterior = sampler.run(jax.random.key(0), STANDARD_ERROR, effect=EFFECT)
+    draws = posterior.sample(jax.random.key(1), num_samples=num_samples)
+    draws.print_summary()
+
+    idata = nb.to_inference_data(draws)
+    print(arviz.summary(idata, var_names=["mu", "tau", "theta"]).to_string())
+    return draws
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--num-iterations", type=int, default=600)
+    parser.add_argument("--num-steps", type=int, default=32)
+    parser.add_argument("--num-samples", type=int, default=4_000)
+    main(**vars(parser.parse_args()))

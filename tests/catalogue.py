@@ -1,0 +1,83 @@
+"""One line per sampler and per loss: the tests of laws run over these."""
+
+from functools import partial
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+
+import numpyro_bridge as nb
+from numpyro_bridge.initial_laws import MixtureLaw
+from numpyro_bridge.kernels import Gaussian
+from numpyro_bridge.networks import ScoreInformedControl
+from numpyro_bridge.processes.base import euler
+
+SMALL = {"num_steps": 4, "diffusion": 0.5, "width": 8}
+
+
+def two_normals(dim: int = 2) -> MixtureLaw:
+    """A start from two places, one of them stretched along the diagonal."""
+    eye = jnp.eye(dim)
+    factors = jnp.stack([0.7 * eye, 0.8 * eye + 0.3 * jnp.tril(jnp.ones((dim, dim)), -1)])
+    means = jnp.stack([jnp.full(dim, 1.5), jnp.full(dim, -1.5)])
+    return MixtureLaw(jnp.log(jnp.asarray([0.6, 0.4])), means, factors)
+
+
+class LearnedForward(nb.AbstractProcess):
+    """A learned forward chain against a backward chain without parameters, in two dimensions.
+
+    Not a sampler of the package: the smallest process of another kind, which is what some laws
+    are about.
+    """
+
+    control: ScoreInformedControl
+    log_diffusion: jax.Array
+    num_steps: int = eqx.field(static=True)
+
+    def __init__(self, rng_key, dim, num_steps=4):
+        self.control = ScoreInformedControl(rng_key, dim, width=8)
+        self.log_diffusion = jnp.full((num_steps, dim), jnp.log(0.5))
+        self.num_steps = num_steps
+
+    def initial(self, target):
+        return Gaussian(jnp.zeros(2), jnp.ones(2), target)
+
+    def controls(self, step, point):
+        return self.control(step / self.num_steps, point.position, point.score)
+
+    def forward(self, step, state, target):
+        return euler(state.point, state.controls, self.log_diffusion[step], target)
+
+    def backward(self, step, state, target):
+        return Gaussian(0.75**0.5 * state.point.position, jnp.full(2, 0.5), target)
+
+
+PROCESSES = {
+    "CMCD": partial(nb.CMCD, **SMALL),
+    "CMCD from a mixture": partial(nb.CMCD, initial_law=two_normals(), **SMALL),
+    "DBS": partial(nb.DBS, **SMALL),
+    "DBS from a mixture": partial(nb.DBS, initial_law=two_normals(), **SMALL),
+}
+"""Constructors `(rng_key, dim)` of every sampler, small, for two dimensions."""
+
+OBJECTIVES = {
+    "reverse_kl": nb.reverse_kl,
+    "reverse_kl_ld": nb.reverse_kl_ld,
+    "log_variance": nb.log_variance,
+}
+"""Every loss that reads trajectories."""
+
+
+def perturbed(rng_key, module, size: float = 0.1):
+    """The module with noise on every array: no control is zero, nothing is at its default."""
+    arrays, static = eqx.partition(module, eqx.is_inexact_array)
+    flat, unravel = ravel_pytree(arrays)
+    noise = jax.random.normal(rng_key, flat.shape, flat.dtype)
+    return eqx.combine(unravel(flat + size * noise), static)
+
+
+def untrained(name: str, seed: int = 1, size: float = 0.1):
+    """A sampler of the catalogue at random parameters, in two dimensions."""
+    process = PROCESSES[name](jax.random.key(seed), 2)
+    return perturbed(jax.random.key(seed + 1), process, size)

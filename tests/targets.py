@@ -1,0 +1,115 @@
+"""Targets of which everything is known: evidence, and how to draw from them exactly."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+from jax.scipy.stats import multivariate_normal
+from jax.tree_util import Partial
+
+from numpyro_bridge import Target, target_from_log_density, target_from_model
+
+
+@dataclass(frozen=True)
+class Known:
+    """A target, its log evidence in nats, and `draw(rng_key, num) -> (num, dim)`, exact."""
+
+    target: Target
+    log_evidence: float
+    draw: Callable
+
+
+NOISE = 2.0
+"""Standard deviation of the responses in `regression`."""
+
+
+def regression(x, y=None):
+    """Linear regression with known noise: normal prior, normal posterior."""
+    w = numpyro.sample("w", dist.Normal(0, 1).expand([2]).to_event(1))
+    numpyro.deterministic("slope", w[1])
+    with numpyro.plate("n", x.shape[0]):
+        numpyro.sample("y", dist.Normal(w[0] + w[1] * x, NOISE), obs=y)
+
+
+def regression_data(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Covariate and response, six of each."""
+    noise = np.random.default_rng(seed).normal(size=(2, 6))
+    return noise[0], 0.4 - 0.9 * noise[0] + NOISE * noise[1]
+
+
+def regression_posterior(x, y) -> tuple[np.ndarray, np.ndarray, float]:
+    """Mean, covariance and log evidence."""
+    design = np.stack([np.ones_like(x), x], axis=1)
+    covariance = np.linalg.inv(np.eye(2) + design.T @ design / NOISE**2)
+    marginal = design @ design.T + NOISE**2 * np.eye(len(x))
+    evidence = multivariate_normal.logpdf(jnp.asarray(y), jnp.zeros(len(x)), marginal)
+    return covariance @ design.T @ y / NOISE**2, covariance, float(evidence)
+
+
+def conjugate_normal() -> Known:
+    """The posterior of `regression`: a NumPyro model."""
+    x, y = regression_data()
+    mean, covariance, log_evidence = regression_posterior(x, y)
+
+    def draw(rng_key, num):
+        return jax.random.multivariate_normal(rng_key, mean, covariance, (num,))
+
+    return Known(target_from_model(jax.random.key(0), regression, x, y=y), log_evidence, draw)
+
+
+def skewed() -> Known:
+    """Two independent Gumbel laws times exp(1.5): one tail light, the other heavy."""
+
+    def log_density(x):
+        return 1.5 - jnp.sum(x + jnp.exp(-x))
+
+    def draw(rng_key, num):
+        return jax.random.gumbel(rng_key, (num, 2))
+
+    return Known(target_from_log_density(log_density, 2), 1.5, draw)
+
+
+HEAVY = 0.7
+"""Weight of the mode at positive positions in `two_modes`."""
+
+
+def two_modes(distance: float = 2.0) -> Known:
+    """Two normal laws of unequal weight and scale, times exp(-2), at `±distance` in two dims."""
+    centres = distance * jnp.asarray([[1.0, 1.0], [-1.0, -1.0]])
+    scales = jnp.asarray([0.6, 0.8])
+    weights = jnp.asarray([HEAVY, 1 - HEAVY])
+
+    def log_density(x):
+        squares = jnp.sum((x - centres) ** 2, axis=1) / scales**2
+        parts = jnp.log(weights) - 0.5 * squares - 2 * jnp.log(scales) - math.log(2 * math.pi)
+        return jax.nn.logsumexp(parts) - 2.0
+
+    def draw(rng_key, num):
+        choice_key, noise_key = jax.random.split(rng_key)
+        choice = jax.random.categorical(choice_key, jnp.log(weights), shape=(num,))
+        return centres[choice] + scales[choice, None] * jax.random.normal(noise_key, (num, 2))
+
+    return Known(target_from_log_density(log_density, 2), -2.0, draw)
+
+
+def _normal_log_density(mean, precision, position):
+    return -0.5 * (position - mean) @ precision @ (position - mean)
+
+
+def normal(mean, covariance) -> Known:
+    """A normal law without its normalising constant; all of one size share compiled code."""
+    mean, covariance = jnp.asarray(mean, float), jnp.asarray(covariance, float)
+    precision = jnp.linalg.inv(covariance)
+    target = target_from_log_density(Partial(_normal_log_density, mean, precision), mean.size)
+    log_det = float(jnp.linalg.slogdet(covariance)[1])
+    log_evidence = 0.5 * log_det + 0.5 * mean.size * math.log(2 * math.pi)
+
+    def draw(rng_key, num):
+        return jax.random.multivariate_normal(rng_key, mean, covariance, (num,))
+
+    return Known(target, log_evidence, draw)

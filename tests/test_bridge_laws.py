@@ -1,0 +1,274 @@
+"""Laws that every sampler obeys at any parameters: both chains are what they are scored as."""
+
+import functools
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import numpyro_bridge as nb
+from numpyro_bridge.initial_laws import NormalLaw
+from numpyro_bridge.kernels import AbstractKernel
+from numpyro_bridge.processes.base import State
+from numpyro_bridge.trajectories import Trajectory, simulate_many, simulate_states
+from tests import catalogue, targets
+from tests.statistics import assert_mean_at_most, assert_same_mean
+
+NUM = 50_000
+
+TARGETS = {
+    "conjugate normal": targets.conjugate_normal,
+    "skewed": targets.skewed,
+    "two modes": targets.two_modes,
+}
+
+PAIRS = [
+    *((process, "skewed") for process in catalogue.PROCESSES),
+    ("CMCD", "conjugate normal"),
+    ("CMCD from a mixture", "two modes"),
+    ("DBS from a mixture", "two modes"),
+]
+
+every_process = pytest.mark.parametrize("process", catalogue.PROCESSES)
+every_pair = pytest.mark.parametrize(("process", "target"), PAIRS)
+
+known_target = functools.cache(lambda name: TARGETS[name]())
+
+
+@eqx.filter_jit
+def run_both(rng_key, process, target, exact_draws) -> tuple[Trajectory, Trajectory]:
+    """Trajectories of the forward chain, and of the backward chain from exact draws."""
+    forward_key, backward_key = jax.random.split(rng_key)
+    backward = jax.vmap(nb.simulate_backward, in_axes=(0, None, None, 0))
+    keys = jax.random.split(backward_key, NUM)
+    return (
+        simulate_many(forward_key, process, target, NUM),
+        backward(keys, process, target, jax.vmap(target.at)(exact_draws)),
+    )
+
+
+def run_known(process, known: targets.Known) -> tuple[Trajectory, Trajectory]:
+    draw_key, run_key = jax.random.split(jax.random.key(3))
+    return run_both(run_key, process, known.target, known.draw(draw_key, NUM))
+
+
+@functools.cache
+def runs_of(process: str, target: str) -> tuple[Trajectory, Trajectory]:
+    return run_known(catalogue.untrained(process), known_target(target))
+
+
+def features(runs: Trajectory):
+    """Bounded functions of a path: one, how far its steps go, and where it starts and ends."""
+    path = runs.states.position
+    steps = jnp.mean(jnp.diff(path, axis=1) ** 2, axis=(1, 2))
+    ends = [jnp.tanh(x) for end in (path[:, 0], path[:, -1]) for x in (*end.T, end[:, 0] * end[:, 1])]
+    return jnp.stack([jnp.ones(len(path)), jnp.tanh(steps), *ends], axis=1)
+
+
+def assert_bridge_identity(runs: tuple[Trajectory, Trajectory], log_evidence: float) -> None:
+    """`E_forward[h sigmoid(l)] = E_backward[h sigmoid(-l)]`, `l` the normalised log weight.
+
+    It holds for any function `h` of the path, since `p_forward sigmoid(l)` and
+    `p_backward sigmoid(-l)` are the same function. Everything is bounded on both sides, so no tail
+    of the weights can hide or fake a difference.
+    """
+    forward, backward = runs
+    on_forward = jax.nn.sigmoid(forward.log_weight - log_evidence)[:, None] * features(forward)
+    on_backward = jax.nn.sigmoid(log_evidence - backward.log_weight)[:, None] * features(backward)
+    # Both chains visit the same paths: an identity of two zeros would say nothing.
+    assert 0.02 < float(jnp.mean(on_forward[:, 0])) < 0.98
+    assert_same_mean(on_forward, on_backward)
+
+
+@every_pair
+def test_bridge_identity(process, target):
+    assert_bridge_identity(runs_of(process, target), known_target(target).log_evidence)
+
+
+class Wider(AbstractKernel):
+    """Samples five percent wider than it scores."""
+
+    inner: AbstractKernel
+
+    def sample(self, rng_key):
+        kernel = self.inner
+        return eqx.tree_at(lambda k: k.scale, kernel, 1.05 * kernel.scale).sample(rng_key)
+
+    def log_prob(self, point):
+        return self.inner.log_prob(point)
+
+
+class Broken(nb.AbstractProcess):
+    """A process one of whose chains is not what it is scored as."""
+
+    inner: nb.AbstractProcess
+    chain: str = eqx.field(static=True)
+
+    @property
+    def num_steps(self):
+        return self.inner.num_steps
+
+    def initial(self, target):
+        return self.inner.initial(target)
+
+    def controls(self, step, point):
+        return self.inner.controls(step, point)
+
+    def forward(self, step, state, target):
+        kernel = self.inner.forward(step, state, target)
+        return Wider(kernel) if self.chain == "forward" else kernel
+
+    def backward(self, step, state, target):
+        kernel = self.inner.backward(step, state, target)
+        return Wider(kernel) if self.chain == "backward" else kernel
+
+
+@pytest.mark.parametrize("chain", ["forward", "backward"])
+def test_bridge_identity_notices_a_kernel_five_percent_wider_than_its_score(chain):
+    process = Broken(catalogue.untrained("CMCD"), chain)
+    known = known_target("skewed")
+    with pytest.raises(AssertionError, match="standard errors"):
+        assert_bridge_identity(run_known(process, known), known.log_evidence)
+
+
+@every_process
+def test_a_trajectory_is_the_same_however_it_is_scored(process):
+    """`rescore` gives the numbers of `simulate`, `simulate_states` its states."""
+    target, process = known_target("skewed").target, catalogue.untrained(process)
+
+    @jax.vmap
+    def three_ways(key):
+        run = nb.simulate(key, process, target)
+        return run, nb.rescore(process, target, run.states), simulate_states(key, process, target)
+
+    run, rescored, states = jax.jit(three_ways)(jax.random.split(jax.random.key(0), 50))
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-9, atol=1e-9)
+    jax.tree.map(close, rescored, run)
+    jax.tree.map(close, states, run.states)
+
+
+@every_pair
+def test_bounds_hold_on_both_sides(process, target):
+    (forward, backward), log_evidence = runs_of(process, target), known_target(target).log_evidence
+    assert_mean_at_most(forward.log_weight, log_evidence)
+    assert_mean_at_most(-backward.log_weight, -log_evidence)
+
+
+@every_pair
+def test_mean_weight_is_the_evidence(process, target):
+    (forward, _), log_evidence = runs_of(process, target), known_target(target).log_evidence
+    assert_same_mean(jnp.exp(forward.log_weight - log_evidence), 1.0)
+
+
+# --- exactness at zero control --------------------------------------------------------------------
+
+
+def spread_at(process, known: targets.Known) -> float:
+    runs = eqx.filter_jit(simulate_many)(jax.random.key(0), process, known.target, 2_000)
+    np.testing.assert_allclose(jnp.mean(runs.log_weight), known.log_evidence, atol=0.2)
+    return float(jnp.std(runs.log_weight))
+
+
+def assert_first_order(spreads: list[float]) -> None:
+    """The spread halves, in the limit, as the steps double over the same time."""
+    ratios = np.asarray(spreads[:-1]) / np.asarray(spreads[1:])
+    assert spreads[0] > 0.01
+    assert np.all(np.abs(ratios - 2) < 0.4), ratios
+    assert abs(ratios[-1] - 2) < 0.15, ratios
+
+
+STEPS = (8, 16, 32)
+
+
+def test_untrained_cmcd_that_starts_at_its_target_is_exact_to_first_order_in_the_step():
+    """Langevin dynamics in equilibrium: reversible but for the size of its steps."""
+    known = targets.normal([0.4, -0.3], 0.8**2 * np.eye(2))
+    law = eqx.tree_at(lambda law: law.mean, NormalLaw(2, scale=0.8), jnp.asarray([0.4, -0.3]))
+    assert_first_order([
+        spread_at(
+            nb.CMCD(jax.random.key(0), 2, num_steps=n, diffusion=n**-0.5, initial_law=law, width=8),
+            known,
+        )
+        for n in STEPS
+    ])
+
+
+def test_untrained_dbs_on_a_standard_normal_is_exact_to_first_order_in_the_step():
+    known = targets.normal(np.zeros(2), np.eye(2))
+    assert_first_order([
+        spread_at(nb.DBS(jax.random.key(0), 2, num_steps=n, diffusion=n**-0.5, width=8), known)
+        for n in STEPS
+    ])
+
+
+# --- parts ----------------------------------------------------------------------------------------
+
+
+def test_initial_laws_have_the_score_of_their_density():
+    """Noise on every array: also where a factor is no longer as it was made."""
+    target = known_target("skewed").target
+    for name in catalogue.PROCESSES:
+        law = catalogue.untrained(name).initial_law
+        points = jax.vmap(target.at)(jax.random.normal(jax.random.key(0), (5, 2)))
+        positions = points.position
+
+        def log_prob(position, law=law, points=points):
+            point = jax.tree.map(lambda leaf: leaf[0], points)
+            return law.kernel(target).log_prob(point._replace(position=position))
+
+        np.testing.assert_allclose(
+            jax.vmap(law.score)(positions), jax.vmap(jax.grad(log_prob))(positions), rtol=1e-10
+        )
+
+
+@pytest.mark.parametrize("process", ["CMCD", "CMCD from a mixture"])
+def test_initial_law_samples_what_it_scores(process):
+    """Importance weights against a wide normal law average to one, and so do those for moments."""
+    law = catalogue.perturbed(
+        jax.random.key(7), catalogue.untrained(process).initial_law, size=0.3
+    )
+    kernel = law.kernel(known_target("skewed").target)
+    draws = jax.vmap(kernel.sample)(jax.random.split(jax.random.key(0), NUM))
+    wide = 2.5 * jax.random.normal(jax.random.key(1), (NUM, 2))
+    wide_points = jax.vmap(kernel.target.at)(wide)
+    log_wide = jnp.sum(jax.scipy.stats.norm.logpdf(wide, scale=2.5), axis=1)
+    weight = jnp.exp(jax.vmap(kernel.log_prob)(wide_points) - log_wide)
+
+    def moments(x):
+        return jnp.stack([jnp.ones(len(x)), *jnp.tanh(x.T), jnp.tanh(x[:, 0] * x[:, 1])], axis=1)
+
+    assert_same_mean(moments(draws.position), weight[:, None] * moments(wide))
+
+
+def test_processes_refuse_what_is_no_bridge():
+    for process in (nb.CMCD, nb.DBS):
+        with pytest.raises(ValueError, match="at least one step, got num_steps=0"):
+            process(jax.random.key(0), 2, num_steps=0)
+        with pytest.raises(ValueError, match="must be positive, got 0"):
+            process(jax.random.key(0), 2, diffusion=0.0)
+
+
+def test_a_clipped_score_is_seen_by_both_chains():
+    """A score that is cut changes the chains, not the meaning of the weights."""
+    known = known_target("skewed")
+    process = nb.CMCD(jax.random.key(1), 2, score_bound=0.5, **catalogue.SMALL)
+    runs = run_known(catalogue.perturbed(jax.random.key(2), process, 0.1), known)
+    lengths = jnp.sqrt(jnp.mean(runs[0].states.score ** 2, axis=-1))
+    assert float(jnp.mean(lengths > 0.5)) > 0.1  # the bound is met
+    assert_bridge_identity(runs, known.log_evidence)
+
+
+def test_a_state_holds_a_point_and_what_was_learned_there():
+    known = known_target("skewed")
+    process = catalogue.untrained("DBS")
+    point = known.target.at(jnp.asarray([0.1, -0.2]))
+    state = State(point, process.controls(jnp.asarray(1), point))
+    forward = process.forward(jnp.asarray(1), state, known.target)
+    backward = process.backward(jnp.asarray(1), state, known.target)
+    diffusion = jnp.exp(process.log_diffusion[1])
+    np.testing.assert_allclose(forward.scale, diffusion)
+    np.testing.assert_allclose(backward.scale, diffusion)
+    moved = point.position + diffusion**2 * state.controls.forward
+    np.testing.assert_allclose(forward.mean, moved)
+    assert not np.allclose(forward.mean, backward.mean)

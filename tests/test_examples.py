@@ -1,0 +1,155 @@
+"""What a user copies runs: the examples, and the Python blocks of the README and of the pages."""
+
+import importlib.util
+import math
+import re
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.integrate import quad
+from scipy.stats import norm
+
+import numpyro_bridge as nb
+
+ROOT = Path(__file__).parents[1]
+SMALL = {"num_iterations": 150, "num_steps": 16, "num_samples": 2_000, "progress_bar": False}
+
+
+def load_example(name: str):
+    spec = importlib.util.spec_from_file_location(name, ROOT / "examples" / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def assert_evidence(draws: nb.Draws, log_evidence: float):
+    """The estimate is within four errors, the errors are small, and the bound is a bound."""
+    assert draws.log_evidence_error < 0.05
+    # A floor for quadrature, and for weights so equal that their own error is all but zero.
+    assert abs(draws.log_evidence - log_evidence) < 4 * draws.log_evidence_error + 1e-3
+    assert draws.elbo < log_evidence + 4 * draws.elbo_error
+
+
+def eight_schools_log_evidence(effect, standard_error) -> float:
+    """Effects and mean integrated out in closed form, their spread by quadrature."""
+
+    def integrand(tau):
+        covariance = np.diag(standard_error**2 + tau**2) + 5.0**2
+        _, log_det = np.linalg.slogdet(2 * math.pi * covariance)
+        log_likelihood = -0.5 * (log_det + effect @ np.linalg.solve(covariance, effect))
+        return math.exp(log_likelihood) * 2 / (math.pi * 5 * (1 + (tau / 5) ** 2))
+
+    return math.log(quad(integrand, 0, np.inf, epsabs=0, epsrel=1e-8)[0])
+
+
+def logistic_log_evidence(design, damaged) -> float:
+    """A sum over a grid of coefficients, which is as good as exact for so smooth a function."""
+    grid = np.linspace(-12, 12, 401)
+    coefficients = np.stack(np.meshgrid(*[grid] * design.shape[1]), axis=-1)
+    logits = coefficients @ design.T
+    log_joint = norm.logpdf(coefficients, scale=2).sum(-1)
+    log_joint += (damaged * logits - np.logaddexp(0, logits)).sum(-1)
+    cell = (grid[1] - grid[0]) ** design.shape[1]
+    return math.log(np.exp(log_joint).sum() * cell)
+
+
+def test_eight_schools_has_the_evidence_of_quadrature(capsys):
+    example = load_example("eight_schools")
+    draws = example.main(**SMALL)
+    effect, error = np.asarray(example.EFFECT), np.asarray(example.STANDARD_ERROR)
+    assert_evidence(draws, eight_schools_log_evidence(effect, error))
+    assert "theta[7]" in capsys.readouterr().out
+
+
+def test_logistic_evidence_finds_the_bayes_factor_of_a_grid(capsys):
+    example = load_example("logistic_evidence")
+    draws = example.main(**SMALL)
+    damaged = np.asarray(example.DAMAGED)
+    expected = {
+        name: logistic_log_evidence(np.asarray(design), damaged)
+        for name, design in example.DESIGNS.items()
+    }
+    for name, value in expected.items():
+        assert_evidence(draws[name], value)
+    log_bayes_factor, error = example.compare(draws["temperature"], draws["constant risk"])
+    difference = expected["temperature"] - expected["constant risk"]
+    assert abs(log_bayes_factor - difference) < 4 * error + 1e-3
+    assert f"{log_bayes_factor:.3f} ± {error:.3f}" in capsys.readouterr().out
+
+
+def test_raw_log_density_has_the_evidence_of_the_closed_form(capsys):
+    example = load_example("raw_log_density")
+    draws = example.main(**SMALL)
+    grid = np.linspace(-25, 25, 1001)
+    along, across = np.meshgrid(grid, grid)
+    cell = (grid[1] - grid[0]) ** 2
+    integral = np.exp(example.log_density((along, across))).sum() * cell
+    assert math.log(integral) == pytest.approx(example.LOG_EVIDENCE, abs=1e-6)
+    assert_evidence(draws, example.LOG_EVIDENCE)
+    assert "closed form" in capsys.readouterr().out
+
+
+def run_code(page: str, names: dict) -> dict:
+    """Run a page's Python blocks, with small settings, and return the names they leave behind."""
+    blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / page).read_text(), re.M | re.S)
+    assert blocks
+    small = partial(
+        nb.BridgeSampler,
+        process=partial(nb.CMCD, num_steps=8, width=16),
+        num_iterations=50,
+        num_trajectories=64,
+        progress_bar=False,
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(nb, "BridgeSampler", small)
+        exec(compile("\n".join(blocks), page, "exec"), names)
+    return names
+
+
+@pytest.fixture(scope="module")
+def readme():
+    return run_code("README.md", {})
+
+
+def test_the_code_of_the_readme_runs(readme):
+    assert readme["draws"].num_samples == 4_000
+    assert readme["idata"].posterior["theta"].shape == (4, 1_000, 8)
+    assert -34 < readme["draws"].log_evidence < -30
+
+
+@pytest.fixture
+def names(readme):
+    """The pages go on from a model, its posterior and its draws, with the usual imports done."""
+    import arviz
+    import equinox
+
+    imports = {"arviz": arviz, "eqx": equinox, "partial": partial}
+    return {**imports, **readme, "model": readme["eight_schools"]}
+
+
+def test_the_code_of_the_front_page_runs(names):
+    names["model_args"] = (names["error"], names["effect"])
+    assert -34 < run_code("docs/index.md", names)["draws"].log_evidence < -30
+
+
+def test_the_code_of_the_diagnostics_page_runs(names):
+    run_code("docs/how_to/read_the_diagnostics.md", names)
+
+
+def test_the_code_of_the_settings_page_runs_and_holds_the_noise_fixed(names, key):
+    sampler = run_code("docs/how_to/choose.md", names)["fixed_noise"]
+    sampler.num_iterations, sampler.standardise = 2, nb.no_standardisation
+    posterior = sampler.run(key, names["error"], effect=names["effect"])
+    untrained = sampler.process(key, posterior.target.dim)
+    assert np.array_equal(posterior.process.log_diffusion, untrained.log_diffusion)
+    assert not np.array_equal(posterior.process.initial_law.mean, untrained.initial_law.mean)
+
+
+def test_the_reference_has_every_public_name():
+    page = (ROOT / "docs" / "reference" / "api.md").read_text()
+    listed = set(re.findall(r"^\.\. auto\w+:: (?:\w+\.)*(\w+)$", page, re.M))
+    missing = set(nb.__all__) - listed - {"__version__"}
+    assert not missing, f"give {sorted(missing)} a place in docs/reference/api.md"

@@ -1,0 +1,302 @@
+"""From a model to a posterior: draws of the right law, files that load, errors that teach."""
+
+import dataclasses
+import math
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+import pytest
+
+import numpyro_bridge as nb
+from numpyro_bridge.gaussian_fits import gaussian_vi, laplace
+from numpyro_bridge.infer import posterior as posterior_module
+from tests import targets
+from tests.statistics import assert_same_weighted_mean
+
+TINY = {
+    "process": partial(nb.CMCD, num_steps=4, width=8),
+    "standardise": partial(nb.standardise, candidates=(laplace,), num_starts=2),
+    "num_iterations": 50,
+    "num_trajectories": 32,
+    "progress_bar": False,
+}
+
+
+def assert_same_draws(a: nb.Draws, b: nb.Draws) -> None:
+    np.testing.assert_array_equal(a.log_weight, b.log_weight)
+    np.testing.assert_array_equal(a.position, b.position)
+    jax.tree.map(np.testing.assert_array_equal, a.sites, b.sites)
+
+
+@pytest.fixture(scope="module")
+def data():
+    return targets.regression_data()
+
+
+@pytest.fixture(scope="module")
+def posterior(data) -> nb.Posterior:
+    x, y = data
+    return nb.BridgeSampler(targets.regression, **TINY).run(jax.random.key(0), x, y=y)
+
+
+@pytest.fixture(scope="module")
+def draws(posterior) -> nb.Draws:
+    return posterior.sample(jax.random.key(1), num_samples=2_500)
+
+
+@pytest.fixture
+def saved(posterior, tmp_path):
+    path = tmp_path / "folder" / "posterior"
+    posterior.save(path)
+    return path
+
+
+# --- draws ----------------------------------------------------------------------------------------
+
+
+def test_draws_have_the_moments_and_the_evidence_of_the_exact_posterior(draws, data):
+    mean, covariance, log_evidence = targets.regression_posterior(*data)
+    # The posterior is normal, so a Laplace fit makes it standard and the bridge near exact.
+    assert draws.ess > 0.9
+    assert draws.log_evidence == pytest.approx(log_evidence, abs=5 * draws.log_evidence_error)
+    assert draws.elbo <= log_evidence + 3 * draws.elbo_error
+    for i in range(2):
+        w = draws.sites["w"][:, i]
+        assert_same_weighted_mean(w, draws.log_weight, mean[i])
+        second = covariance[i, i] + mean[i] ** 2
+        assert_same_weighted_mean(w**2, draws.log_weight, second)
+
+
+def test_draws_have_the_shapes_asked_for(draws, posterior):
+    assert draws.num_samples == 2_500
+    assert {name: site.shape for name, site in draws.sites.items()} == {
+        "w": (2_500, 2),
+        "slope": (2_500,),
+    }
+    np.testing.assert_allclose(draws.sites["slope"], draws.sites["w"][:, 1])
+    assert draws.log_weight.shape == draws.log_density.shape == (2_500,)
+    assert draws.position.shape == (2_500, 2)
+    assert draws.num_non_finite == 0 and draws.warnings == ()
+    one = posterior.sample(jax.random.key(1), num_samples=1)
+    assert one.num_samples == 1 and one.sites["w"].shape == (1, 2)
+    with pytest.raises(ValueError, match="num_samples must be at least 1, got 0"):
+        posterior.sample(jax.random.key(1), num_samples=0)
+
+
+def test_draws_are_in_the_coordinates_of_the_model(draws, posterior):
+    target = posterior.target.base
+    assert draws.target is target
+    log_density = jax.vmap(target.log_density)(draws.position[:50])
+    np.testing.assert_allclose(draws.log_density[:50], log_density, rtol=1e-9)
+    sites = jax.vmap(target.constrain)(draws.position[:50])
+    np.testing.assert_allclose(draws.sites["w"][:50], sites["w"], rtol=1e-9)
+
+
+def test_no_two_draws_are_the_same_and_the_same_key_repeats_them(draws, posterior):
+    assert len(np.unique(draws.log_weight)) == 2_500
+    assert_same_draws(posterior.sample(jax.random.key(1), num_samples=2_500), draws)
+    other = posterior.sample(jax.random.key(2), num_samples=10)
+    assert not np.any(np.isin(other.log_weight, draws.log_weight))
+
+
+def test_a_result_says_how_it_was_made(posterior, draws):
+    info = posterior.info
+    assert info["process"] == "CMCD" and info["objective"] == "reverse_kl_ld"
+    assert info["stopped"] == "budget" and info["num_iterations"] == 50
+    assert len(posterior.metrics.elbo) == 50
+    assert info["num_gradient_evaluations"] >= 50 * 32 * 5
+    assert draws.info["num_gradient_evaluations"] - info["num_gradient_evaluations"] >= 2_500 * 5
+    assert draws.info["sampling_time"] > 0
+    assert all(isinstance(value, str | int | float) for value in draws.info.values())
+    assert repr(posterior) == (
+        "Posterior(CMCD, dim=2, num_steps=4, num_iterations=50, stopped=budget)"
+    )
+
+
+# --- files ----------------------------------------------------------------------------------------
+
+
+def test_a_loaded_posterior_gives_the_same_draws(posterior, saved):
+    loaded = nb.load(saved, targets.regression)
+    key = jax.random.key(1)
+    assert_same_draws(loaded.sample(key, num_samples=100), posterior.sample(key, num_samples=100))
+    assert loaded.info == posterior.info
+    jax.tree.map(np.testing.assert_array_equal, loaded.metrics, posterior.metrics)
+    assert loaded.standardisation.method == posterior.standardisation.method
+    assert loaded.standardisation.candidates == posterior.standardisation.candidates
+    # The data are in the file, and may be given again.
+    x, y = targets.regression_data()
+    again = nb.load(saved, targets.regression, x, y=y)
+    assert_same_draws(again.sample(key, num_samples=100), loaded.sample(key, num_samples=100))
+
+
+def other_regression(x, y=None):
+    """Another prior: same sites, same shapes."""
+    w = numpyro.sample("w", dist.Normal(0, 5).expand([2]).to_event(1))
+    numpyro.sample("y", dist.Normal(w[0] + w[1] * x, targets.NOISE), obs=y)
+
+
+def larger_regression(x, y=None):
+    """Another parameter."""
+    scale = numpyro.sample("scale", dist.HalfNormal(1))
+    w = numpyro.sample("w", dist.Normal(0, 1).expand([2]).to_event(1))
+    numpyro.sample("y", dist.Normal(w[0] + w[1] * x, scale), obs=y)
+
+
+def test_another_model_or_other_data_are_refused(saved):
+    message = "load it with the model and data it was trained on"
+    with pytest.raises(ValueError, match=message):
+        nb.load(saved, other_regression)
+    with pytest.raises(ValueError, match="has 3 unconstrained dimensions.* had 2"):
+        nb.load(saved, larger_regression)
+    x, y = targets.regression_data(seed=5)
+    with pytest.raises(ValueError, match=message):
+        nb.load(saved, targets.regression, x, y=y)
+
+
+def test_other_files_are_refused(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"not a posterior")
+    with pytest.raises(ValueError, match="not a file of numpyro_bridge"):
+        nb.load(path, targets.regression)
+    nb.BridgeSampler(targets.skewed().target, **{
+        **TINY, "standardise": nb.no_standardisation, "num_iterations": 1, "checkpoint": path
+    }).run(jax.random.key(0))
+    with pytest.raises(ValueError, match="holds a checkpoint, not a posterior"):
+        nb.load(path, targets.regression)
+
+
+class Table:
+    """Data of a kind that no file of arrays can hold."""
+
+    def __init__(self, values):
+        self.values = values
+
+
+def model_of_a_table(table):
+    w = numpyro.sample("w", dist.Normal(0, 1))
+    numpyro.sample("y", dist.Normal(w, 1), obs=table.values)
+
+
+def test_data_that_cannot_be_saved_are_asked_for(tmp_path):
+    table = Table(np.asarray([1.0, 2.0]))
+    settings = {**TINY, "num_iterations": 1, "standardise": nb.no_standardisation}
+    posterior = nb.BridgeSampler(model_of_a_table, **settings).run(jax.random.key(0), table)
+    posterior.save(tmp_path / "file")
+    with pytest.raises(ValueError, match=r"call nb.load\(path, model, \*args, \*\*kwargs\)"):
+        nb.load(tmp_path / "file", model_of_a_table)
+    loaded = nb.load(tmp_path / "file", model_of_a_table, table)
+    key = jax.random.key(1)
+    assert_same_draws(loaded.sample(key, num_samples=10), posterior.sample(key, num_samples=10))
+
+
+# --- modes ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def two_modes() -> tuple[targets.Known, nb.Posterior]:
+    known = targets.two_modes(distance=4.0)
+    standardise = partial(nb.standardise, candidates=(gaussian_vi,))
+    sampler = nb.BridgeSampler(known.target, **{**TINY, "standardise": standardise})
+    return known, sampler.run(jax.random.key(0))
+
+
+def test_both_modes_are_visited_in_proportion(two_modes):
+    known, posterior = two_modes
+    draws = posterior.sample(jax.random.key(1), num_samples=4_000)
+    assert draws.warnings == ()
+    heavy = draws.sites["x"][:, 0] > 0
+    assert 0.1 < float(jnp.mean(heavy)) < 0.95
+    assert_same_weighted_mean(heavy, draws.log_weight, targets.HEAVY)
+    assert draws.log_evidence == pytest.approx(known.log_evidence, abs=5 * draws.log_evidence_error)
+    assert draws.log_evidence_error < 0.05
+    assert draws.elbo <= known.log_evidence + 3 * draws.elbo_error
+
+
+def test_modes_survive_a_file(two_modes, tmp_path):
+    known, posterior = two_modes
+    posterior.save(tmp_path / "file")
+    loaded = nb.load(tmp_path / "file", known.target)
+    jax.tree.map(
+        np.testing.assert_array_equal, loaded.standardisation.modes, posterior.standardisation.modes
+    )
+    key = jax.random.key(1)
+    assert_same_draws(loaded.sample(key, num_samples=50), posterior.sample(key, num_samples=50))
+    with pytest.raises(ValueError, match="load it with the model and data"):
+        nb.load(tmp_path / "file", targets.two_modes(distance=3.0).target)
+
+
+def test_a_mode_that_no_draw_visits_is_reported(two_modes):
+    """A bridge whose start was moved onto one mode cannot reach the other."""
+    known, posterior = two_modes
+    process = nb.CMCD(jax.random.key(0), 2, num_steps=4, width=8, diffusion=0.01)
+    heavy = posterior.target.map.inverse(jnp.asarray([4.0, 4.0]))
+    law = process.initial_law
+    law = type(law)(2, scale=0.05)
+    object.__setattr__(law, "mean", heavy)
+    object.__setattr__(process, "initial_law", law)
+    lost = dataclasses.replace(posterior, process=process)
+    draws = lost.sample(jax.random.key(0), num_samples=500)
+    (warning,) = draws.warnings
+    assert "Mode 2 of the 2 that the starts found holds 0.00% of the draws" in warning
+    assert not draws.verdict.trustworthy and warning in draws.verdict.text
+    with pytest.warns(nb.ReliabilityWarning, match="Mode 2 of the 2"):
+        draws.warn_if_unreliable()
+
+
+# --- settings -------------------------------------------------------------------------------------
+
+
+def test_settings_that_cannot_work_are_refused_with_what_to_write():
+    model = targets.regression
+    process = nb.CMCD(jax.random.key(0), 2, num_steps=2, width=4)
+    with pytest.raises(ValueError, match=r"pass the class or a partial.*partial\(nb.CMCD"):
+        nb.BridgeSampler(model, process=process)
+    with pytest.raises(ValueError, match="process must be a function or class such as nb.CMCD"):
+        nb.BridgeSampler(model, process="CMCD")
+    with pytest.raises(ValueError, match="objective must be a function.*'log_variance'"):
+        nb.BridgeSampler(model, objective="log_variance")
+    with pytest.raises(ValueError, match="model must be a NumPyro model .a function. or a target"):
+        nb.BridgeSampler(jnp.zeros(3))
+    for settings in ({"num_iterations": 0}, {"num_trajectories": 1}):
+        with pytest.raises(ValueError, match="num_iterations >= 1 and num_trajectories >= 2"):
+            nb.BridgeSampler(model, **settings)
+    with pytest.raises(TypeError, match="learning_rate"):
+        nb.BridgeSampler(model, learning_rate=1e-3)
+
+
+def test_a_target_holds_its_data_already():
+    sampler = nb.BridgeSampler(targets.skewed().target, **TINY)
+    with pytest.raises(ValueError, match=r"call run\(rng_key\) without further arguments"):
+        sampler.run(jax.random.key(0), jnp.ones(3))
+
+
+def test_a_sampler_remembers_nothing(posterior, data):
+    sampler = nb.BridgeSampler(targets.regression, **TINY)
+    before = dict(vars(sampler))
+    x, y = data
+    again = sampler.run(jax.random.key(0), x, y=y)
+    assert vars(sampler) == before
+    jax.tree.map(np.testing.assert_array_equal, again.process, posterior.process)
+
+
+def test_a_sampler_runs_in_float32(data):
+    x, y = data
+    with jax.enable_x64(False):
+        sampler = nb.BridgeSampler(targets.regression, **TINY)
+        posterior = sampler.run(jax.random.key(0), x.astype(np.float32), y=y.astype(np.float32))
+        draws = posterior.sample(jax.random.key(1), num_samples=500)
+        assert draws.log_weight.dtype == draws.sites["w"].dtype == jnp.float32
+        *_, log_evidence = targets.regression_posterior(x, y)
+        error = max(5 * draws.log_evidence_error, 1e-3)
+        assert draws.log_evidence == pytest.approx(log_evidence, abs=error)
+        assert math.isfinite(draws.elbo) and draws.ess > 0.9
+
+
+def test_modes_are_only_counted_in_the_draws_that_are_kept():
+    """The share below which a mode counts as lost is of the draws, not of a batch."""
+    assert posterior_module.MIN_MODE_SHARE < 1 / 100

@@ -1,0 +1,252 @@
+"""Training: reproducible, resumable, hard to break, and compiled once."""
+
+import math
+from functools import partial
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.tree_util import Partial
+
+import numpyro_bridge as nb
+from numpyro_bridge import train
+from numpyro_bridge.storage import save_tree
+from tests import targets
+
+NUM = 8
+"""Trajectories that the small losses below report on."""
+
+
+class Hill(eqx.Module):
+    """Two numbers that are to be moved to the top of a parabola."""
+
+    position: jax.Array
+    ground: jax.Array
+
+    def __init__(self, dim=3):
+        self.position = jnp.zeros(dim)
+        self.ground = jnp.zeros(())
+
+
+def runs_with(log_weight) -> nb.Trajectory:
+    """As much of a trajectory as metrics are made of."""
+    flags = jnp.ones((NUM, 1), bool)
+    zeros = jnp.zeros((NUM, 1, 1))
+    states = nb.Point(zeros, zeros[..., 0], zeros, flags)
+    return nb.Trajectory(states, jnp.zeros(NUM), log_weight)
+
+
+def climb(rng_key, hill: Hill, top):
+    """Squared distance to `top`, seen through noise."""
+    noise = jax.random.normal(rng_key, (NUM, *hill.position.shape))
+    cost = jnp.sum((hill.position - top - 0.1 * noise) ** 2, axis=1) + hill.ground**2
+    return jnp.mean(cost), runs_with(-cost)
+
+
+def is_bad(rng_key):
+    return jax.random.uniform(jax.random.fold_in(rng_key, 7)) < 0.1
+
+
+def climb_with_gaps(rng_key, hill: Hill, top):
+    """Every tenth batch or so is not a number, weights and loss alike."""
+    loss, runs = climb(rng_key, hill, top)
+    bad = jnp.where(is_bad(rng_key), jnp.nan, 0.0)
+    return loss + bad * jnp.sum(hill.position), runs._replace(log_backward=runs.log_backward + bad)
+
+
+def climb_with_bad_gradients(rng_key, hill: Hill, top):
+    """The loss is finite and its gradient is not, now and then."""
+    loss, runs = climb(rng_key, hill, top)
+    zero = jnp.where(is_bad(rng_key), 0.0, 1.0) * (1 + 0 * hill.position[0])
+    return loss + 0.0 * jnp.sqrt(zero * jnp.abs(hill.position[0] - hill.position[0])), runs
+
+
+TOP = jnp.asarray([1.0, -2.0, 0.5])
+ADAM = optax.adam(0.05)
+
+fit = partial(train.fit, optimizer=ADAM, tolerance=0.0, progress_bar=False)
+
+
+def assert_same(a, b):
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+def test_training_reaches_the_top_and_reports_every_iteration():
+    training = fit(jax.random.key(0), Hill(), climb, TOP, num_iterations=260)
+    np.testing.assert_allclose(training.module.position, TOP, atol=0.02)
+    assert training.num_iterations == 260 == len(training.metrics.ess)
+    assert training.stopped == "budget"
+    assert training.num_skipped == 0
+    assert np.all(np.isfinite(training.metrics.elbo))
+    assert training.metrics.elbo[-1] > training.metrics.elbo[0]
+    assert np.all((training.metrics.ess > 0) & (training.metrics.ess <= 1 + 1e-12))
+
+
+def test_same_key_same_result():
+    run = partial(fit, module=Hill(), loss=climb, data=TOP, num_iterations=60)
+    first, again, other = run(jax.random.key(0)), run(jax.random.key(0)), run(jax.random.key(1))
+    assert_same(first.module, again.module)
+    assert_same(first.metrics, again.metrics)
+    assert not np.array_equal(first.metrics.elbo, other.metrics.elbo)
+
+
+def interrupt_after(monkeypatch, num_chunks: int):
+    """Press Ctrl-C when so many chunks are done."""
+    shown = []
+
+    def show(*_):
+        shown.append(None)
+        if len(shown) == num_chunks:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(train, "_show", show)
+
+
+def test_interruption_returns_what_is_trained_so_far(monkeypatch):
+    interrupt_after(monkeypatch, 3)
+    training = fit(jax.random.key(0), Hill(), climb, TOP, num_iterations=1_000)
+    assert training.stopped == "interrupted"
+    assert training.num_iterations == 3 * train.CHUNK
+    distance = jnp.linalg.norm(training.module.position - TOP)
+    assert distance < 0.8 * jnp.linalg.norm(TOP)
+
+
+def test_interruption_before_anything_is_trained_returns_the_start(monkeypatch):
+    def press(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train, "_run_chunk", press)
+    training = fit(jax.random.key(0), Hill(), climb, TOP, num_iterations=100)
+    assert training.stopped == "interrupted"
+    assert training.num_iterations == 0
+    assert_same(training.module, Hill())
+
+
+@pytest.mark.parametrize("tolerance", [0.0, 0.05])
+def test_resumed_training_ends_where_uninterrupted_training_does(monkeypatch, tmp_path, tolerance):
+    run = partial(fit, jax.random.key(0), Hill(), climb, TOP, num_iterations=700)
+    whole = run(tolerance=tolerance)
+    path = tmp_path / "checkpoint"
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, 9)
+        assert run(tolerance=tolerance, checkpoint=path).stopped == "interrupted"
+    resumed = run(tolerance=tolerance, checkpoint=path)
+    assert_same(resumed.module, whole.module)
+    assert_same(resumed.metrics, whole.metrics)
+    assert resumed.stopped == whole.stopped
+    # What is finished is not done again.
+    finished = run(tolerance=tolerance, checkpoint=path)
+    assert_same(finished.module, whole.module)
+    assert finished.num_iterations == whole.num_iterations
+    assert finished.stopped == whole.stopped
+
+
+def test_updates_that_are_not_finite_are_skipped_and_counted():
+    key = jax.random.key(0)
+    training = fit(key, Hill(), climb_with_gaps, TOP, num_iterations=300)
+    expected = [bool(is_bad(jax.random.fold_in(key, i))) for i in range(300)]
+    assert 10 < sum(expected) < 60
+    np.testing.assert_array_equal(training.metrics.skipped, expected)
+    assert training.num_skipped == sum(expected)
+    np.testing.assert_allclose(training.module.position, TOP, atol=0.03)
+
+
+def test_a_gradient_that_is_not_finite_is_skipped_too():
+    training = fit(jax.random.key(0), Hill(), climb_with_bad_gradients, TOP, num_iterations=50)
+    assert training.num_skipped == 50
+    assert_same(training.module, Hill())
+
+
+def test_a_plateau_ends_training_before_its_budget():
+    training = fit(jax.random.key(0), Hill(), climb, TOP, num_iterations=4_000, tolerance=0.01)
+    assert training.stopped == "plateau"
+    assert 2 * train.WINDOW <= training.num_iterations < 4_000
+    np.testing.assert_allclose(training.module.position, TOP, atol=0.02)
+
+
+def test_collapse_brings_back_the_best_parameters():
+    """A step far too long: what is returned is the best that was seen, not the last."""
+    key = jax.random.key(0)
+    optimizer = optax.sgd(1.02)
+    training = fit(key, Hill(), climb, TOP, optimizer=optimizer, num_iterations=200)
+    assert np.all(np.isfinite(training.module.position))
+    value, _ = climb(jax.random.key(1), training.module, TOP)
+    start, _ = climb(jax.random.key(1), Hill(), TOP)
+    assert value < start
+
+
+def test_what_is_not_trainable_stays():
+    run = partial(fit, jax.random.key(0), loss=climb, data=TOP, num_iterations=30)
+    hill = eqx.tree_at(lambda h: h.ground, Hill(), jnp.asarray(2.0))
+    tree = eqx.tree_at(lambda h: h.ground, jax.tree.map(lambda _: True, hill), False)
+    by_tree = run(hill, trainable=tree).module
+    by_shape = run(hill, trainable=lambda leaf: eqx.is_array(leaf) and leaf.ndim == 1).module
+    everything = run(hill).module
+    assert by_tree.ground == by_shape.ground == 2.0
+    assert everything.ground != 2.0
+    assert not np.array_equal(by_tree.position, hill.position)
+    np.testing.assert_array_equal(by_tree.position, by_shape.position)
+
+
+def test_checkpoints_of_other_runs_are_refused(tmp_path):
+    path = tmp_path / "checkpoint"
+    run = partial(fit, jax.random.key(0), loss=climb, checkpoint=path)
+    run(Hill(), data=TOP, num_iterations=30)
+    with pytest.raises(ValueError, match="num_iterations=30, this run 40.*delete it"):
+        run(Hill(), data=TOP, num_iterations=40)
+    with pytest.raises(ValueError, match="do not fit"):
+        run(Hill(4), data=jnp.zeros(4), num_iterations=30)
+    save_tree(path, {"kind": "posterior"}, [])
+    with pytest.raises(ValueError, match="not a checkpoint of this run"):
+        run(Hill(), data=TOP, num_iterations=30)
+    path.write_bytes(b"something else")
+    with pytest.raises(ValueError, match="not a file of numpyro_bridge"):
+        run(Hill(), data=TOP, num_iterations=30)
+
+
+def test_a_budget_is_at_least_one_iteration():
+    with pytest.raises(ValueError, match="num_iterations must be at least 1, got 0"):
+        fit(jax.random.key(0), Hill(), climb, TOP, num_iterations=0)
+
+
+def test_new_data_of_the_same_shapes_compile_nothing():
+    sampler = nb.BridgeSampler(
+        targets.regression,
+        process=partial(nb.CMCD, num_steps=2, width=4),
+        standardise=nb.no_standardisation,
+        num_iterations=30,
+        num_trajectories=8,
+        progress_bar=False,
+    )
+    runs = []
+    for seed in (0, 1):
+        x, y = targets.regression_data(seed)
+        before = train._num_traces[0]
+        posterior = sampler.run(jax.random.key(0), x, y=y)
+        runs.append((train._num_traces[0] - before, posterior))
+    (first, one), (second, two) = runs
+    assert (first, second) == (1, 0)
+    assert two.info["compile_time"] == 0.0 < one.info["compile_time"]
+    # The data did enter: other data, other ELBO.
+    assert not np.allclose(one.metrics.elbo, two.metrics.elbo)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+def test_training_keeps_the_float_precision_of_jax(dtype):
+    with jax.enable_x64(dtype == jnp.float64):
+        known = targets.normal([0.5, -0.5], [[1.5, 0.4], [0.4, 0.8]])
+        process = nb.CMCD(jax.random.key(0), 2, num_steps=4, diffusion=0.6, width=4)
+        loss = Partial(nb.reverse_kl_ld, num_trajectories=64)
+        optimizer = nb.bridge_optimizer(control=1e-2, laws=2e-2)
+        training = fit(
+            jax.random.key(1), process, loss, known.target, optimizer=optimizer, num_iterations=150
+        )
+        dtypes = {leaf.dtype for leaf in jax.tree.leaves(training.module)}
+    assert dtypes == {jnp.dtype(dtype)}
+    start, end = training.metrics.elbo[:20].mean(), training.metrics.elbo[-20:].mean()
+    assert math.isfinite(end)
+    assert start + 0.05 < end < known.log_evidence + 0.05
+    assert training.num_skipped == 0
