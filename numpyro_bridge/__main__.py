@@ -71,7 +71,7 @@ def seeds(is_other_seed, is_other_root, num_seeds, num_germinated=None):
         numpyro.sample("germinated", dist.Binomial(num_seeds, logits=logits), obs=num_germinated)
 
 
-def _floats(*numbers: float) -> np.ndarray:
+def _floats(*numbers: int) -> np.ndarray:
     return np.asarray(numbers, np.float32)
 
 

@@ -249,7 +249,8 @@ def _non_finite_sites(model: Callable, args: tuple, kwargs: dict, position: dict
     @jax.jit  # where NumPyro raises no errors of its own
     def count(position):
         reparam = partial(_unconstrain_reparam, position)
-        replayed = handlers.substitute(handlers.seed(model, 0), substitute_fn=reparam)
+        seeded = handlers.seed(Repeatable(model), 0)
+        replayed = handlers.substitute(seeded, substitute_fn=reparam)
         log_probs, trace = compute_log_probs(replayed, args, kwargs, {})
         sites.update({name: (_kind(trace[name]), _family(trace[name]["fn"])) for name in log_probs})
         return {

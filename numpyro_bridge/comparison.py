@@ -11,13 +11,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpyro
 from numpyro.infer import MCMC, NUTS
 
 from numpyro_bridge import plots
 from numpyro_bridge._typing import RNGKey
 from numpyro_bridge.draws import Draws, Verdict
 from numpyro_bridge.infer.posterior import Posterior
-from numpyro_bridge.inference_data import to_inference_data
+from numpyro_bridge.inference_data import Groups, to_inference_data
+from numpyro_bridge.inference_data import _assemble as assemble
+from numpyro_bridge.inference_data import _import_arviz as import_arviz
+from numpyro_bridge.inference_data import _pointwise_log_likelihood as pointwise_log_likelihood
 from numpyro_bridge.target import ModelTarget, Target
 
 MAX_R_HAT = 1.01
@@ -25,6 +29,14 @@ MAX_R_HAT = 1.01
 
 FALSE_ALARM = 0.01
 """Probability that two exact samplers are said to differ, over all parameters together."""
+
+STATS = {
+    "diverging": "diverging",
+    "num_steps": "n_steps",
+    "accept_prob": "acceptance_rate",
+    "energy": "energy",
+}
+"""What NumPyro collects, by the names that ArviZ has for it."""
 
 COST_LABELS = {
     "standardise_seconds": "standardise, with its compilation [s]",
@@ -197,7 +209,7 @@ def compare_with_nuts(
         )
     else:
         nuts_costs = {"gradients_drawing": _num_gradients(mcmc)}
-    nuts = _from_numpyro(mcmc, bridge, log_likelihood, coords)
+    nuts = _nuts_to_arviz(mcmc, target, bridge, coords)
     table = _table(bridge, nuts, _order(target, bridge))
     costs = _costs(table, {"bridge": _bridge_costs(posterior, draws, watch), "nuts": nuts_costs})
     return Comparison(bridge, nuts, table, costs, draws, posterior)
@@ -299,18 +311,34 @@ def _length_of_union(spans: list[tuple[float, float]]) -> float:
     return total
 
 
-def _from_numpyro(
-    mcmc: MCMC, bridge: Any, log_likelihood: bool, coords: Mapping[str, Sequence] | None
+def _nuts_to_arviz(
+    mcmc: MCMC, target: Target, bridge: Any, coords: Mapping[str, Sequence] | None
 ) -> Any:
-    """NumPyro's own door to ArviZ, with the dimensions that the bridge's sites have."""
-    import arviz
+    """The groups that the bridge has, for NUTS, with the same dimensions and data.
 
-    dims = {name: list(x.dims[2:]) for name, x in bridge["posterior"].data_vars.items()}
-    observed = getattr(bridge, "observed_data", None)
-    if observed is not None:
-        dims |= {name: list(x.dims) for name, x in observed.data_vars.items()}
-    coords = None if coords is None else {name: list(labels) for name, labels in coords.items()}
-    return arviz.from_numpyro(mcmc, log_likelihood=log_likelihood, coords=coords, dims=dims)
+    `arviz.from_numpyro` would run the model once more at a draw from the prior, which a vague prior
+    can turn into parameters that NumPyro refuses.
+    """
+    samples = mcmc.get_samples(group_by_chain=True)
+    fields = mcmc.get_extra_fields(group_by_chain=True)
+    groups: Groups = {
+        "posterior": samples,
+        "sample_stats": {STATS[name]: fields[name] for name in STATS if name in fields},
+    }
+    dims = {}
+    for group in ("posterior", "observed_data", "constant_data"):
+        data = getattr(bridge, group, None)
+        if data is None:
+            continue
+        skip = 2 if group == "posterior" else 0
+        dims |= {name: list(array.dims[skip:]) for name, array in data.data_vars.items()}
+        if group != "posterior":
+            groups[group] = {name: array.values for name, array in data.data_vars.items()}
+    if getattr(bridge, "log_likelihood", None) is not None:
+        latents = {name: samples[name] for name in target.sites}
+        groups["log_likelihood"] = pointwise_log_likelihood(target, latents)
+    library = {"inference_library": "numpyro", "inference_library_version": numpyro.__version__}
+    return assemble(import_arviz(), groups, dims, coords, library)
 
 
 def _check_same_posterior(mcmc: MCMC, target: Target) -> None:
@@ -397,11 +425,12 @@ def _summary(inference_data: Any) -> dict[str, dict[str, Any]]:
     """Moments and diagnostics of each parameter, the diagnostics as ArviZ defines them."""
     import arviz
 
-    diagnostics = {
-        "mcse": arviz.mcse(inference_data, method="mean"),
-        "ess": arviz.ess(inference_data, method="bulk"),
-        "r_hat": arviz.rhat(inference_data),
-    }
+    with np.errstate(all="ignore"):  # a parameter that never moves has none of them
+        diagnostics = {
+            "mcse": arviz.mcse(inference_data, method="mean"),
+            "ess": arviz.ess(inference_data, method="bulk"),
+            "r_hat": arviz.rhat(inference_data),
+        }
     by_label: dict[str, dict[str, Any]] = {
         label: {"draws": draws, "mean": float(np.mean(draws)), "sd": float(np.std(draws, ddof=1))}
         for label, draws in plots.scalar_draws(inference_data).items()

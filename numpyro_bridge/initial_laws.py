@@ -73,7 +73,9 @@ class MixtureLaw(AbstractInitialLaw):
     def _parts(self, position: Vector) -> tuple[Float[Array, "modes dim"], Float[Array, " modes"]]:
         """Whitened displacement from each mode, and its log density without the constant."""
         whitened = jax.vmap(_solve)(self.factors, position - self.means)
-        log_det = jnp.sum(jnp.log(jnp.diagonal(self.factors, axis1=1, axis2=2)), axis=1)
+        diagonals = jnp.diagonal(self.factors, axis1=1, axis2=2)
+        # Training may turn the sign of an entry; the covariance does not change with it.
+        log_det = jnp.sum(jnp.log(jnp.abs(diagonals)), axis=1)
         log_weights = jax.nn.log_softmax(self.log_weights)
         return whitened, log_weights - 0.5 * jnp.sum(whitened**2, axis=1) - log_det
 
@@ -82,7 +84,8 @@ class MixtureLaw(AbstractInitialLaw):
         choice_key, noise_key = jax.random.split(rng_key)
         choice = jax.random.categorical(choice_key, self.log_weights)
         noise = jax.random.normal(noise_key, self.means.shape[1:], self.means.dtype)
-        return self.means[choice] + self.factors[choice] @ noise
+        # What the density does not read must not move the draws: training changes every entry.
+        return self.means[choice] + jnp.tril(self.factors[choice]) @ noise
 
 
 class GaussianMixture(AbstractKernel):

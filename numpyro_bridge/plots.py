@@ -22,6 +22,9 @@ COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7")
 SMOOTHING = 25
 """Iterations in the moving average of a training curve."""
 
+NEGLIGIBLE = 30.0
+"""Nats below the largest weight at which a weight is as good as zero; shown no further away."""
+
 Samples = Mapping[str, Any]
 
 
@@ -118,7 +121,7 @@ def plot_forest(
     sites = {site: [x for x in chosen if site_of(x) == site] for site in map(site_of, chosen)}
     heights = [len(labels) + 0.8 for labels in sites.values()]
     figure, axes = _panels(
-        len(sites), 1, width=7, height=1, heights=heights, total_height=1 + 0.3 * sum(heights)
+        len(sites), 1, width=7.0, height=1.0, heights=heights, total_height=1 + 0.3 * sum(heights)
     )
     for panel, labels in zip(axes.flat, sites.values(), strict=True):
         _forest_panel(panel, labels, draws)
@@ -185,7 +188,7 @@ def _scatter(panel: Any, draws: dict[str, dict], across: str, up: str) -> None:
     for part in range(10):
         for points, colour in clouds[::-1]:
             x, y = points[part::10].T
-            panel.plot(x, y, ".", color=colour, markersize=3, alpha=0.45, markeredgewidth=0)
+            panel.plot(x, y, ".", color=colour, markersize=4, alpha=0.5, markeredgewidth=0)
     panel.set_xlim(*_range([scalars[across].ravel() for scalars in draws.values()]))
     panel.set_ylim(*_range([scalars[up].ravel() for scalars in draws.values()]))
 
@@ -203,7 +206,7 @@ def plot_training(
     Returns:
         A Matplotlib figure.
     """
-    figure, axes = _panels(2, 1, width=7, height=2.4, sharex=True)
+    figure, axes = _panels(2, 1, width=7.0, height=2.4, sharex=True)
     upper, lower = axes.flat
     _curve(upper, np.asarray(metrics.elbo))
     _curve(lower, np.asarray(metrics.ess))
@@ -259,11 +262,16 @@ def plot_weights(log_weight: ArrayLike, pareto_k: float, ess: float) -> Any:
     values = np.asarray(log_weight, np.float64)
     largest = np.max(values)
     relative = values - largest - np.log(np.mean(np.exp(values - largest)))
-    figure, axes = _panels(1, 1, width=7, height=3.4)
+    figure, axes = _panels(1, 1, width=7.0, height=3.4)
     (panel,) = axes.flat
-    low, high = np.quantile(relative, 0.002), np.max(relative)
-    high = max(high, low + 1e-3)
-    panel.hist(np.clip(relative, low, high), bins=60, color=COLOURS[0], alpha=0.8)
+    # On a logarithmic scale a single draw can be seen, and what is far to the right matters.
+    high = np.max(relative)
+    low = max(np.min(relative), high - NEGLIGIBLE)
+    bins = np.linspace(low, max(high, low + 1e-3), 60)
+    panel.hist(np.maximum(relative, low), bins=bins, color=COLOURS[0], alpha=0.8)
+    panel.set_yscale("log")
+    panel.grid(alpha=0.3)
+    panel.set_axisbelow(True)
     panel.axvline(0.0, color="black", linewidth=1.2)
     panel.set_xlabel("log weight, minus the log of the mean weight [nats]")
     panel.set_ylabel("draws")

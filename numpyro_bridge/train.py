@@ -228,7 +228,7 @@ def _update(rng_key, state: _State, static, loss, data, optimizer, rate, remaini
         return loss(rng_key, eqx.combine(params, static), data)
 
     (value, runs), gradient = eqx.filter_value_and_grad(objective, has_aux=True)(state.params)
-    finite = jnp.isfinite(value) & jnp.isfinite(optax.global_norm(gradient))
+    finite = _all_finite((value, gradient))
     updates, optimizer_state = optimizer.update(gradient, state.optimizer, state.params)
     # Every optax chain ends in a step proportional to its rate, so scaling the step is scaling it.
     step_size = rate * jnp.clip(remaining, 0.0, 1.0)
@@ -240,6 +240,10 @@ def _update(rng_key, state: _State, static, loss, data, optimizer, rate, remaini
     )
     state = _State(params, optimizer_state, state.best)
     return state, trajectory_metrics(runs, (~finite).astype(rate.dtype))
+
+
+def _all_finite(tree: PyTree) -> Array:
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]))
 
 
 def _decide(state: _State, progress: _Progress, history, optimizer, tolerance: float) -> _State:

@@ -62,8 +62,14 @@ def features(runs: Trajectory):
     """Bounded functions of a path: one, how far its steps go, and where it starts and ends."""
     path = runs.states.position
     steps = jnp.mean(jnp.diff(path, axis=1) ** 2, axis=(1, 2))
-    ends = [jnp.tanh(x) for end in (path[:, 0], path[:, -1]) for x in (*end.T, end[:, 0] * end[:, 1])]
-    return jnp.stack([jnp.ones(len(path)), jnp.tanh(steps), *ends], axis=1)
+    ends = [bounded_moments(path[:, 0]), bounded_moments(path[:, -1])]
+    return jnp.concatenate([jnp.ones((len(path), 1)), jnp.tanh(steps)[:, None], *ends], axis=1)
+
+
+def bounded_moments(x):
+    """Where positions in two dimensions are, and how wide they lie along and across a diagonal."""
+    along, across = x[:, 0] + x[:, 1], x[:, 0] - x[:, 1]
+    return jnp.tanh(jnp.stack([*x.T, across, across**2, along**2 / 9], axis=1))
 
 
 def assert_bridge_identity(runs: tuple[Trajectory, Trajectory], log_evidence: float) -> None:
@@ -224,21 +230,27 @@ def test_initial_laws_have_the_score_of_their_density():
 
 @pytest.mark.parametrize("process", ["CMCD", "CMCD from a mixture"])
 def test_initial_law_samples_what_it_scores(process):
-    """Importance weights against a wide normal law average to one, and so do those for moments."""
-    law = catalogue.perturbed(
-        jax.random.key(7), catalogue.untrained(process).initial_law, size=0.3
-    )
+    """Noise on every array: also on those entries of a triangular factor that are not read."""
+    process = catalogue.PROCESSES[process](jax.random.key(1), 2)
+    law = catalogue.perturbed(jax.random.key(7), process.initial_law, size=0.4)
     kernel = law.kernel(known_target("skewed").target)
-    draws = jax.vmap(kernel.sample)(jax.random.split(jax.random.key(0), NUM))
+    draws = jax.vmap(kernel.sample)(jax.random.split(jax.random.key(0), NUM)).position
+    # Importance weights of the score against a wide normal law.
     wide = 2.5 * jax.random.normal(jax.random.key(1), (NUM, 2))
-    wide_points = jax.vmap(kernel.target.at)(wide)
-    log_wide = jnp.sum(jax.scipy.stats.norm.logpdf(wide, scale=2.5), axis=1)
-    weight = jnp.exp(jax.vmap(kernel.log_prob)(wide_points) - log_wide)
+    log_prob = jax.vmap(kernel.log_prob)(jax.vmap(kernel.target.at)(wide))
+    weight = jnp.exp(log_prob - jnp.sum(jax.scipy.stats.norm.logpdf(wide, scale=2.5), axis=1))
+    assert_same_mean(weight, 1.0)
+    assert_same_mean(bounded_moments(draws), weight[:, None] * bounded_moments(wide))
 
-    def moments(x):
-        return jnp.stack([jnp.ones(len(x)), *jnp.tanh(x.T), jnp.tanh(x[:, 0] * x[:, 1])], axis=1)
 
-    assert_same_mean(moments(draws.position), weight[:, None] * moments(wide))
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_a_factor_of_either_sign_stands_for_the_same_law(sign):
+    """Training may carry a diagonal entry through zero: the law is that of its square."""
+    law, target = catalogue.two_normals(), known_target("skewed").target
+    turned = eqx.tree_at(lambda law: law.factors, law, sign * law.factors)
+    point = target.at(jnp.asarray([0.3, -0.4]))
+    expected = law.kernel(target).log_prob(point)
+    np.testing.assert_allclose(turned.kernel(target).log_prob(point), expected, rtol=1e-12)
 
 
 def test_processes_refuse_what_is_no_bridge():

@@ -71,7 +71,7 @@ def test_seeds_is_the_published_model():
     data = {name: np.asarray(x, float) for name, x in demo.DEMOS["seeds"].data.items()}
     assert data["num_seeds"].sum() == 831 and data["num_germinated"].sum() == 424
     target = target_from_model(jax.random.key(0), demo.seeds, **data)
-    (position,) = np.asarray(target.initial_positions(jax.random.key(1), 1))
+    (position,) = target.initial_positions(jax.random.key(1), 1)
     sites = {name: np.asarray(x) for name, x in target.constrain(position).items()}
     a, tau, b = [sites[name] for name in ("a_0", "a_1", "a_2", "a_12")], sites["tau"], sites["b"]
     x1, x2 = data["is_other_seed"], data["is_other_root"]

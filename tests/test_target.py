@@ -178,7 +178,7 @@ def accepted(request):
     @jax.jit
     @jax.vmap
     def evaluate(position):
-        info = initialize_model(KEY, model, model_args=args)
+        info = initialize_model(KEY, model, model_args=args, validate_grad=False)
         prototype, unravel = ravel_pytree(info.param_info.z)
         assert target.dim == prototype.size
         assert target.sites == {k: v.shape for k, v in sorted(info.param_info.z.items())}
@@ -576,21 +576,15 @@ def test_gradient_with_respect_to_data():
     np.testing.assert_allclose(effects, -EFFECTS / ERRORS**2)
 
 
-@pytest.mark.parametrize(
-    "fn", [dist.LKJCholesky(4), dist.Wishart(5.0, jnp.eye(3))], ids=["LKJCholesky", "Wishart"]
-)
-def test_float32_tails_are_guarded(fn):
+def test_float32_tails_are_guarded():
     with jax.enable_x64(False):
-        fn = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), fn)
-        target = target_from_model(jax.random.key(0), one_site(fn))
+        target = target_from_model(jax.random.key(0), one_site(dist.LKJCholesky(4)))
         positions = 20 * jax.random.normal(jax.random.key(1), (200, target.dim))
         points = jax.jit(jax.vmap(target.at))(positions)
-        raw = jax.jit(jax.vmap(target._log_density))(positions)
         assert points.log_density.dtype == points.score.dtype == jnp.float32
         assert points.log_density.shape == (200,) and points.score.shape == (200, 6)
         assert jnp.isfinite(points.log_density).all() and jnp.isfinite(points.score).all()
         assert 0 < points.finite.sum() < 200
-        assert not points.finite[~jnp.isfinite(raw)].any() and not jnp.isfinite(raw).all()
         weights = jax.nn.softmax(points.log_density)
         np.testing.assert_array_equal(weights[~points.finite], 0)
         assert jnp.isfinite(jnp.sum(points.log_density**2, where=~points.finite))
@@ -613,13 +607,15 @@ def test_rare_starting_points_are_repeated():
 
 
 def test_prior_positions_follow_the_prior():
-    target = target_from_model(KEY, nested_plates, COUNTS)
-    positions = target.prior_positions(jax.random.key(1), 4_000)
-    sites = jax.jit(jax.vmap(target.constrain))(positions)
-    for name, mean, variance in (("rate", 2.0, 2.0), ("weight", 0.25, 0.25 * 0.75 / 5)):
-        error = jnp.sqrt(variance / 4_000)
-        assert (jnp.abs(sites[name].mean(0) - mean) < 4.5 * error).all()
-        np.testing.assert_allclose(sites[name].var(0), variance, rtol=0.25)
+    target = schools()
+    sites = jax.jit(jax.vmap(target.constrain))(target.prior_positions(jax.random.key(1), 2_000))
+    laws = {
+        "mu": scipy.stats.norm(0, 5),
+        "tau": scipy.stats.halfcauchy(0, 5),
+        "z": scipy.stats.norm(),
+    }
+    for name, law in laws.items():
+        assert scipy.stats.kstest(np.ravel(sites[name]), law.cdf).pvalue > 1e-3
 
 
 def test_prior_positions_of_supports_that_depend_on_values():

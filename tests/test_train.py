@@ -21,7 +21,7 @@ NUM = 8
 
 
 class Hill(eqx.Module):
-    """Two numbers that are to be moved to the top of a parabola."""
+    """The centre of a unit normal law, and a number that only costs."""
 
     position: jax.Array
     ground: jax.Array
@@ -40,10 +40,19 @@ def runs_with(log_weight) -> nb.Trajectory:
 
 
 def climb(rng_key, hill: Hill, top):
-    """Squared distance to `top`, seen through noise."""
+    """The negative ELBO for a unit normal law at `top`, and the log weights it is a mean of."""
     noise = jax.random.normal(rng_key, (NUM, *hill.position.shape))
-    cost = jnp.sum((hill.position - top - 0.1 * noise) ** 2, axis=1) + hill.ground**2
-    return jnp.mean(cost), runs_with(-cost)
+    gap = top - hill.position
+    cost = 0.5 * gap @ gap + hill.ground**2
+    # The gradient is a little noisy, as it would be with more trajectories.
+    return cost - 0.1 * gap @ jnp.mean(noise, axis=0), runs_with(noise @ gap - cost)
+
+
+def climb_on_rough_ground(rng_key, hill: Hill, top):
+    """Weights that stay unequal whatever is learned."""
+    loss, runs = climb(rng_key, hill, top)
+    roughness = jax.random.normal(jax.random.fold_in(rng_key, 1), (NUM,))
+    return loss, runs._replace(log_backward=runs.log_backward + roughness)
 
 
 def is_bad(rng_key):
@@ -60,8 +69,9 @@ def climb_with_gaps(rng_key, hill: Hill, top):
 def climb_with_bad_gradients(rng_key, hill: Hill, top):
     """The loss is finite and its gradient is not, now and then."""
     loss, runs = climb(rng_key, hill, top)
-    zero = jnp.where(is_bad(rng_key), 0.0, 1.0) * (1 + 0 * hill.position[0])
-    return loss + 0.0 * jnp.sqrt(zero * jnp.abs(hill.position[0] - hill.position[0])), runs
+    # The square root of zero has no derivative.
+    kept = jnp.where(is_bad(rng_key), 0.0, 1.0)
+    return loss + jnp.sqrt(kept + 0 * hill.position[0]), runs
 
 
 TOP = jnp.asarray([1.0, -2.0, 0.5])
@@ -76,7 +86,7 @@ def assert_same(a, b):
 
 def test_training_reaches_the_top_and_reports_every_iteration():
     training = fit(jax.random.key(0), Hill(), climb, TOP, num_iterations=260)
-    np.testing.assert_allclose(training.module.position, TOP, atol=0.02)
+    np.testing.assert_allclose(training.module.position, TOP, atol=0.05)
     assert training.num_iterations == 260 == len(training.metrics.ess)
     assert training.stopped == "budget"
     assert training.num_skipped == 0
@@ -102,7 +112,7 @@ def interrupt_after(monkeypatch, num_chunks: int):
         if len(shown) == num_chunks:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(train, "_show", show)
+    monkeypatch.setattr(train._Bar, "show", show)
 
 
 def test_interruption_returns_what_is_trained_so_far(monkeypatch):
@@ -125,57 +135,66 @@ def test_interruption_before_anything_is_trained_returns_the_start(monkeypatch):
     assert_same(training.module, Hill())
 
 
-@pytest.mark.parametrize("tolerance", [0.0, 0.05])
-def test_resumed_training_ends_where_uninterrupted_training_does(monkeypatch, tmp_path, tolerance):
-    run = partial(fit, jax.random.key(0), Hill(), climb, TOP, num_iterations=700)
-    whole = run(tolerance=tolerance)
+@pytest.mark.parametrize("share", [0.3, 0.8])
+@pytest.mark.parametrize("tolerance", [0.0, 0.01])
+def test_resumed_training_ends_where_uninterrupted_training_does(
+    monkeypatch, tmp_path, tolerance, share
+):
+    """To the last bit, whether the interruption comes before the plateau or after."""
+    run = partial(
+        fit, jax.random.key(0), Hill(), climb, TOP, num_iterations=400, tolerance=tolerance
+    )
+    whole = run()
+    assert whole.stopped == ("plateau" if tolerance else "budget")
     path = tmp_path / "checkpoint"
     with monkeypatch.context() as patch:
-        interrupt_after(patch, 9)
-        assert run(tolerance=tolerance, checkpoint=path).stopped == "interrupted"
-    resumed = run(tolerance=tolerance, checkpoint=path)
-    assert_same(resumed.module, whole.module)
-    assert_same(resumed.metrics, whole.metrics)
-    assert resumed.stopped == whole.stopped
-    # What is finished is not done again.
-    finished = run(tolerance=tolerance, checkpoint=path)
-    assert_same(finished.module, whole.module)
-    assert finished.num_iterations == whole.num_iterations
-    assert finished.stopped == whole.stopped
+        interrupt_after(patch, int(share * whole.num_iterations / train.CHUNK))
+        interrupted = run(checkpoint=path)
+    assert interrupted.stopped == "interrupted"
+    assert interrupted.num_iterations < whole.num_iterations
+    for _ in range(2):  # the second time, all is done already
+        resumed = run(checkpoint=path)
+        assert_same(resumed.module, whole.module)
+        assert_same(resumed.metrics, whole.metrics)
+        assert resumed.stopped == whole.stopped
 
 
 def test_updates_that_are_not_finite_are_skipped_and_counted():
     key = jax.random.key(0)
     training = fit(key, Hill(), climb_with_gaps, TOP, num_iterations=300)
-    expected = [bool(is_bad(jax.random.fold_in(key, i))) for i in range(300)]
-    assert 10 < sum(expected) < 60
+    expected = jax.vmap(lambda i: is_bad(jax.random.fold_in(key, i)))(jnp.arange(300))
+    assert 10 < int(jnp.sum(expected)) < 60
     np.testing.assert_array_equal(training.metrics.skipped, expected)
-    assert training.num_skipped == sum(expected)
-    np.testing.assert_allclose(training.module.position, TOP, atol=0.03)
+    assert training.num_skipped == int(jnp.sum(expected))
+    np.testing.assert_allclose(training.module.position, TOP, atol=0.05)
 
 
 def test_a_gradient_that_is_not_finite_is_skipped_too():
-    training = fit(jax.random.key(0), Hill(), climb_with_bad_gradients, TOP, num_iterations=50)
-    assert training.num_skipped == 50
-    assert_same(training.module, Hill())
-
-
-def test_a_plateau_ends_training_before_its_budget():
-    training = fit(jax.random.key(0), Hill(), climb, TOP, num_iterations=4_000, tolerance=0.01)
-    assert training.stopped == "plateau"
-    assert 2 * train.WINDOW <= training.num_iterations < 4_000
-    np.testing.assert_allclose(training.module.position, TOP, atol=0.02)
-
-
-def test_collapse_brings_back_the_best_parameters():
-    """A step far too long: what is returned is the best that was seen, not the last."""
     key = jax.random.key(0)
-    optimizer = optax.sgd(1.02)
-    training = fit(key, Hill(), climb, TOP, optimizer=optimizer, num_iterations=200)
-    assert np.all(np.isfinite(training.module.position))
-    value, _ = climb(jax.random.key(1), training.module, TOP)
-    start, _ = climb(jax.random.key(1), Hill(), TOP)
-    assert value < start
+    training = fit(key, Hill(), climb_with_bad_gradients, TOP, num_iterations=300)
+    expected = jax.vmap(lambda i: is_bad(jax.random.fold_in(key, i)))(jnp.arange(300))
+    np.testing.assert_array_equal(training.metrics.skipped, expected)
+    assert np.all(np.isfinite(training.metrics.elbo))
+    np.testing.assert_allclose(training.module.position, TOP, atol=0.05)
+
+
+@pytest.mark.parametrize("loss", [climb, climb_on_rough_ground])
+def test_a_plateau_ends_training_before_its_budget(loss):
+    """Where the weights are equal, and where they are not and the ELBO rises no more."""
+    training = fit(jax.random.key(0), Hill(), loss, TOP, num_iterations=4_000, tolerance=0.01)
+    assert training.stopped == "plateau"
+    assert 2 * train.CHUNK <= training.num_iterations < 2_000
+    np.testing.assert_allclose(training.module.position, TOP, atol=0.1)
+    patient = fit(jax.random.key(0), Hill(), loss, TOP, num_iterations=500, tolerance=0.0)
+    assert patient.stopped == "budget" and patient.num_iterations == 500
+
+
+def test_a_collapse_restores_the_best_parameters_and_shortens_the_steps():
+    """At this rate each step overshoots by more than it was off; at half of it, by nothing."""
+    key, optimizer = jax.random.key(0), optax.sgd(2.1)
+    training = fit(key, Hill(), climb, TOP, optimizer=optimizer, num_iterations=300)
+    assert np.min(training.metrics.elbo) < training.metrics.elbo[0] - 50
+    np.testing.assert_allclose(training.module.position, TOP, atol=0.1)
 
 
 def test_what_is_not_trainable_stays():
@@ -238,7 +257,7 @@ def test_new_data_of_the_same_shapes_compile_nothing():
 def test_training_keeps_the_float_precision_of_jax(dtype):
     with jax.enable_x64(dtype == jnp.float64):
         known = targets.normal([0.5, -0.5], [[1.5, 0.4], [0.4, 0.8]])
-        process = nb.CMCD(jax.random.key(0), 2, num_steps=4, diffusion=0.6, width=4)
+        process = nb.CMCD(jax.random.key(0), 2, num_steps=3, diffusion=0.6, width=4)
         loss = Partial(nb.reverse_kl_ld, num_trajectories=64)
         optimizer = nb.bridge_optimizer(control=1e-2, laws=2e-2)
         training = fit(

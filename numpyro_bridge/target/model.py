@@ -77,8 +77,10 @@ def _read_model(model: Callable, args: tuple, kwargs: dict) -> "ModelTarget":
         return _traced_target(model, args, kwargs, keep_constant=False)
     except (checks.ModelRefusedError, ImportError):
         raise
-    except Exception:  # noqa: S110 - a model that needs numbers can fail in any way; an error of
-        pass  # another cause appears again below, free of tracers
+    except Exception:
+        # A model that needs numbers can fail in any way. An error of another cause appears again
+        # below, free of tracers.
+        pass
     try:
         return _traced_target(model, args, kwargs, keep_constant=True)
     except checks.NUMBER_NEEDED_ERRORS as error:
@@ -307,7 +309,7 @@ def _constrained(target: ModelTarget, position: Vector) -> dict[str, Array]:
 @eqx.filter_jit
 def _unconstrained(target: ModelTarget, values: dict[str, Array]) -> Vector:
     model, args, kwargs = target._arguments()
-    model = handlers.substitute(handlers.seed(model, 0), data=values)
+    model = handlers.substitute(handlers.seed(checks.Repeatable(model), 0), data=values)
     return target._position_of(handlers.trace(model).get_trace(*args, **kwargs))
 
 
@@ -315,8 +317,8 @@ def _unconstrained(target: ModelTarget, values: dict[str, Array]) -> Vector:
 def _draw_prior(rng_key: RNGKey, target: ModelTarget, num: int) -> Float[Array, "{num} dim"]:
     def draw(rng_key: RNGKey) -> Vector:
         model, args, kwargs = target._arguments()
-        trace = handlers.trace(handlers.seed(model, rng_key)).get_trace(*args, **kwargs)
-        return target._position_of(trace)
+        seeded = handlers.seed(checks.Repeatable(model), rng_key)
+        return target._position_of(handlers.trace(seeded).get_trace(*args, **kwargs))
 
     return jax.vmap(draw)(jax.random.split(rng_key, num))
 
@@ -324,7 +326,7 @@ def _draw_prior(rng_key: RNGKey, target: ModelTarget, num: int) -> Float[Array, 
 @eqx.filter_jit
 def _observed_values(target: ModelTarget) -> dict[str, Array]:
     model, args, kwargs = target._arguments()
-    model = target._placed(handlers.seed(model, 0), jnp.zeros(target.dim))
+    model = target._placed(handlers.seed(checks.Repeatable(model), 0), jnp.zeros(target.dim))
     trace = handlers.trace(model).get_trace(*args, **kwargs)
     return {
         name: jnp.asarray(site["value"])
