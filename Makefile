@@ -25,7 +25,7 @@ BIN := $(VENV)/bin
 demo: $(VENV)/.core
 	$(BIN)/python -m numpyro_bridge
 
-# Compiling is most of the work and runs on one core: two workers halve the time.
+# Most of the time goes into compiling, which keeps little more than one core busy: two workers.
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
 

@@ -40,7 +40,9 @@ def first_order(rng_key, target, start, rate, num_steps):
     state, _ = jax.lax.scan(step, state, jax.random.split(rng_key, num_steps))
     size = start.size
     strict = jnp.zeros((size, size)).at[jnp.tril_indices(size, -1)].set(state.chol_params[size:])
-    return DenseMap(state.mu, lower_factor(strict + jnp.diag(jnp.exp(state.chol_params[:size]))))
+    return DenseMap(
+        jnp.asarray(state.mu), lower_factor(strict + jnp.diag(jnp.exp(state.chol_params[:size])))
+    )
 
 
 def timed(function, *args, **kwargs):
@@ -53,7 +55,7 @@ def timed(function, *args, **kwargs):
 
 def main() -> None:
     """Print and write the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="folder of the benchmark data")
     parser.add_argument("--num-steps", type=int, default=5_000)
     options = parser.parse_args()

@@ -41,7 +41,7 @@ def iteration(objective, num_trajectories: int):
 
 
 def matrix_products(function, *args) -> Counter:
-    """How often each `dot_general` runs: (shapes, dtypes, dimension numbers, in a scan) -> count."""
+    """How often each `dot_general` runs, by operand shapes, dtypes and dimension numbers."""
     counts: Counter = Counter()
 
     def visit(jaxpr, times: int):
@@ -77,7 +77,9 @@ def products_alone(counts: Counter):
     @jax.jit
     def run(operands, scale):
         total = jnp.zeros(())
-        for (_, dimensions), count, (left, right) in zip(keys, counts.values(), operands):
+        for (_, dimensions), count, (left, right) in zip(
+            keys, counts.values(), operands, strict=True
+        ):
 
             def body(i, carry, left=left, right=right, dimensions=dimensions):
                 # The carry enters an operand's corner, so that no product can be shared or hoisted.
@@ -99,7 +101,7 @@ def seconds_of(function, *args) -> float:
 
 def main() -> None:
     """Print the ratio for each process and objective, and the memory table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="folder of the benchmark data")
     parser.add_argument("--repeats", type=int, default=15)
     options = parser.parse_args()
@@ -108,7 +110,7 @@ def main() -> None:
     map = nb.standardise(jax.random.key(1), target, candidates=(gaussian_vi,)).map
     target = StandardisedTarget(target, map)
     lines = [
-        "| process | objective | ms per iteration | its products alone, ms | ratio | to CMCD + rKL-LD |",
+        "| process | objective | ms an iteration | products alone, ms | ratio | to CMCD, rKL-LD |",
         "|---|---|---|---|---|---|",
     ]
     baseline = None
@@ -124,7 +126,9 @@ def main() -> None:
             print(lines[-1], flush=True)
     lines += ["", *memory_table(target)]
     device = jax.devices()[0].device_kind
-    text = f"# One training iteration\n\n`python -m benchmarks.iteration --data FOLDER`, {device}.\n"
+    text = (
+        f"# One training iteration\n\n`python -m benchmarks.iteration --data FOLDER`, {device}.\n"
+    )
     text += "Seeds, 256 trajectories, 64 steps, width 64; medians of alternating runs.\n\n"
     (HERE / "iteration.md").write_text(text + "\n".join(lines) + "\n")
     print(text + "\n".join(lines))
@@ -137,9 +141,7 @@ def compare(process, objective, target, repeats: int) -> tuple[float, float]:
     run, operands = products_alone(matrix_products(step, *args))
     for function, inputs in ((step, args), (run, (operands, 1e-9))):
         seconds_of(function, *inputs)
-    pairs = [
-        (seconds_of(step, *args), seconds_of(run, operands, 1e-9)) for _ in range(repeats)
-    ]
+    pairs = [(seconds_of(step, *args), seconds_of(run, operands, 1e-9)) for _ in range(repeats)]
     whole, alone = np.median(np.asarray(pairs), axis=0)
     return float(whole), float(alone)
 

@@ -153,7 +153,7 @@ def _append_row(row: dict) -> None:
 
 def main() -> None:
     """Run what is missing, then print and write the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="folder of the benchmark data")
     parser.add_argument("--targets", nargs="+", default=NAMES, choices=NAMES)
     parser.add_argument("--keys", nargs="+", type=int, default=[0, 1, 2])

@@ -29,6 +29,7 @@ from numpyro_bridge.train import Training, fit  # isort: skip
 from numpyro_bridge.draws import Draws, ReliabilityWarning  # isort: skip
 from numpyro_bridge.inference_data import to_inference_data  # isort: skip
 from numpyro_bridge.infer import BridgeSampler, Posterior, bridge_optimizer, load  # isort: skip
+from numpyro_bridge.comparison import Comparison, compare_with_nuts  # isort: skip
 
 __version__ = version("numpyro-bridge")
 
@@ -37,6 +38,7 @@ __all__ = [
     "DBS",
     "AbstractProcess",
     "BridgeSampler",
+    "Comparison",
     "Draws",
     "LogDensityTarget",
     "ModelTarget",
@@ -48,6 +50,7 @@ __all__ = [
     "Training",
     "Trajectory",
     "bridge_optimizer",
+    "compare_with_nuts",
     "fit",
     "load",
     "log_variance",

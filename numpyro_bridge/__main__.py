@@ -13,7 +13,7 @@ import numpyro
 import numpyro.distributions as dist
 
 from numpyro_bridge.comparison import Comparison, compare_with_nuts
-from numpyro_bridge.gaussian_fits import gaussian_vi
+from numpyro_bridge.gaussian_fits import laplace, prior_moments
 from numpyro_bridge.infer import BridgeSampler
 from numpyro_bridge.processes import CMCD
 from numpyro_bridge.standardise import standardise
@@ -38,8 +38,8 @@ class Settings(NamedTuple):
 QUICK = Settings(
     sampler=dict(
         process=partial(CMCD, num_steps=8, width=16),
-        standardise=partial(standardise, candidates=(gaussian_vi,), num_starts=2),
-        num_iterations=50,
+        standardise=partial(standardise, candidates=(prior_moments, laplace), num_starts=2),
+        num_iterations=300,
         num_trajectories=64,
     ),
     comparison=dict(num_samples=1_000, num_warmup=200, nuts_samples=200, num_chains=2),

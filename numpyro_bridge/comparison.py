@@ -287,9 +287,9 @@ def _stopwatch() -> Iterator[_Watch]:
     """Tell compiling from running: JAX reports when it traces, lowers or compiles."""
     watch = _Watch()
 
-    def listen(event: str, start: float, end: float, **_: Any) -> None:
+    def listen(event: str, start_time: float, end_time: float, **_: Any) -> None:
         if event.startswith("/jax/core/compile/"):
-            watch.spans.append((start, end))
+            watch.spans.append((start_time, end_time))
 
     jax.monitoring.register_event_time_span_listener(listen)
     begin = time.perf_counter()
@@ -334,10 +334,13 @@ def _nuts_to_arviz(
         dims |= {name: list(array.dims[skip:]) for name, array in data.data_vars.items()}
         if group != "posterior":
             groups[group] = {name: array.values for name, array in data.data_vars.items()}
-    if getattr(bridge, "log_likelihood", None) is not None:
+    if isinstance(target, ModelTarget) and getattr(bridge, "log_likelihood", None) is not None:
         latents = {name: samples[name] for name in target.sites}
         groups["log_likelihood"] = pointwise_log_likelihood(target, latents)
-    library = {"inference_library": "numpyro", "inference_library_version": numpyro.__version__}
+    library: dict[str, str | int | float] = {
+        "inference_library": "numpyro",
+        "inference_library_version": numpyro.__version__,
+    }
     return assemble(import_arviz(), groups, dims, coords, library)
 
 

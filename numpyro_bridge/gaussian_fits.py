@@ -5,6 +5,7 @@ import math
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.scipy.optimize import minimize
 from jaxtyping import Array, Float
 
 from numpyro_bridge._typing import RNGKey
@@ -86,7 +87,7 @@ def _laplace(target: Target, starts: Starts) -> DenseMap:
 
     def one(start):
         options = {"maxiter": 100, "line_search_maxiter": 10}
-        mode = jax.scipy.optimize.minimize(cost, start, method="BFGS", options=options).x
+        mode = minimize(cost, start, method="BFGS", options=options).x
         values, vectors = jnp.linalg.eigh(jax.hessian(cost)(mode))
         # Where the density does not curve down there is no normal law; unit scale stands in.
         values = jnp.where(values > 1e-8, values, 1.0)
@@ -104,7 +105,7 @@ def gaussian_vi(rng_key: RNGKey, target: Target, starts: Starts) -> AbstractAffi
     maps = jax.vmap(diagonal_map)(starts, jnp.ones_like(starts))
     if target.dim <= DENSE_LIMIT:
         eye = jnp.eye(target.dim, dtype=starts.dtype)
-        maps = DenseMap(starts, jnp.broadcast_to(eye, (len(starts), *eye.shape)))
+        maps = jax.vmap(lambda start: DenseMap(start, eye))(starts)
     return climb(rng_key, target, maps, num_iterations=200, num_draws=max(64, 4 * target.dim))
 
 

@@ -31,16 +31,19 @@ from numpyro_bridge.target import ModelTarget, Target
 
 Candidate = Callable[[RNGKey, Target, Array], AbstractAffineMap | None]
 
-CANDIDATES: tuple[Candidate, ...] = (no_map, prior_moments, pathfinder, laplace, gaussian_vi)
+CANDIDATES: tuple[Candidate, ...] = (gaussian_vi, pathfinder, laplace, prior_moments)
 
 NUM_DRAWS = 1024
 """Draws that every candidate's ELBO is measured with, the same for all."""
+
+AGREEMENT = 0.1
+"""Nats within which the ELBOs of two starts count as the same."""
 
 
 class Modes(NamedTuple):
     """Where the starts ended: one row per place, heaviest first."""
 
-    laws: AbstractAffineMap
+    laws: DenseMap
     """A normal law at each mode; leading axis counts modes."""
     log_mass: Float[Array, " modes"]
     """Log of the mass each law accounts for, its ELBO, in nats."""
@@ -80,7 +83,9 @@ def standardise(
     """Choose the affine map whose normal law has the highest ELBO on the target.
 
     The identity is always among the candidates, so the choice cannot be worse than no
-    standardisation. Half of the starts are prior draws where the prior can be drawn, the others
+    standardisation. Candidates are tried in order. `gaussian_vi`, the first, climbs to the best
+    normal law there is; where several starts agree on it nothing else can be better, and the
+    others are not tried. Half of the starts are prior draws where the prior can be drawn, the rest
     are those NUTS would use. Where the normal laws that the starts lead to are different places
     of comparable mass, the posterior is multimodal: the map then takes the mean and covariance
     of their mixture, so that a standard normal covers all of them.
@@ -95,22 +100,18 @@ def standardise(
     starts_key, fits_key, elbo_key = jax.random.split(rng_key, 3)
     starts = starting_points(starts_key, target, num_starts)
     noise = jax.random.normal(elbo_key, (NUM_DRAWS, target.dim), starts.dtype)
-    names, maps = _fit_all(fits_key, target, starts, candidates)
-    elbos = _elbos(maps, target, noise)
-    best = int(np.argmax(elbos))
-    map, method, elbo = _take(maps, best), names[best], float(elbos[best])
-    modes = None
-    if isinstance(maps, DenseMap):
-        climbed = np.asarray([name == gaussian_vi.__name__ for name in names])
-        modes = distinct_modes(_take(maps, climbed), elbos[climbed]) if climbed.any() else None
+    fits = _fit_in_turn(fits_key, target, starts, noise, candidates)
+    best = max(fits, key=lambda fit: fit.elbo)
+    chosen, method, elbo, modes = best.best_map, best.name, best.elbo, None
+    for fit in fits:
+        if fit.name == gaussian_vi.__name__ and isinstance(fit.maps, DenseMap):
+            modes = distinct_modes(fit.maps, jnp.asarray(fit.elbos))
     if modes is not None:
-        map, method = covering_map(modes), "modes"
-        elbo = float(_elbos(_batch_of_one(map), target, noise)[0])
-    best_of: dict[str, float] = {}
-    for name, value in zip(names, elbos, strict=True):
-        best_of[name] = max(best_of.get(name, -np.inf), float(value))
-    count = NUM_DRAWS * len(names) + num_starts * 200 * max(64, 4 * target.dim)
-    return Standardisation(map, method, elbo, best_of, modes, count)
+        chosen, method = covering_map(modes), "modes"
+        elbo = float(_elbos(_batch_of_one(chosen), target, noise)[0])
+    count = sum(NUM_DRAWS * len(fit.elbos) for fit in fits)
+    count += num_starts * 200 * max(64, 4 * target.dim)
+    return Standardisation(chosen, method, elbo, {f.name: f.elbo for f in fits}, modes, count)
 
 
 def no_standardisation(rng_key: RNGKey, target: Target) -> Standardisation:
@@ -119,7 +120,7 @@ def no_standardisation(rng_key: RNGKey, target: Target) -> Standardisation:
 
 
 def starting_points(rng_key: RNGKey, target: Target, num: int) -> Float[Array, "num dim"]:
-    """Half from the prior where it can be drawn and the density is finite, the rest as NUTS."""
+    """Half from the prior where it can be drawn, the rest as NUTS would start."""
     box_key, prior_key = jax.random.split(rng_key)
     starts = target.initial_positions(box_key, num)
     if not isinstance(target, ModelTarget):
@@ -127,8 +128,7 @@ def starting_points(rng_key: RNGKey, target: Target, num: int) -> Float[Array, "
     draws = target.prior_positions(prior_key, num // 2)
     if draws is None:
         return starts
-    usable = jax.vmap(target.at)(draws).finite
-    return starts.at[: num // 2].set(jnp.where(usable[:, None], draws, starts[: num // 2]))
+    return starts.at[: num // 2].set(draws)
 
 
 def distinct_modes(
@@ -147,13 +147,13 @@ def distinct_modes(
     Returns:
         The modes, heaviest first, or None where there is only one.
     """
-    log_mass = np.asarray(log_mass)
+    mass = np.asarray(log_mass)
     factors, locations = np.asarray(laws.factor, float), np.asarray(laws.location, float)
     covariances = factors @ np.swapaxes(factors, 1, 2)
     leaders: list[int] = []
     counts: list[int] = []
-    for law in np.argsort(-log_mass):
-        if not log_mass[law] >= np.max(log_mass) - max_deficit:
+    for law in np.argsort(-mass):
+        if not mass[law] >= np.max(mass) - max_deficit:
             continue
         for place, leader in enumerate(leaders):
             difference = locations[law] - locations[leader]
@@ -167,7 +167,7 @@ def distinct_modes(
     if len(leaders) < 2:
         return None
     chosen = np.asarray(leaders)
-    return Modes(_take(laws, chosen), jnp.asarray(log_mass[chosen]), tuple(counts))
+    return Modes(_take(laws, chosen), log_mass[chosen], tuple(counts))
 
 
 def covering_map(modes: Modes) -> DenseMap:
@@ -179,21 +179,48 @@ def covering_map(modes: Modes) -> DenseMap:
     return DenseMap(mean, jnp.linalg.cholesky(within + between))
 
 
-def _fit_all(
-    rng_key: RNGKey, target: Target, starts, candidates: Sequence[Candidate]
-) -> tuple[list[str], AbstractAffineMap]:
-    """Every map of every candidate in one batch, with the name of the candidate of each."""
-    names: list[str] = []
-    batches = []
-    for key, candidate in zip(
-        jax.random.split(rng_key, len(candidates) + 1), (no_map, *candidates), strict=True
-    ):
+class _Fit(NamedTuple):
+    """The maps of one candidate and their ELBOs."""
+
+    name: str
+    maps: AbstractAffineMap
+    elbos: np.ndarray
+
+    @property
+    def elbo(self) -> float:
+        return float(np.max(self.elbos))
+
+    @property
+    def best_map(self) -> AbstractAffineMap:
+        return _take(self.maps, int(np.argmax(self.elbos)))
+
+    @property
+    def starts_agree(self) -> bool:
+        return int(np.sum(self.elbos > self.elbo - AGREEMENT)) > 1
+
+
+def _fit_in_turn(
+    rng_key: RNGKey, target: Target, starts, noise, candidates: Sequence[Candidate]
+) -> list[_Fit]:
+    """The fit of each candidate, up to one that cannot be beaten; the identity first."""
+    fits = [_measured(no_map, no_map(rng_key, target, starts), target, noise)]
+    keys = jax.random.split(rng_key, len(candidates))
+    for key, candidate in zip(keys, candidates, strict=True):
         maps = candidate(key, target, starts)
-        if maps is None or (candidate is no_map and "no_map" in names):
+        if maps is None or candidate is no_map:
             continue
-        batches.append(_alike(maps, target.dim))
-        names += [getattr(candidate, "__name__", repr(candidate))] * len(maps.location)
-    return names, jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *batches)
+        fits.append(_measured(candidate, maps, target, noise))
+        # Optimal among all normal laws only where the factor is dense.
+        best_possible = candidate is gaussian_vi and target.dim <= DENSE_LIMIT
+        if best_possible and fits[-1].starts_agree and fits[-1] is max(fits, key=lambda f: f.elbo):
+            break
+    return fits
+
+
+def _measured(candidate: Candidate, maps: AbstractAffineMap, target: Target, noise) -> _Fit:
+    maps = _alike(maps, target.dim)
+    name = getattr(candidate, "__name__", repr(candidate))
+    return _Fit(name, maps, _elbos(maps, target, noise))
 
 
 def _alike(maps: AbstractAffineMap, dim: int) -> AbstractAffineMap:

@@ -80,9 +80,8 @@ _KINDS = ("fields", "dict", "list", "tuple")
 
 
 def _field_names(tree: Any) -> list[str]:
-    if isinstance(tree, tuple):
-        return list(tree._fields)
-    return [field.name for field in dataclasses.fields(tree)]
+    of_tuple = getattr(tree, "_fields", None)
+    return [field.name for field in dataclasses.fields(tree)] if of_tuple is None else [*of_tuple]
 
 
 def _class_path(cls: type) -> str:

@@ -25,24 +25,30 @@ Loss = Callable[[RNGKey, Any, Any], tuple[Scalar, Any]]
 CHUNK = 25
 """Iterations per call of the compiled loop: long enough to hide its overhead, short for Ctrl-C."""
 
-WINDOW = 100
+WINDOW = 200
 """Iterations averaged when asking whether the ELBO still rises."""
 
+SMALL_GAP = 0.05
+"""Nats between ELBO and log evidence below which a bridge is as good as its weights make it."""
+
 SECONDS_BETWEEN_CHECKPOINTS = 5.0
+
+
+Values = Array | np.ndarray
 
 
 class Metrics(NamedTuple):
     """What one iteration reports; arrays over iterations in a `Training`."""
 
-    elbo: Array
+    elbo: Values
     """Mean log weight of the batch, in nats."""
-    log_weight_sd: Array
+    log_weight_sd: Values
     """Its standard deviation over the batch; zero for a perfect bridge."""
-    ess: Array
+    ess: Values
     """Effective fraction of the batch, in (0, 1]."""
-    num_non_finite: Array
+    num_non_finite: Values
     """Trajectories that met a non-finite density or score."""
-    skipped: Array
+    skipped: Values
     """1 where the update was not finite and was left out."""
 
 
@@ -118,12 +124,12 @@ def fit(
 ) -> Training:
     """Minimise `loss(rng_key, module, data)` over the trainable arrays of `module`.
 
-    The step size is constant until the mean ELBO of the last 100 iterations exceeds that of the
-    100 before by less than `tolerance` nats, or the weights are so equal that less than that is
-    left to gain, or half of the budget is spent; then it falls linearly to zero over as many
-    iterations again, which averages out the gradient noise. An update that is not finite
-    is skipped and counted. A collapse of the ELBO restores the best parameters so far and halves
-    the step size. The same key gives the same result, interrupted and resumed or not.
+    The step size is constant until the mean ELBO of the last 200 iterations exceeds that of the
+    200 before by less than `tolerance` nats, or the weights are so equal that the ELBO is within
+    0.05 nats of the log evidence, or half of the budget is spent; then it falls linearly to zero
+    over as many iterations again, which averages out the gradient noise. An update that is not
+    finite is skipped and counted. A collapse of the ELBO restores the best parameters so far and
+    halves the step size. The same key gives the same result, interrupted and resumed or not.
 
     Args:
         rng_key: Iteration `i` uses `fold_in(rng_key, i)`.
@@ -134,7 +140,7 @@ def fit(
         optimizer: Any optax transformation.
         num_iterations: Upper bound on the iterations.
         trainable: A filter in Equinox's sense, a predicate or a tree of booleans.
-        tolerance: Smallest rise of the ELBO in nats worth another 100 iterations; 0 uses the whole
+        tolerance: Smallest rise of the ELBO in nats worth another 200 iterations; 0 uses the whole
             budget.
         checkpoint: File that is written every few seconds and resumed from if it exists.
         progress_bar: Show iterations, ELBO, ESS and time left.
@@ -263,7 +269,7 @@ def _decide(state: _State, progress: _Progress, history, optimizer, tolerance: f
             state = state._replace(best=state.params)
     if not progress.plateaued and _has_plateaued(progress, history, tolerance):
         progress.plateaued = True
-        progress.cooldown = progress.iteration
+        progress.cooldown = min(max(progress.iteration, WINDOW // 2), progress.end)
         progress.end = progress.iteration + progress.cooldown
     return state
 
@@ -273,7 +279,7 @@ def _has_plateaued(progress: _Progress, history, tolerance: float) -> bool:
     if tolerance <= 0 or progress.end - progress.iteration <= progress.cooldown:
         return False
     # For nearly equal weights the gap between ELBO and log evidence is half their variance.
-    if 0.5 * float(np.mean(np.square(history[-1].log_weight_sd))) < tolerance:
+    if 0.5 * float(np.mean(np.square(history[-1].log_weight_sd))) < SMALL_GAP:
         return True
     if progress.iteration < 2 * WINDOW:
         return False

@@ -13,7 +13,7 @@ from numpyro_bridge.kernels import Gaussian
 from numpyro_bridge.networks import ScoreInformedControl
 from numpyro_bridge.processes.base import euler
 
-SMALL = {"num_steps": 4, "diffusion": 0.5, "width": 8}
+SMALL = {"num_steps": 4, "diffusion": 0.5, "width": 8, "depth": 1}
 
 
 def two_normals(dim: int = 2) -> MixtureLaw:
@@ -79,5 +79,5 @@ def perturbed(rng_key, module, size: float = 0.1):
 
 def untrained(name: str, seed: int = 1, size: float = 0.1):
     """A sampler of the catalogue at random parameters, in two dimensions."""
-    process = PROCESSES[name](jax.random.key(seed), 2)
+    process = eqx.filter_jit(PROCESSES[name])(jax.random.key(seed), 2)
     return perturbed(jax.random.key(seed + 1), process, size)

@@ -10,6 +10,7 @@ import numpyro
 import numpyro.distributions as dist
 import pytest
 from matplotlib import pyplot
+from matplotlib.figure import Figure
 from numpyro.infer import MCMC, NUTS
 
 from numpyro_bridge import plots
@@ -130,8 +131,8 @@ def test_differences_are_in_the_units_they_say(comparison):
     np.testing.assert_allclose(table["difference"], difference / table["nuts_sd"])
     with np.errstate(all="ignore"):  # of the constant site
         sides = (comparison.bridge, comparison.nuts)
-        squares = sum(az.mcse(side, method="mean")["effect"].values ** 2 for side in sides)
-    np.testing.assert_allclose(table["z"][:3], difference[:3] / np.sqrt(squares))
+        errors = [az.mcse(side, method="mean")["effect"].values for side in sides]
+    np.testing.assert_allclose(table["z"][:3], difference[:3] / np.hypot(*errors))
     assert np.all(np.abs(table["z"]) < 4)
 
 
@@ -265,7 +266,7 @@ def test_plots_are_figures_and_files(comparison, tmp_path):
     try:
         assert list(figures) == ["marginals", "forest", "pairs", "training", "weights"]
         for name, figure in figures.items():
-            assert isinstance(figure, pyplot.Figure)
+            assert isinstance(figure, Figure)
             assert (tmp_path / "plots" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
         titles = [panel.get_title() for panel in figures["marginals"].axes]
         assert titles == list(comparison.table.index) + [""] * (len(titles) - 6)

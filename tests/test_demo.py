@@ -76,9 +76,9 @@ def test_seeds_is_the_published_model():
     a, tau, b = [sites[name] for name in ("a_0", "a_1", "a_2", "a_12")], sites["tau"], sites["b"]
     x1, x2 = data["is_other_seed"], data["is_other_root"]
     logits = a[0] + a[1] * x1 + a[2] * x2 + a[3] * x1 * x2 + b
-    germination = binom(data["num_seeds"], 1 / (1 + np.exp(-logits)))
+    probability = 1 / (1 + np.exp(-logits))
     expected = (
-        germination.logpmf(data["num_germinated"]).sum()
+        binom.logpmf(data["num_germinated"], data["num_seeds"], probability).sum()
         + norm.logpdf(b, 0, tau**-0.5).sum()
         + norm.logpdf(a, 0, 10).sum()
         + gamma.logpdf(tau, 0.01, scale=100)

@@ -151,16 +151,16 @@ def test_a_badly_scaled_normal_becomes_standard():
     np.testing.assert_allclose(np.mean(inverse, axis=0), 0, atol=0.05)
 
 
-@pytest.mark.parametrize("candidate", [pathfinder, laplace, gaussian_vi])
-def test_each_fit_alone_finds_a_correlated_normal(candidate):
+@pytest.mark.parametrize(
+    ("candidate", "rtol"), [(pathfinder, 0.05), (laplace, 1e-4), (gaussian_vi, 0.01)]
+)
+def test_each_fit_alone_finds_a_correlated_normal(candidate, rtol):
     known = targets.normal([0.3, -1.0, 2.0], CORRELATION)
-    result = nb.standardise(
-        jax.random.key(0), known.target, candidates=(candidate,), num_starts=4
-    )
+    result = nb.standardise(jax.random.key(0), known.target, candidates=(candidate,), num_starts=4)
     assert set(result.candidates) == {"no_map", candidate.__name__}
     assert result.method == candidate.__name__
     assert result.elbo == pytest.approx(known.log_evidence, abs=1e-3)
-    assert_moments(result.map, known, rtol=0.02)
+    assert_moments(result.map, known, rtol=rtol)
 
 
 def test_prior_moments_alone_are_those_of_the_prior():
@@ -237,13 +237,15 @@ def test_two_modes_are_seen_and_covered():
 
 def test_a_covering_map_has_the_moments_of_its_modes():
     factors = jnp.stack([jnp.eye(2), jnp.asarray([[0.5, 0.0], [0.3, 2.0]])])
-    laws = DenseMap(jnp.asarray([[3.0, 0.0], [-1.0, 2.0]]), factors)
+    laws = jax.vmap(DenseMap)(jnp.asarray([[3.0, 0.0], [-1.0, 2.0]]), factors)
     modes = Modes(laws, jnp.zeros(2), (1, 1))
     map = covering_map(modes)
-    draws = jnp.concatenate([
-        law.location + jax.random.normal(jax.random.key(0), (100_000, 2)) @ law.factor.T
-        for law in (jax.tree.map(lambda x, i=i: x[i], laws) for i in range(2))
-    ])
+    draws = jnp.concatenate(
+        [
+            law.location + jax.random.normal(jax.random.key(0), (100_000, 2)) @ law.factor.T
+            for law in (jax.tree.map(lambda x, i=i: x[i], laws) for i in range(2))
+        ]
+    )
     np.testing.assert_allclose(map.location, jnp.mean(draws, axis=0), atol=0.02)
     np.testing.assert_allclose(map.factor @ map.factor.T, np.cov(draws.T), atol=0.03)
 

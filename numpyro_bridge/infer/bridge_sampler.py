@@ -10,13 +10,13 @@ import jax
 import optax
 
 from numpyro_bridge._typing import RNGKey
-from numpyro_bridge.affine import StandardisedTarget
+from numpyro_bridge.affine import AbstractAffineMap, StandardisedTarget
 from numpyro_bridge.infer.optimizer import bridge_optimizer
 from numpyro_bridge.infer.posterior import Posterior
 from numpyro_bridge.initial_laws import MixtureLaw
 from numpyro_bridge.objectives import reverse_kl_ld
 from numpyro_bridge.processes import CMCD, AbstractProcess
-from numpyro_bridge.standardise import Standardisation, standardise
+from numpyro_bridge.standardise import Modes, Standardisation, standardise
 from numpyro_bridge.target import Target, target_from_model
 from numpyro_bridge.train import fit
 
@@ -142,14 +142,15 @@ class BridgeSampler:
         takes_law = "initial_law" in inspect.signature(self.process).parameters
         if standardisation.modes is None or not takes_law:
             return self.process(rng_key, dim)
-        return self.process(rng_key, dim, initial_law=_law_over_modes(standardisation))
+        law = _law_over_modes(standardisation.modes, standardisation.map)
+        return self.process(rng_key, dim, initial_law=law)
 
 
-def _law_over_modes(standardisation: Standardisation) -> MixtureLaw:
+def _law_over_modes(modes: Modes, map: AbstractAffineMap) -> MixtureLaw:
     """A mixture of normal laws, one a mode, in standardised coordinates."""
-    laws, log_mass, _ = standardisation.modes
-    means = jax.vmap(standardisation.map.inverse)(laws.location)
-    columns = jax.vmap(jax.vmap(standardisation.map.solve, in_axes=1, out_axes=1))
+    laws, log_mass, _ = modes
+    means = jax.vmap(map.inverse)(laws.location)
+    columns = jax.vmap(jax.vmap(map.solve, in_axes=1, out_axes=1))
     return MixtureLaw(log_mass - jax.nn.logsumexp(log_mass), means, columns(laws.factor))
 
 
