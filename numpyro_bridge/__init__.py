@@ -2,6 +2,10 @@
 
 from importlib.metadata import version
 
+# Before anything else: ArviZ 1.x, if it is imported first, makes NumPyro a lazy module, of which a
+# submodule cannot be the first thing to be loaded.
+import numpyro  # noqa: F401
+
 # In the order of the pipeline: a target, standardised; a process; trajectories; a loss; training;
 # draws; and the doors to NumPyro and ArviZ.
 from numpyro_bridge.target import (  # isort: skip

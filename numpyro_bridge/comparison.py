@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro
+from jax import monitoring
 from numpyro.infer import MCMC, NUTS
 
 from numpyro_bridge import plots
@@ -291,13 +292,13 @@ def _stopwatch() -> Iterator[_Watch]:
         if event.startswith("/jax/core/compile/"):
             watch.spans.append((start_time, end_time))
 
-    jax.monitoring.register_event_time_span_listener(listen)
+    monitoring.register_event_time_span_listener(listen)
     begin = time.perf_counter()
     try:
         yield watch
     finally:
         seconds = time.perf_counter() - begin
-        jax.monitoring.unregister_event_time_span_listener(listen)
+        monitoring.unregister_event_time_span_listener(listen)
         watch.compiling = min(_length_of_union(watch.spans), seconds)
         watch.running = seconds - watch.compiling
 
@@ -492,7 +493,7 @@ def _costs(table: Any, sides: dict[str, dict[str, float]]) -> Any:
 def _doubts_about_nuts(comparison: Comparison) -> Iterator[str]:
     r_hat = comparison.table["nuts_r_hat"].max()
     if r_hat > MAX_R_HAT:
-        yield f"its chains have not mixed (r-hat up to {r_hat:.2f}, above {MAX_R_HAT})."
+        yield f"its chains have not mixed (r-hat up to {r_hat:.3f}, above {MAX_R_HAT})."
     stats = getattr(comparison.nuts, "sample_stats", {})
     divergences = int(np.sum(stats["diverging"].values)) if "diverging" in stats else 0
     if divergences:

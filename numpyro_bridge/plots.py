@@ -226,7 +226,7 @@ def plot_training(
     margin = 0.08 * max(top - bottom, 1e-3)
     upper.set_ylim(bottom - margin, top + margin)
     upper.set_ylabel("ELBO [nats]")
-    upper.legend(loc="lower right", frameon=False, fontsize=9)
+    upper.legend(loc="lower right", framealpha=0.9, edgecolor="none", fontsize=9)
     lower.set_ylim(0, 1.02)
     lower.set_ylabel("effective sample size\n[share of a batch]")
     lower.set_xlabel("training iteration")

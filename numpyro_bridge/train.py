@@ -25,7 +25,7 @@ Loss = Callable[[RNGKey, Any, Any], tuple[Scalar, Any]]
 CHUNK = 25
 """Iterations per call of the compiled loop: long enough to hide its overhead, short for Ctrl-C."""
 
-WINDOW = 200
+WINDOW = 100
 """Iterations averaged when asking whether the ELBO still rises."""
 
 SMALL_GAP = 0.05
@@ -124,8 +124,8 @@ def fit(
 ) -> Training:
     """Minimise `loss(rng_key, module, data)` over the trainable arrays of `module`.
 
-    The step size is constant until the mean ELBO of the last 200 iterations exceeds that of the
-    200 before by less than `tolerance` nats, or the weights are so equal that the ELBO is within
+    The step size is constant until the mean ELBO of the last 100 iterations exceeds that of the
+    100 before by less than `tolerance` nats, or the weights are so equal that the ELBO is within
     0.05 nats of the log evidence, or half of the budget is spent; then it falls linearly to zero
     over as many iterations again, which averages out the gradient noise. An update that is not
     finite is skipped and counted. A collapse of the ELBO restores the best parameters so far and
@@ -140,7 +140,7 @@ def fit(
         optimizer: Any optax transformation.
         num_iterations: Upper bound on the iterations.
         trainable: A filter in Equinox's sense, a predicate or a tree of booleans.
-        tolerance: Smallest rise of the ELBO in nats worth another 200 iterations; 0 uses the whole
+        tolerance: Smallest rise of the ELBO in nats worth another 100 iterations; 0 uses the whole
             budget.
         checkpoint: File that is written every few seconds and resumed from if it exists.
         progress_bar: Show iterations, ELBO, ESS and time left.
@@ -269,7 +269,7 @@ def _decide(state: _State, progress: _Progress, history, optimizer, tolerance: f
             state = state._replace(best=state.params)
     if not progress.plateaued and _has_plateaued(progress, history, tolerance):
         progress.plateaued = True
-        progress.cooldown = min(max(progress.iteration, WINDOW // 2), progress.end)
+        progress.cooldown = min(max(progress.iteration, WINDOW), progress.end)
         progress.end = progress.iteration + progress.cooldown
     return state
 

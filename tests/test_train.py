@@ -189,6 +189,16 @@ def test_a_plateau_ends_training_before_its_budget(loss):
     assert patient.stopped == "budget" and patient.num_iterations == 500
 
 
+@pytest.mark.parametrize("num_iterations", [30, 60, 90, 120])
+def test_a_plateau_never_lengthens_the_budget(num_iterations):
+    """Also where the plateau is reached at once and the budget is short."""
+    top = jnp.zeros(3)  # where the hill is climbed from
+    training = fit(
+        jax.random.key(0), Hill(), climb, top, num_iterations=num_iterations, tolerance=0.05
+    )
+    assert training.num_iterations <= num_iterations
+
+
 def test_a_collapse_restores_the_best_parameters_and_shortens_the_steps():
     """At this rate each step overshoots by more than it was off; at half of it, by nothing."""
     key, optimizer = jax.random.key(0), optax.sgd(2.1)
