@@ -162,3 +162,10 @@ def test_no_file_names_a_path_of_one_machine():
         if absolute.search(line)
     ]
     assert not lines, "\n".join(lines)
+
+
+def test_arviz_may_be_imported_first():
+    # ArviZ 1.x leaves a lazy NumPyro behind, of which a submodule must not be the first to load.
+    script = "import arviz, numpyro_bridge, numpyro; numpyro.distributions.distribution"
+    warn = ["-W", "ignore::FutureWarning"]
+    subprocess.run([sys.executable, *warn, "-c", script], check=True)
