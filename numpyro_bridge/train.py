@@ -255,8 +255,7 @@ def _all_finite(tree: PyTree) -> Array:
 def _decide(state: _State, progress: _Progress, history, optimizer, tolerance: float) -> _State:
     """Keep the best parameters, recover from a collapse, and see whether to cool down."""
     latest = history[-1]
-    elbo = float(np.mean(latest.elbo))
-    spread = float(np.mean(latest.log_weight_sd))
+    elbo, spread = _finite_mean(latest.elbo), _finite_mean(latest.log_weight_sd)
     if np.isfinite(elbo) and elbo >= progress.best_elbo:
         progress.best_elbo = elbo
         state = state._replace(best=state.params)
@@ -269,7 +268,7 @@ def _decide(state: _State, progress: _Progress, history, optimizer, tolerance: f
             state = state._replace(best=state.params)
     if not progress.plateaued and _has_plateaued(progress, history, tolerance):
         progress.plateaued = True
-        progress.cooldown = min(max(progress.iteration, WINDOW), progress.end)
+        progress.cooldown = min(max(progress.iteration, WINDOW), progress.end - progress.iteration)
         progress.end = progress.iteration + progress.cooldown
     return state
 
@@ -279,18 +278,25 @@ def _has_plateaued(progress: _Progress, history, tolerance: float) -> bool:
     if tolerance <= 0 or progress.end - progress.iteration <= progress.cooldown:
         return False
     # For nearly equal weights the gap between ELBO and log evidence is half their variance.
-    if 0.5 * float(np.mean(np.square(history[-1].log_weight_sd))) < SMALL_GAP:
+    if 0.5 * _finite_mean(np.square(history[-1].log_weight_sd)) < SMALL_GAP:
         return True
     if progress.iteration < 2 * WINDOW:
         return False
     elbo = _concatenate(history).elbo
-    rise = np.mean(elbo[-WINDOW:]) - np.mean(elbo[-2 * WINDOW : -WINDOW])
+    rise = _finite_mean(elbo[-WINDOW:]) - _finite_mean(elbo[-2 * WINDOW : -WINDOW])
     return bool(rise < tolerance)
+
+
+def _finite_mean(values: Values) -> float:
+    """Mean over the iterations that gave a number; NaN if none did."""
+    finite = np.asarray(values)[np.isfinite(values)]
+    return float(np.mean(finite)) if finite.size else float("nan")
 
 
 def _noise(metrics: Metrics) -> float:
     """Standard error of a chunk's mean ELBO, from the spread between its iterations."""
-    return float(np.std(metrics.elbo) / np.sqrt(len(metrics.elbo)))
+    finite = np.asarray(metrics.elbo)[np.isfinite(metrics.elbo)]
+    return float(np.std(finite) / np.sqrt(finite.size)) if finite.size else 0.0
 
 
 def _concatenate(history: list[Metrics]) -> Metrics:

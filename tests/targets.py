@@ -31,9 +31,10 @@ NOISE = 2.0
 def regression(x, y=None):
     """Linear regression with known noise: normal prior, normal posterior."""
     w = numpyro.sample("w", dist.Normal(0, 1).expand([2]).to_event(1))
-    numpyro.deterministic("slope", w[1])
+    intercept, slope = jnp.asarray(w)
+    numpyro.deterministic("slope", slope)
     with numpyro.plate("n", x.shape[0]):
-        numpyro.sample("y", dist.Normal(w[0] + w[1] * x, NOISE), obs=y)
+        numpyro.sample("y", dist.Normal(intercept + slope * x, NOISE), obs=y)
 
 
 def regression_data(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -47,8 +48,8 @@ def regression_posterior(x, y) -> tuple[np.ndarray, np.ndarray, float]:
     design = np.stack([np.ones_like(x), x], axis=1)
     covariance = np.linalg.inv(np.eye(2) + design.T @ design / NOISE**2)
     marginal = design @ design.T + NOISE**2 * np.eye(len(x))
-    evidence = multivariate_normal.logpdf(jnp.asarray(y), jnp.zeros(len(x)), marginal)
-    return covariance @ design.T @ y / NOISE**2, covariance, float(evidence)
+    evidence = multivariate_normal.logpdf(jnp.asarray(y), jnp.zeros(len(x)), jnp.asarray(marginal))
+    return covariance @ design.T @ y / NOISE**2, covariance, jnp.asarray(evidence).item()
 
 
 def conjugate_normal() -> Known:

@@ -10,7 +10,7 @@ import pytest
 
 import numpyro_bridge as nb
 from numpyro_bridge.initial_laws import NormalLaw
-from numpyro_bridge.kernels import AbstractKernel
+from numpyro_bridge.kernels import AbstractKernel, Gaussian
 from numpyro_bridge.processes.base import State
 from numpyro_bridge.trajectories import Trajectory, simulate_many, simulate_states
 from tests import catalogue, targets
@@ -96,11 +96,11 @@ def test_bridge_identity(process, target):
 class Wider(AbstractKernel):
     """Samples five percent wider than it scores."""
 
-    inner: AbstractKernel
+    inner: Gaussian
 
     def sample(self, rng_key):
-        kernel = self.inner
-        return eqx.tree_at(lambda k: k.scale, kernel, 1.05 * kernel.scale).sample(rng_key)
+        mean, scale, target = self.inner.mean, self.inner.scale, self.inner.target
+        return Gaussian(mean, 1.05 * scale, target).sample(rng_key)
 
     def log_prob(self, point):
         return self.inner.log_prob(point)
@@ -111,6 +111,10 @@ class Broken(nb.AbstractProcess):
 
     inner: nb.AbstractProcess
     chain: str = eqx.field(static=True)
+
+    def __init__(self, inner, chain):
+        self.inner = inner
+        self.chain = chain
 
     @property
     def num_steps(self):
@@ -124,10 +128,12 @@ class Broken(nb.AbstractProcess):
 
     def forward(self, step, state, target):
         kernel = self.inner.forward(step, state, target)
+        assert isinstance(kernel, Gaussian)
         return Wider(kernel) if self.chain == "forward" else kernel
 
     def backward(self, step, state, target):
         kernel = self.inner.backward(step, state, target)
+        assert isinstance(kernel, Gaussian)
         return Wider(kernel) if self.chain == "backward" else kernel
 
 

@@ -22,6 +22,9 @@ class DetachedScore(nb.AbstractProcess):
 
     inner: nb.AbstractProcess
 
+    def __init__(self, inner):
+        self.inner = inner
+
     @property
     def num_steps(self):
         return self.inner.num_steps

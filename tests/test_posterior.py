@@ -3,10 +3,12 @@
 import dataclasses
 import math
 from functools import partial
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import jaxtyping
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
@@ -141,14 +143,16 @@ def test_a_loaded_posterior_gives_the_same_draws(posterior, saved):
 def other_regression(x, y=None):
     """Another prior: same sites, same shapes."""
     w = numpyro.sample("w", dist.Normal(0, 5).expand([2]).to_event(1))
-    numpyro.sample("y", dist.Normal(w[0] + w[1] * x, targets.NOISE), obs=y)
+    intercept, slope = jnp.asarray(w)
+    numpyro.sample("y", dist.Normal(intercept + slope * x, targets.NOISE), obs=y)
 
 
 def larger_regression(x, y=None):
     """Another parameter."""
     scale = numpyro.sample("scale", dist.HalfNormal(1))
     w = numpyro.sample("w", dist.Normal(0, 1).expand([2]).to_event(1))
-    numpyro.sample("y", dist.Normal(w[0] + w[1] * x, scale), obs=y)
+    intercept, slope = jnp.asarray(w)
+    numpyro.sample("y", dist.Normal(intercept + slope * x, scale), obs=y)
 
 
 def test_another_model_or_other_data_are_refused(saved):
@@ -263,22 +267,25 @@ def test_a_mode_that_no_draw_visits_is_reported(two_modes):
 # --- settings -------------------------------------------------------------------------------------
 
 
-def test_settings_that_cannot_work_are_refused_with_what_to_write():
-    model = targets.regression
+def test_settings_that_cannot_work_are_refused_with_what_to_write(monkeypatch):
+    # Users run without the type checker of the tests, which would speak first.
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    model: Any = targets.regression
+    sampler: Any = nb.BridgeSampler
     process = nb.CMCD(jax.random.key(0), 2, num_steps=2, width=4)
     with pytest.raises(ValueError, match=r"pass the class or a partial.*partial\(nb.CMCD"):
-        nb.BridgeSampler(model, process=process)
+        sampler(model, process=process)
     with pytest.raises(ValueError, match="process must be a function or class such as nb.CMCD"):
-        nb.BridgeSampler(model, process="CMCD")
+        sampler(model, process="CMCD")
     with pytest.raises(ValueError, match="objective must be a function.*'log_variance'"):
-        nb.BridgeSampler(model, objective="log_variance")
+        sampler(model, objective="log_variance")
     with pytest.raises(ValueError, match="model must be a NumPyro model .a function. or a target"):
-        nb.BridgeSampler(jnp.zeros(3))
+        sampler(jnp.zeros(3))
     for settings in ({"num_iterations": 0}, {"num_trajectories": 1}):
         with pytest.raises(ValueError, match="num_iterations >= 1 and num_trajectories >= 2"):
-            nb.BridgeSampler(model, **settings)
+            sampler(model, **settings)
     with pytest.raises(TypeError, match="learning_rate"):
-        nb.BridgeSampler(model, learning_rate=1e-3)
+        sampler(model, learning_rate=1e-3)
 
 
 def test_a_target_holds_its_data_already():

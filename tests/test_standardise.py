@@ -126,6 +126,7 @@ def badly_scaled() -> targets.Known:
 
 def assert_moments(map, known: targets.Known, *, rtol: float) -> None:
     """The law of the map has mean and covariance of the normal target, in units of its scales."""
+    assert isinstance(known.target, nb.LogDensityTarget)
     mean, precision = known.target.arrays
     covariance = np.linalg.inv(precision)
     sd = np.sqrt(np.diag(covariance))
@@ -143,7 +144,8 @@ def test_a_badly_scaled_normal_becomes_standard():
     assert result.modes is None
     assert result.elbo == max(result.candidates.values())
     assert result.candidates[result.method] == result.elbo
-    assert set(result.candidates) == {"no_map", "pathfinder", "laplace", "gaussian_vi"}
+    # All starts agree on the best normal law there is, so that nothing else is tried.
+    assert set(result.candidates) == {"no_map", "gaussian_vi"}
     assert result.num_gradient_evaluations > 0
     # Its draws are standard normal in the new coordinates.
     inverse = jax.vmap(result.map.inverse)(known.draw(jax.random.key(1), 20_000))
@@ -167,6 +169,7 @@ def test_prior_moments_alone_are_those_of_the_prior():
     known = targets.conjugate_normal()
     result = nb.standardise(jax.random.key(0), known.target, candidates=(prior_moments,))
     maps = prior_moments(jax.random.key(0), known.target, jnp.zeros((1, 2)))
+    assert isinstance(maps, LowRankMap)
     np.testing.assert_allclose(maps.location[0], 0, atol=0.2)
     np.testing.assert_allclose(maps.scale[0], 1, atol=0.15)
     assert set(result.candidates) == {"no_map", "prior_moments"}

@@ -15,6 +15,15 @@ from numpyro_bridge.train import Metrics
 from tests import catalogue
 
 
+def writer(content: bytes):
+    """A function that writes `content` to the file it is given."""
+
+    def write(file) -> None:
+        file.write(content)
+
+    return write
+
+
 def assert_same(a, b):
     assert jax.tree.structure(a) == jax.tree.structure(b)
     jax.tree.map(np.testing.assert_array_equal, a, b)
@@ -34,7 +43,7 @@ def test_a_tree_is_read_back_as_written(tmp_path):
 @pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt()])
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, error):
     path = tmp_path / "file"
-    storage.write_atomically(path, lambda file: file.write(b"old") and None)
+    storage.write_atomically(path, writer(b"old"))
 
     def fail(file):
         file.write(b"new, but only half")
@@ -49,7 +58,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, error
 def test_a_write_replaces_the_old_file(tmp_path):
     path = tmp_path / "file"
     for content in (b"old", b"new"):
-        storage.write_atomically(path, lambda file, content=content: file.write(content) and None)
+        storage.write_atomically(path, writer(content))
         assert path.read_bytes() == content
     assert list(tmp_path.iterdir()) == [path]
 
