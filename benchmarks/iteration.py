@@ -5,7 +5,8 @@
 DBS with `reverse_kl_ld` on Seeds at 256 trajectories, 64 steps, width 64. The matrix products are
 read off the iteration's own program (every `dot_general`, with its operand shapes and how often it
 runs) and timed alone on the same machine in the same process; in turn with the iteration, so that
-a drift of the machine's speed cancels from the ratio.
+a drift of the machine's speed cancels from the ratio. Each product alone also pays for one copy of
+its left operand, so the ratio is somewhat too favourable.
 """
 
 import argparse

@@ -99,8 +99,7 @@ def _laplace(target: Target, starts: Starts) -> DenseMap:
 def gaussian_vi(rng_key: RNGKey, target: Target, starts: Starts) -> AbstractAffineMap:
     """The normal law of highest ELBO, climbed to from each start by natural gradients.
 
-    Dense up to `DENSE_LIMIT` dimensions, diagonal beyond. Much faster than ascending the ELBO
-    with a first-order optimiser, and it has no step size to tune.
+    Dense up to `DENSE_LIMIT` dimensions, diagonal beyond. It has no step size to tune.
     """
     maps = jax.vmap(diagonal_map)(starts, jnp.ones_like(starts))
     if target.dim <= DENSE_LIMIT:
