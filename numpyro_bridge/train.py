@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
@@ -16,6 +16,7 @@ from jaxtyping import Array, PyTree
 from tqdm.auto import tqdm
 
 from numpyro_bridge._typing import RNGKey, Scalar
+from numpyro_bridge.devices import copy_back, copy_to, divided_among
 from numpyro_bridge.storage import load_header, load_tree, save_tree
 from numpyro_bridge.trajectories import Trajectory
 
@@ -120,6 +121,7 @@ def fit(
     trainable: Callable[[Any], bool] | PyTree = eqx.is_inexact_array,
     tolerance: float = 0.01,
     checkpoint: str | os.PathLike | None = None,
+    devices: Sequence[jax.Device] = (),
     progress_bar: bool = True,
 ) -> Training:
     """Minimise `loss(rng_key, module, data)` over the trainable arrays of `module`.
@@ -143,6 +145,8 @@ def fit(
         tolerance: Smallest rise of the ELBO in nats worth another 100 iterations; 0 uses the whole
             budget.
         checkpoint: File that is written every few seconds and resumed from if it exists.
+        devices: Where the trajectories of an iteration are divided among; JAX's default device
+            if none are given.
         progress_bar: Show iterations, ELBO, ESS and time left.
 
     Returns:
@@ -159,7 +163,9 @@ def fit(
     progress, history = _Progress(0, num_iterations, max(1, num_iterations // 2)), []
     if checkpoint is not None and os.path.exists(checkpoint):
         state, progress, history = _resume(checkpoint, state, num_iterations)
-    advance = partial(_timed_chunk, rng_key, static, loss, data, optimizer)
+    devices = tuple(devices)
+    rng_key, state, data = copy_to(devices, (rng_key, state, data))
+    advance = partial(_timed_chunk, rng_key, static, loss, data, optimizer, devices)
     stopped = "interrupted"
     with _Bar(progress, progress_bar) as bar, _Keeper(checkpoint, num_iterations) as keeper:
         try:
@@ -173,7 +179,7 @@ def fit(
         except KeyboardInterrupt:
             pass  # `stopped` says so, and what has been trained is returned
     return Training(
-        eqx.combine(state.best, static),
+        eqx.combine(copy_back(devices, state.best), static),
         _concatenate(history),
         stopped,
         progress.training_time,
@@ -181,7 +187,9 @@ def fit(
     )
 
 
-def _timed_chunk(rng_key, static, loss, data, optimizer, state: _State, progress: _Progress):
+def _timed_chunk(
+    rng_key, static, loss, data, optimizer, devices, state: _State, progress: _Progress
+):
     """Run up to `CHUNK` iterations and book their seconds, compilation apart."""
     size = min(CHUNK, progress.end - progress.iteration)
     before, traces = time.perf_counter(), _num_traces[0]
@@ -192,6 +200,7 @@ def _timed_chunk(rng_key, static, loss, data, optimizer, state: _State, progress
         loss,
         data,
         optimizer,
+        devices,
         jnp.asarray([progress.iteration, size, progress.end, progress.cooldown]),
         jnp.asarray(progress.rate, jnp.result_type(float)),
     )
@@ -210,7 +219,7 @@ _num_traces = [0]
 
 
 @eqx.filter_jit
-def _run_chunk(rng_key, state: _State, static, loss, data, optimizer, counts, rate):
+def _run_chunk(rng_key, state: _State, static, loss, data, optimizer, devices, counts, rate):
     """Iterate on the device; the number of iterations is an argument, so there is one program."""
     _num_traces[0] += 1
     first, size, end, cooldown = counts
@@ -224,7 +233,8 @@ def _run_chunk(rng_key, state: _State, static, loss, data, optimizer, counts, ra
         return state, jax.tree.map(lambda b, m: b.at[offset].set(m), buffers, metrics)
 
     buffers = Metrics(*(jnp.zeros(CHUNK, rate.dtype) for _ in Metrics._fields))
-    return jax.lax.fori_loop(0, size, iterate, (state, buffers))
+    with divided_among(devices):
+        return jax.lax.fori_loop(0, size, iterate, (state, buffers))
 
 
 def _update(rng_key, state: _State, static, loss, data, optimizer, rate, remaining):

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from numpyro_bridge._typing import RNGKey, Scalar
+from numpyro_bridge.devices import divide
 from numpyro_bridge.processes.base import AbstractProcess, State
 from numpyro_bridge.target import Point, Target
 
@@ -124,7 +125,7 @@ def simulate_many(
     rng_key: RNGKey, process: AbstractProcess, target: Target, num_trajectories: int
 ) -> Trajectory:
     """`simulate` for `num_trajectories` independent trajectories; the leading axis counts them."""
-    keys = jax.random.split(rng_key, num_trajectories)
+    keys = divide(jax.random.split(rng_key, num_trajectories))
     return jax.vmap(simulate, in_axes=(0, None, None))(keys, process, target)
 
 
@@ -132,7 +133,7 @@ def simulate_detached(
     rng_key: RNGKey, process: AbstractProcess, target: Target, num_trajectories: int
 ) -> Trajectory:
     """Trajectories whose states are held fixed: gradients see the two densities, not the path."""
-    keys = jax.random.split(rng_key, num_trajectories)
+    keys = divide(jax.random.split(rng_key, num_trajectories))
     states = jax.vmap(simulate_states, in_axes=(0, None, None))(keys, process, target)
     states = jax.lax.stop_gradient(states)
     return jax.vmap(rescore, in_axes=(None, None, 0))(process, target, states)

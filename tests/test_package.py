@@ -20,7 +20,7 @@ FOLDERS = sorted(path.parent for path in PACKAGE.glob("*/__init__.py"))
 # From the ground up. A module imports from lower floors only, or from `base.py` in its own folder.
 # A folder stands for all its modules, except those that are named themselves.
 FLOORS = (
-    {"_typing", "_model_checks", "storage", "structure"},
+    {"_typing", "_model_checks", "devices", "storage", "structure"},
     {"target", "networks", "schedules"},
     {"kernels", "affine", "denoiser"},
     {"gaussian_fits", "initial_laws"},

@@ -3,7 +3,7 @@
 import inspect
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -11,6 +11,7 @@ import optax
 
 from numpyro_bridge._typing import RNGKey
 from numpyro_bridge.affine import AbstractAffineMap, StandardisedTarget
+from numpyro_bridge.devices import check_devices
 from numpyro_bridge.infer.optimizer import bridge_optimizer
 from numpyro_bridge.infer.posterior import Posterior
 from numpyro_bridge.initial_laws import MixtureLaw
@@ -44,6 +45,8 @@ class BridgeSampler:
         num_trajectories: Trajectories per iteration, at least 2.
         trainable: Which arrays of the process are trained, a filter in Equinox's sense.
         checkpoint: File from which an interrupted run goes on, written every few seconds.
+        devices: Devices that the trajectories of each iteration are divided among, such as
+            `jax.devices()`; their number must divide `num_trajectories`. One device by default.
         progress_bar: Show progress while training.
     """
 
@@ -59,6 +62,7 @@ class BridgeSampler:
         num_trajectories: int = 256,
         trainable: Any = None,
         checkpoint: str | os.PathLike | None = None,
+        devices: Sequence[jax.Device] | None = None,
         progress_bar: bool = True,
     ):
         _check_settings(model, process, objective, num_iterations, num_trajectories)
@@ -71,6 +75,7 @@ class BridgeSampler:
         self.num_trajectories = num_trajectories
         self.trainable = trainable
         self.checkpoint = checkpoint
+        self.devices = check_devices(devices, num_trajectories)
         self.progress_bar = progress_bar
         # A partial function would be a new constant of the compiled code at every run.
         self._loss = jax.tree_util.Partial(objective, num_trajectories=num_trajectories)
@@ -105,6 +110,7 @@ class BridgeSampler:
             optimizer=self.optimizer,
             num_iterations=self.num_iterations,
             checkpoint=self.checkpoint,
+            devices=self.devices,
             progress_bar=self.progress_bar,
             **extra,
         )

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
@@ -14,6 +14,7 @@ import numpy as np
 
 from numpyro_bridge._typing import RNGKey
 from numpyro_bridge.affine import StandardisedTarget
+from numpyro_bridge.devices import Devices, check_devices, copy_to, divide, divided_among
 from numpyro_bridge.draws import Draws
 from numpyro_bridge.processes import AbstractProcess
 from numpyro_bridge.standardise import Standardisation
@@ -55,22 +56,31 @@ class Posterior:
             f"num_iterations={self.info.get('num_iterations')}, stopped={self.info.get('stopped')})"
         )
 
-    def sample(self, rng_key: RNGKey, num_samples: int = 4_000) -> Draws:
+    def sample(
+        self,
+        rng_key: RNGKey,
+        num_samples: int = 4_000,
+        *,
+        devices: Sequence[jax.Device] | None = None,
+    ) -> Draws:
         """Draw trajectories and keep their ends, each with the log weight of its whole path.
 
         Args:
             rng_key: The same key gives the same draws.
             num_samples: Number of independent draws.
+            devices: Devices that the trajectories are divided among; one by default.
 
         Raises:
-            ValueError: if `num_samples` is below 1.
+            ValueError: if `num_samples` is below 1, or the devices do not divide a batch of 1,000.
         """
         if num_samples < 1:
             raise ValueError(f"num_samples must be at least 1, got {num_samples}")
+        devices = check_devices(devices, BATCH)
+        process, target = copy_to(devices, (self.process, self.target))
         start = time.perf_counter()
         num_batches = -(-num_samples // BATCH)
         batches = [
-            jax.tree.map(np.asarray, _draw_batch(key, self.process, self.target))
+            jax.tree.map(np.asarray, _draw_batch(key, process, target, devices))
             for key in jax.random.split(rng_key, num_batches)
         ]
         joined = jax.tree.map(lambda *parts: np.concatenate(parts)[:num_samples], *batches)
@@ -224,7 +234,9 @@ def _fingerprint(target: StandardisedTarget) -> float:
 
 
 @eqx.filter_jit
-def _draw_batch(rng_key: RNGKey, process: AbstractProcess, target: StandardisedTarget):
+def _draw_batch(
+    rng_key: RNGKey, process: AbstractProcess, target: StandardisedTarget, devices: Devices
+):
     def draw(key):
         run = simulate(key, process, target)
         last: Point = jax.tree.map(lambda leaf: leaf[-1], run.states)
@@ -233,7 +245,8 @@ def _draw_batch(rng_key: RNGKey, process: AbstractProcess, target: StandardisedT
         finite = jnp.all(run.states.finite)
         return position, log_density, run.log_weight, finite, target.base.constrain(position)
 
-    return jax.vmap(draw)(jax.random.split(rng_key, BATCH))
+    with divided_among(devices):
+        return jax.vmap(draw)(divide(jax.random.split(rng_key, BATCH)))
 
 
 @jax.jit

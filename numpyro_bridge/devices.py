@@ -1,0 +1,75 @@
+"""Several devices: a batch of trajectories is divided evenly among them."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+Devices = tuple[jax.Device, ...]
+
+_in_force: ContextVar[Devices] = ContextVar("_in_force", default=())
+
+
+def check_devices(devices: Sequence[jax.Device] | None, num_trajectories: int) -> Devices:
+    """The devices to work on, as a tuple; a single one, JAX's default, where none are named.
+
+    Raises:
+        ValueError: if the batch does not divide evenly among them.
+    """
+    if devices is None:
+        return ()
+    if not devices or num_trajectories % len(devices):
+        raise ValueError(
+            f"num_trajectories={num_trajectories} cannot be divided evenly among {len(devices)} "
+            "devices; give a multiple, or fewer devices"
+        )
+    return tuple(devices)
+
+
+@contextmanager
+def divided_among(devices: Devices) -> Iterator[None]:
+    """Compile what is traced inside for these devices; `devices` must be part of its cache key."""
+    token = _in_force.set(devices)
+    try:
+        yield
+    finally:
+        _in_force.reset(token)
+
+
+def divide(batch: jax.Array) -> jax.Array:
+    """Lay the leading axis out over the devices in force; what follows from it follows it there.
+
+    The numbers are those of one device, but for the order of sums.
+    """
+    devices = _in_force.get()
+    if len(devices) < 2 or len(batch) % len(devices):
+        return batch
+    return jax.lax.with_sharding_constraint(batch, _over(devices, "trajectories"))
+
+
+def copy_to(devices: Devices, tree: Any) -> Any:
+    """Put a copy of every array on each device, as computing on all of them needs."""
+    if not devices:
+        return tree
+    everywhere = _over(devices)
+    return jax.tree.map(
+        lambda leaf: jax.device_put(leaf, everywhere) if isinstance(leaf, jax.Array) else leaf, tree
+    )
+
+
+def copy_back(devices: Devices, tree: Any) -> Any:
+    """Take one copy of every array, bound to no device."""
+    if not devices:
+        return tree
+    return jax.tree.map(
+        lambda leaf: jnp.asarray(np.asarray(leaf)) if isinstance(leaf, jax.Array) else leaf, tree
+    )
+
+
+def _over(devices: Devices, *axes: str) -> NamedSharding:
+    return NamedSharding(Mesh(np.array(devices), ("trajectories",)), PartitionSpec(*axes))
