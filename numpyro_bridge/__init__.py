@@ -21,7 +21,22 @@ from numpyro_bridge.standardise import (  # isort: skip
     no_standardisation,
     standardise,
 )
-from numpyro_bridge.processes import CMCD, DBS, AbstractProcess  # isort: skip
+from numpyro_bridge.integrators import BAOAB, OBAB, OBABO, EulerMaruyama  # isort: skip
+from numpyro_bridge.processes import (  # isort: skip
+    CMCD,
+    DBS,
+    DDS,
+    DIS,
+    LDVI,
+    MCD,
+    PIS,
+    UHA,
+    AbstractProcess,
+    AnnealedLangevin,
+    UnderdampedCMCD,
+    UnderdampedDBS,
+    UnderdampedDIS,
+)
 from numpyro_bridge.trajectories import (  # isort: skip
     Trajectory,
     rescore,
@@ -38,12 +53,23 @@ from numpyro_bridge.comparison import Comparison, compare_with_nuts  # isort: sk
 __version__ = version("numpyro-bridge")
 
 __all__ = [
+    "BAOAB",
     "CMCD",
     "DBS",
+    "DDS",
+    "DIS",
+    "LDVI",
+    "MCD",
+    "OBAB",
+    "OBABO",
+    "PIS",
+    "UHA",
     "AbstractProcess",
+    "AnnealedLangevin",
     "BridgeSampler",
     "Comparison",
     "Draws",
+    "EulerMaruyama",
     "LogDensityTarget",
     "ModelTarget",
     "Point",
@@ -53,6 +79,9 @@ __all__ = [
     "Target",
     "Training",
     "Trajectory",
+    "UnderdampedCMCD",
+    "UnderdampedDBS",
+    "UnderdampedDIS",
     "bridge_optimizer",
     "compare_with_nuts",
     "fit",

@@ -61,23 +61,27 @@ class MixtureLaw(AbstractInitialLaw):
         return GaussianMixture(self, target)
 
     def score(self, position: Vector) -> Vector:
-        whitened, log_parts = self._parts(position)
-        pulls = jax.vmap(_solve_transposed)(self.factors, whitened)
+        whitenings, whitened, log_parts = self._parts(position)
+        pulls = jnp.einsum("mij,mi->mj", whitenings, whitened)
         return -jax.nn.softmax(log_parts) @ pulls
 
     def log_prob(self, position: Vector) -> Scalar:
         """Log density, in nats."""
-        _, log_parts = self._parts(position)
+        *_, log_parts = self._parts(position)
         return jax.nn.logsumexp(log_parts) - 0.5 * position.size * math.log(2 * math.pi)
 
-    def _parts(self, position: Vector) -> tuple[Float[Array, "modes dim"], Float[Array, " modes"]]:
-        """Whitened displacement from each mode, and its log density without the constant."""
-        whitened = jax.vmap(_solve)(self.factors, position - self.means)
+    def _parts(
+        self, position: Vector
+    ) -> tuple[Float[Array, "modes dim dim"], Float[Array, "modes dim"], Float[Array, " modes"]]:
+        """Inverse factors; from each mode, whitened displacement and unnormalised log density."""
+        whitenings = jax.vmap(inverse_of_lower)(self.factors)
+        whitened = jnp.einsum("mij,mj->mi", whitenings, position - self.means)
         diagonals = jnp.diagonal(self.factors, axis1=1, axis2=2)
         # Training may turn the sign of an entry; the covariance does not change with it.
         log_det = jnp.sum(jnp.log(jnp.abs(diagonals)), axis=1)
         log_weights = jax.nn.log_softmax(self.log_weights)
-        return whitened, log_weights - 0.5 * jnp.sum(whitened**2, axis=1) - log_det
+        log_parts = log_weights - 0.5 * jnp.sum(whitened**2, axis=1) - log_det
+        return whitenings, whitened, log_parts
 
     def draw(self, rng_key: RNGKey) -> Vector:
         """A position; differentiable in means and factors, not in the weights."""
@@ -101,9 +105,21 @@ class GaussianMixture(AbstractKernel):
         return self.law.log_prob(point.position)
 
 
-def _solve(factor: Float[Array, "dim dim"], vector: Vector) -> Vector:
-    return jax.scipy.linalg.solve_triangular(factor, vector, lower=True)
+def inverse_of_lower(factor: Float[Array, "dim dim"]) -> Float[Array, "dim dim"]:
+    """Inverse of a lower-triangular matrix by products alone, blind to what is above the diagonal.
 
-
-def _solve_transposed(factor: Float[Array, "dim dim"], vector: Vector) -> Vector:
-    return jax.scipy.linalg.solve_triangular(factor, vector, lower=True, trans="T")
+    Blocks on the diagonal are inverted in pairs, from single entries up. A position then costs one
+    product, where a triangular solve for each of many positions is slow, and has been seen to
+    deadlock the CPU runtime of JAX 0.10.
+    """
+    dim = len(factor)
+    size = 1 << (dim - 1).bit_length()
+    padded = jnp.eye(size, dtype=factor.dtype).at[:dim, :dim].set(factor)
+    inverses = (1 / jnp.diagonal(padded))[:, None, None]
+    while len(inverses) > 1:
+        width = inverses.shape[1]
+        pairs = padded.reshape(len(inverses) // 2, 2 * width, -1, 2 * width)
+        below = jnp.einsum("ninj->nij", pairs)[:, width:, :width]
+        first, second = inverses[::2], inverses[1::2]
+        inverses = jnp.block([[first, jnp.zeros_like(first)], [-second @ below @ first, second]])
+    return inverses[0, :dim, :dim]

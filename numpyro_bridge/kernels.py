@@ -43,6 +43,51 @@ class Gaussian(AbstractKernel):
 
     def log_prob(self, point: Point) -> Scalar:
         """Log density at `point.position`, in nats."""
-        standardised = (point.position - self.mean) / self.scale
-        log_normaliser = jnp.sum(jnp.log(self.scale)) + 0.5 * self.mean.size * math.log(2 * math.pi)
-        return -0.5 * jnp.sum(standardised**2) - log_normaliser
+        return normal_log_prob(point.position, self.mean, self.scale)
+
+
+class AtRest(AbstractKernel):
+    """Adds to a point a momentum that has nothing to do with where it is.
+
+    Args:
+        point: What the momentum is added to.
+        mass: Variances of the momentum, shape `(dim,)`, positive.
+    """
+
+    point: Point
+    mass: Vector
+
+    def sample(self, rng_key: RNGKey) -> Point:
+        """Draw the momentum; the point stays."""
+        noise = jax.random.normal(rng_key, self.mass.shape, self.mass.dtype)
+        return self.point._replace(momentum=jnp.sqrt(self.mass) * noise)
+
+    def log_prob(self, point: Point) -> Scalar:
+        """Log density of `point.momentum`, in nats."""
+        return normal_log_prob(point.momentum, jnp.zeros_like(self.mass), jnp.sqrt(self.mass))
+
+
+class WithMomentum(AbstractKernel):
+    """A law over positions, and a momentum at rest for what it draws."""
+
+    positions: AbstractKernel
+    mass: Vector
+
+    def sample(self, rng_key: RNGKey) -> Point:
+        """Draw a position, evaluate the target there, and draw a momentum."""
+        position_key, momentum_key = jax.random.split(rng_key)
+        point = self.positions.sample(position_key)
+        return AtRest(point, self.mass).sample(momentum_key)
+
+    def log_prob(self, point: Point) -> Scalar:
+        """Log density of position and momentum together, in nats."""
+        return self.positions.log_prob(point) + AtRest(point, self.mass).log_prob(point)
+
+
+def normal_log_prob(value: Vector | None, mean: Vector, scale: Vector) -> Scalar:
+    """Log density of independent normal laws, summed over coordinates, in nats."""
+    if value is None:
+        raise ValueError("this state has no momentum, and the kernel that scores it needs one")
+    standardised = (value - mean) / scale
+    log_normaliser = jnp.sum(jnp.log(scale)) + 0.5 * mean.size * math.log(2 * math.pi)
+    return -0.5 * jnp.sum(standardised**2) - log_normaliser

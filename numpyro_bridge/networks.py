@@ -66,22 +66,33 @@ class ScoreInformedControl(eqx.Module):
     output_layer: Linear
     gate_layer: Linear
 
-    def __init__(self, rng_key: RNGKey, dim: int, width: int = 64, depth: int = 2):
-        """Make a control for `dim` coordinates with `depth` hidden layers of `width` units."""
+    def __init__(
+        self,
+        rng_key: RNGKey,
+        dim: int,
+        width: int = 64,
+        depth: int = 2,
+        num_inputs: int | None = None,
+    ):
+        """Make a control for `dim` coordinates with `depth` hidden layers of `width` units.
+
+        It looks at `num_inputs` numbers besides time and score: the position if not given.
+        """
+        num_inputs = dim if num_inputs is None else num_inputs
         keys = jax.random.split(rng_key, depth + 3)
         num_features = 16
         self.time_layer = Linear(keys[0], num_features, width)
-        self.input_layer = Linear(keys[1], 2 * dim, width)
+        self.input_layer = Linear(keys[1], num_inputs + dim, width)
         self.hidden_layers = tuple(Linear(key, width, width) for key in keys[2 : depth + 1])
         self.output_layer = Linear(keys[-2], width, dim, gain=0.0)
         self.gate_layer = Linear(keys[-1], num_features, dim, gain=0.0)
 
-    def __call__(self, time: Scalar, position: Vector, score: Vector) -> Vector:
+    def __call__(self, time: Scalar, position: Float[Array, " inputs"], score: Vector) -> Vector:
         """The control at one state.
 
         Args:
             time: 0 at the initial law, 1 at the target.
-            position: Shape `(dim,)`.
+            position: Where it is, shape `(num_inputs,)`; with what else the state has.
             score: Gradient of the target's log density at `position`, already clipped.
         """
         features = time_features(time, self.time_layer.weight.shape[0])

@@ -22,3 +22,21 @@ class AnnealingSchedule(eqx.Module):
         """Inverse temperature at each of the `num_steps + 1` states."""
         parts = jax.nn.softplus(self.increments)
         return jnp.concatenate([jnp.zeros_like(parts[:1]), jnp.cumsum(parts) / jnp.sum(parts)])
+
+
+def cosine_rates(num_steps: int) -> Float[Array, " steps"]:
+    """How much of the noise each step handles, mean one: a fourth power of a cosine, falling.
+
+    Reference: the schedule of Vargas, Grathwohl and Doucet (2023), arXiv:2302.13834, whose noise
+    scale is a squared cosine.
+    """
+    middles = (jnp.arange(num_steps, dtype=jnp.result_type(float)) + 0.5) / num_steps
+    rates = jnp.cos(0.5 * jnp.pi * middles) ** 4
+    return jnp.maximum(rates / jnp.mean(rates), 1e-2)
+
+
+def linear_rates(num_steps: int) -> Float[Array, " steps"]:
+    """How much of the noise each step handles, mean one: falling linearly to a hundredth."""
+    middles = (jnp.arange(num_steps, dtype=jnp.result_type(float)) + 0.5) / num_steps
+    rates = 1.0 - 0.99 * middles
+    return rates / jnp.mean(rates)

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -51,7 +52,7 @@ def simulate(rng_key: RNGKey, process: AbstractProcess, target: Target) -> Traje
     return Trajectory(
         _prepend(first, points),
         initial.log_prob(first) + jnp.sum(forwards),
-        points.log_density[-1] + jnp.sum(backwards),
+        _log_target(process, jax.tree.map(lambda x: x[-1], points)) + jnp.sum(backwards),
     )
 
 
@@ -79,7 +80,9 @@ def simulate_backward(
     With `last` drawn from the normalised target the mean log weight is the EUBO, an upper bound
     on the log evidence.
     """
-    keys = jax.random.split(rng_key, process.num_steps)
+    last_key, *_ = keys = jax.random.split(rng_key, process.num_steps + 1)
+    extension = process.extension(last)
+    last = last if extension is None else extension.sample(last_key)
 
     def retreat(point: Point, step_and_key):
         step, key = step_and_key
@@ -88,7 +91,7 @@ def simulate_backward(
         return point, point
 
     steps = jnp.arange(process.num_steps)
-    _, points = jax.lax.scan(retreat, last, (steps, keys), reverse=True)
+    _, points = jax.lax.scan(retreat, last, (steps, keys[1:]), reverse=True)
     return rescore(process, target, _append(points, last))
 
 
@@ -117,7 +120,7 @@ def rescore(process: AbstractProcess, target: Target, states: Point) -> Trajecto
     return Trajectory(
         states,
         process.initial(target).log_prob(first) + jnp.sum(forwards),
-        last.log_density + jnp.sum(backwards),
+        _log_target(process, last) + jnp.sum(backwards),
     )
 
 
@@ -136,7 +139,22 @@ def simulate_detached(
     keys = divide(jax.random.split(rng_key, num_trajectories))
     states = jax.vmap(simulate_states, in_axes=(0, None, None))(keys, process, target)
     states = jax.lax.stop_gradient(states)
-    return jax.vmap(rescore, in_axes=(None, None, 0))(process, target, states)
+    return jax.vmap(rescore, in_axes=(None, None, 0))(_held(process), target, states)
+
+
+def _held(process: AbstractProcess) -> AbstractProcess:
+    """The process without gradients of what given states determine."""
+    if not process.fixed_by_states():
+        return process
+    return eqx.tree_at(
+        lambda p: p.fixed_by_states(), process, replace_fn=lambda x: jax.lax.stop_gradient(x)
+    )
+
+
+def _log_target(process: AbstractProcess, last: Point) -> Scalar:
+    """Log density of a last state: that of the target, and of a momentum if there is one."""
+    extension = process.extension(last)
+    return last.log_density + (0.0 if extension is None else extension.log_prob(last))
 
 
 def _prepend(first: Point, rest: Point) -> Point:

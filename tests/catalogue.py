@@ -14,6 +14,7 @@ from numpyro_bridge.networks import ScoreInformedControl
 from numpyro_bridge.processes.base import euler
 
 SMALL = {"num_steps": 4, "diffusion": 0.5, "width": 8, "depth": 1}
+SMALL_UNDERDAMPED = {"num_steps": 4, "step_size": 0.5, "width": 8, "depth": 1}
 
 
 def two_normals(dim: int = 2) -> MixtureLaw:
@@ -58,6 +59,21 @@ PROCESSES = {
     "CMCD from a mixture": partial(nb.CMCD, initial_law=two_normals(), **SMALL),
     "DBS": partial(nb.DBS, **SMALL),
     "DBS from a mixture": partial(nb.DBS, initial_law=two_normals(), **SMALL),
+    "PIS": partial(nb.PIS, **SMALL),
+    "DDS": partial(nb.DDS, **SMALL),
+    "DIS": partial(nb.DIS, **SMALL),
+    "AnnealedLangevin": partial(nb.AnnealedLangevin, num_steps=4, diffusion=0.5),
+    "MCD": partial(nb.MCD, **SMALL),
+    "UnderdampedCMCD": partial(nb.UnderdampedCMCD, **SMALL_UNDERDAMPED),
+    "UnderdampedCMCD by BAOAB": partial(
+        nb.UnderdampedCMCD, integrator=nb.BAOAB(), **SMALL_UNDERDAMPED
+    ),
+    "UnderdampedDBS by OBAB": partial(nb.UnderdampedDBS, integrator=nb.OBAB(), **SMALL_UNDERDAMPED),
+    "UnderdampedDIS by Euler-Maruyama": partial(
+        nb.UnderdampedDIS, integrator=nb.EulerMaruyama(), **SMALL_UNDERDAMPED
+    ),
+    "UHA": partial(nb.UHA, num_steps=4, step_size=0.5),
+    "LDVI": partial(nb.LDVI, **SMALL_UNDERDAMPED),
 }
 """Constructors `(rng_key, dim)` of every sampler, small, for two dimensions."""
 

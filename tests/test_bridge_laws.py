@@ -1,6 +1,7 @@
 """Laws that every sampler obeys at any parameters: both chains are what they are scored as."""
 
 import functools
+from functools import partial
 
 import equinox as eqx
 import jax
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 import numpyro_bridge as nb
-from numpyro_bridge.initial_laws import NormalLaw
+from numpyro_bridge.initial_laws import NormalLaw, inverse_of_lower
 from numpyro_bridge.kernels import AbstractKernel, Gaussian
 from numpyro_bridge.processes.base import State
 from numpyro_bridge.trajectories import Trajectory, simulate_many, simulate_states
@@ -168,7 +169,11 @@ def test_bounds_hold_on_both_sides(process, target):
     assert_mean_at_most(-backward.log_weight, -log_evidence)
 
 
-@every_pair
+# The mean of a weight is a check only where its variance is finite, as the identity above is not in
+# need of: a Langevin step without control has heavy weights in the tails of the skewed law.
+@pytest.mark.parametrize(
+    ("process", "target"), [pair for pair in PAIRS if pair[0].startswith(("CMCD", "DBS"))]
+)
 def test_mean_weight_is_the_evidence(process, target):
     (forward, _), log_evidence = runs_of(process, target), known_target(target).log_evidence
     assert_same_mean(jnp.exp(forward.log_weight - log_evidence), 1.0)
@@ -215,13 +220,55 @@ def test_untrained_dbs_on_a_standard_normal_is_exact_to_first_order_in_the_step(
     assert_first_order({num_steps: spread_at(process(num_steps), known) for num_steps in STEPS})
 
 
+def test_untrained_dis_is_exact_to_first_order_in_the_step():
+    known = targets.normal(np.zeros(2), np.eye(2))
+
+    def process(num_steps):
+        settings = catalogue.SMALL | {"num_steps": num_steps, "diffusion": num_steps**-0.5}
+        return nb.DIS(jax.random.key(0), 2, **settings)
+
+    assert_first_order({num_steps: spread_at(process(num_steps), known) for num_steps in STEPS})
+
+
+@pytest.mark.parametrize(
+    ("process", "scale"), [(nb.DDS, 1.0), (partial(nb.PIS, diffusion=0.5), 1.25**0.5)]
+)
+def test_untrained_dds_and_pis_are_exact_on_their_reference(process, scale):
+    """At any number of steps, to rounding."""
+    known = targets.normal(np.zeros(2), scale**2 * np.eye(2))
+    process = process(jax.random.key(0), 2, num_steps=4, width=8)
+    runs = eqx.filter_jit(simulate_many)(jax.random.key(0), process, known.target, 100)
+    np.testing.assert_allclose(runs.log_weight, known.log_evidence, rtol=1e-9)
+
+
+@pytest.mark.parametrize("integrator", [nb.OBABO(), nb.BAOAB(), nb.OBAB()])
+def test_underdamped_annealing_in_equilibrium_is_exact_to_second_order_in_the_step(integrator):
+    """Four times the steps over the same time, a sixteenth of the spread."""
+    known = targets.normal([0.4, -0.3], 0.8**2 * np.eye(2))
+    law = eqx.tree_at(lambda law: law.mean, NormalLaw(2, scale=0.8), jnp.asarray([0.4, -0.3]))
+
+    def process(num_steps):
+        return nb.UHA(
+            jax.random.key(0),
+            2,
+            num_steps=num_steps,
+            step_size=2 / num_steps,
+            integrator=integrator,
+            initial_law=law,
+        )
+
+    few, many = (spread_at(process(num_steps), known) for num_steps in STEPS)
+    assert few > 0.003
+    assert abs(few / many - 16) < 3, few / many
+
+
 # --- parts ----------------------------------------------------------------------------------------
 
 
 def test_initial_laws_have_the_score_of_their_density():
     """Noise on every array: also where a factor is no longer as it was made."""
     target = known_target("skewed").target
-    for name in catalogue.PROCESSES:
+    for name in ("CMCD", "CMCD from a mixture"):
         law = catalogue.untrained(name).initial_law
         points = jax.vmap(target.at)(jax.random.normal(jax.random.key(0), (5, 2)))
         positions = points.position
@@ -260,12 +307,24 @@ def test_a_factor_of_either_sign_stands_for_the_same_law(sign):
     np.testing.assert_allclose(turned.kernel(target).log_prob(point), expected, rtol=1e-12)
 
 
+@pytest.mark.parametrize("dim", [1, 2, 5, 8])
+def test_a_factor_is_inverted_whatever_lies_above_its_diagonal(dim):
+    factor = jax.random.normal(jax.random.key(dim), (dim, dim)) + 2 * jnp.eye(dim)
+    inverse = jnp.linalg.inv(jnp.tril(factor))
+    np.testing.assert_allclose(inverse_of_lower(factor), inverse, rtol=1e-9, atol=1e-12)
+
+
 def test_processes_refuse_what_is_no_bridge():
-    for process in (nb.CMCD, nb.DBS):
+    for process in (nb.CMCD, nb.DBS, nb.PIS, nb.DDS, nb.DIS, nb.MCD, nb.AnnealedLangevin):
         with pytest.raises(ValueError, match="at least one step, got num_steps=0"):
             process(jax.random.key(0), 2, num_steps=0)
         with pytest.raises(ValueError, match="must be positive, got 0"):
             process(jax.random.key(0), 2, diffusion=0.0)
+    for process in (nb.UnderdampedCMCD, nb.UnderdampedDBS, nb.UnderdampedDIS, nb.UHA, nb.LDVI):
+        with pytest.raises(ValueError, match="at least one step, got num_steps=0"):
+            process(jax.random.key(0), 2, num_steps=0)
+        with pytest.raises(ValueError, match="friction must be positive, got 0.25 and 0"):
+            process(jax.random.key(0), 2, friction=0.0)
 
 
 def test_a_clipped_score_is_seen_by_both_chains():

@@ -7,7 +7,8 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from numpyro_bridge._typing import Vector
+from numpyro_bridge._typing import Scalar, Vector
+from numpyro_bridge.initial_laws import AbstractInitialLaw
 from numpyro_bridge.kernels import AbstractKernel, Gaussian
 from numpyro_bridge.target import Point, Target
 
@@ -55,11 +56,32 @@ class AbstractProcess(eqx.Module, Generic[Controls]):
     ) -> AbstractKernel:
         """The law of state `step` given `state` at `step + 1`."""
 
+    def extension(self, point: Point) -> AbstractKernel | None:
+        """The law of what a state has besides the position of `point`: a momentum, or nothing.
+
+        Where there is one, the target of the bridge is the product of the two laws.
+        """
+        return None
+
+    def fixed_by_states(self) -> list:
+        """Parts of the process that given states determine, where kernels are not all random.
+
+        A loss that holds the states fixed cannot learn them, and leaves them as they are.
+        """
+        return []
+
 
 def euler(point: Point, drift: Vector, log_diffusion: Vector, target: Target) -> Gaussian:
     """One Euler-Maruyama step: variance `diffusion²`, mean moved by `diffusion² · drift`."""
     diffusion = jnp.exp(log_diffusion)
     return Gaussian(point.position + diffusion**2 * drift, diffusion, target)
+
+
+def annealed_score(
+    temperature: Scalar, initial_law: AbstractInitialLaw, point: Point, score: Vector
+) -> Vector:
+    """Score of the geometric path between the two ends, at an inverse temperature in [0, 1]."""
+    return (1 - temperature) * initial_law.score(point.position) + temperature * score
 
 
 def constant_diffusion(num_steps: int, dim: int, diffusion: float) -> Float[Array, "steps dim"]:

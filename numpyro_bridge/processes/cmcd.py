@@ -12,6 +12,7 @@ from numpyro_bridge.networks import ScoreInformedControl, clipped_score
 from numpyro_bridge.processes.base import (
     AbstractProcess,
     State,
+    annealed_score,
     check_steps,
     constant_diffusion,
     euler,
@@ -73,7 +74,7 @@ class CMCD(AbstractProcess[CMCDControls]):
         rng_key: RNGKey,
         dim: int,
         *,
-        num_steps: int = 64,
+        num_steps: int = 96,
         diffusion: float = 0.25,
         initial_law: AbstractInitialLaw | None = None,
         width: int = 64,
@@ -93,9 +94,7 @@ class CMCD(AbstractProcess[CMCDControls]):
 
     def controls(self, step: Int[Array, ""], point: Point) -> CMCDControls:
         score = clipped_score(point.score, bound=self.score_bound)
-        temperature = self.annealing()[step]
-        initial_score = self.initial_law.score(point.position)
-        langevin = 0.5 * ((1 - temperature) * initial_score + temperature * score)
+        langevin = 0.5 * annealed_score(self.annealing()[step], self.initial_law, point, score)
         return CMCDControls(langevin, self.control(step / self.num_steps, point.position, score))
 
     def forward(self, step: Int[Array, ""], state: State[CMCDControls], target: Target) -> Gaussian:

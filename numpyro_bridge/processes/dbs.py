@@ -69,7 +69,7 @@ class DBS(AbstractProcess[DBSControls]):
         rng_key: RNGKey,
         dim: int,
         *,
-        num_steps: int = 64,
+        num_steps: int = 96,
         diffusion: float = 0.25,
         initial_law: AbstractInitialLaw | None = None,
         width: int = 64,

@@ -33,6 +33,8 @@ class Point(NamedTuple):
     """The gradient of the log density. Always finite: zeros where `finite` is False."""
     finite: Bool[Array, ""]
     """False where log density or an entry of the score was not finite, and both were replaced."""
+    momentum: Float[Array, " dim"] | None = None
+    """Set by the samplers whose states have one; the target knows nothing of it."""
 
 
 class Target(eqx.Module):
