@@ -44,7 +44,7 @@ def measure(name: str, key: int, data: Path) -> dict:
     posterior = nb.BridgeSampler(benchmark.model, progress_bar=False).run(
         jax.random.key(key), **benchmark.kwargs
     )
-    draws = posterior.sample(jax.random.key(1_000 + key), num_samples=4_000)
+    draws = posterior.sample(jax.random.key(1_000 + key), num_samples=16_000)
     row = {
         "target": name,
         "key": key,

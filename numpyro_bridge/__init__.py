@@ -43,7 +43,19 @@ from numpyro_bridge.trajectories import (  # isort: skip
     simulate,
     simulate_backward,
 )
-from numpyro_bridge.objectives import log_variance, reverse_kl, reverse_kl_ld  # isort: skip
+from numpyro_bridge.objectives import (  # isort: skip
+    forward_kl,
+    forward_kl_from_draws,
+    log_variance,
+    mixed,
+    on_policy,
+    reverse_kl,
+    reverse_kl_ld,
+    reverse_kl_path,
+    trajectory_balance,
+    widened,
+    with_log_evidence,
+)
 from numpyro_bridge.train import Training, fit  # isort: skip
 from numpyro_bridge.draws import Draws, ReliabilityWarning  # isort: skip
 from numpyro_bridge.inference_data import to_inference_data  # isort: skip
@@ -85,16 +97,24 @@ __all__ = [
     "bridge_optimizer",
     "compare_with_nuts",
     "fit",
+    "forward_kl",
+    "forward_kl_from_draws",
     "load",
     "log_variance",
+    "mixed",
     "no_standardisation",
+    "on_policy",
     "rescore",
     "reverse_kl",
     "reverse_kl_ld",
+    "reverse_kl_path",
     "simulate",
     "simulate_backward",
     "standardise",
     "target_from_log_density",
     "target_from_model",
     "to_inference_data",
+    "trajectory_balance",
+    "widened",
+    "with_log_evidence",
 ]

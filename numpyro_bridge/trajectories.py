@@ -138,6 +138,11 @@ def simulate_detached(
     """Trajectories whose states are held fixed: gradients see the two densities, not the path."""
     keys = divide(jax.random.split(rng_key, num_trajectories))
     states = jax.vmap(simulate_states, in_axes=(0, None, None))(keys, process, target)
+    return detached(process, target, states)
+
+
+def detached(process: AbstractProcess, target: Target, states: Point) -> Trajectory:
+    """`rescore` for a batch of states that are held fixed."""
     states = jax.lax.stop_gradient(states)
     return jax.vmap(rescore, in_axes=(None, None, 0))(_held(process), target, states)
 

@@ -9,9 +9,6 @@ from jax.flatten_util import ravel_pytree
 
 import numpyro_bridge as nb
 from numpyro_bridge.initial_laws import MixtureLaw
-from numpyro_bridge.kernels import Gaussian
-from numpyro_bridge.networks import ScoreInformedControl
-from numpyro_bridge.processes.base import euler
 
 SMALL = {"num_steps": 4, "diffusion": 0.5, "width": 8, "depth": 1}
 SMALL_UNDERDAMPED = {"num_steps": 4, "step_size": 0.5, "width": 8, "depth": 1}
@@ -23,35 +20,6 @@ def two_normals(dim: int = 2) -> MixtureLaw:
     factors = jnp.stack([0.7 * eye, 0.8 * eye + 0.3 * jnp.tril(jnp.ones((dim, dim)), -1)])
     means = jnp.stack([jnp.full(dim, 1.5), jnp.full(dim, -1.5)])
     return MixtureLaw(jnp.log(jnp.asarray([0.6, 0.4])), means, factors)
-
-
-class LearnedForward(nb.AbstractProcess):
-    """A learned forward chain against a backward chain without parameters, in two dimensions.
-
-    Not a sampler of the package: the smallest process of another kind, which is what some laws
-    are about.
-    """
-
-    control: ScoreInformedControl
-    log_diffusion: jax.Array
-    num_steps: int = eqx.field(static=True)
-
-    def __init__(self, rng_key, dim, num_steps=4):
-        self.control = ScoreInformedControl(rng_key, dim, width=8)
-        self.log_diffusion = jnp.full((num_steps, dim), jnp.log(0.5))
-        self.num_steps = num_steps
-
-    def initial(self, target):
-        return Gaussian(jnp.zeros(2), jnp.ones(2), target)
-
-    def controls(self, step, point):
-        return self.control(step / self.num_steps, point.position, point.score)
-
-    def forward(self, step, state, target):
-        return euler(state.point, state.controls, self.log_diffusion[step], target)
-
-    def backward(self, step, state, target):
-        return Gaussian(0.75**0.5 * state.point.position, jnp.full(2, 0.5), target)
 
 
 PROCESSES = {
@@ -79,10 +47,15 @@ PROCESSES = {
 
 OBJECTIVES = {
     "reverse_kl": nb.reverse_kl,
+    "reverse_kl_path": nb.reverse_kl_path,
     "reverse_kl_ld": nb.reverse_kl_ld,
+    "reverse_kl_ld explored": partial(nb.reverse_kl_ld, sampling=nb.widened),
     "log_variance": nb.log_variance,
+    "log_variance explored": partial(nb.log_variance, sampling=nb.widened),
+    "forward_kl": nb.forward_kl,
+    "mixed": nb.mixed((0.5, nb.reverse_kl_ld), (0.5, nb.forward_kl)),
 }
-"""Every loss that reads trajectories."""
+"""Every loss that reads trajectories of any process."""
 
 
 def perturbed(rng_key, module, size: float = 0.1):

@@ -1,6 +1,7 @@
 """Losses: estimators of one gradient agree, and those of two do not."""
 
 import functools
+from functools import partial
 
 import equinox as eqx
 import jax
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
+from jax.tree_util import Partial
 
 import numpyro_bridge as nb
 from tests import catalogue, targets
@@ -43,14 +45,14 @@ class DetachedScore(nb.AbstractProcess):
 
 
 @eqx.filter_jit
-def gradients(objective, rng_key, process, num_batches: int, num_trajectories: int):
+def gradients(objective, rng_key, process, num_batches: int, num_trajectories: int, target=TARGET):
     """One gradient a batch, in rows, with a column for each parameter."""
     params, static = eqx.partition(process, eqx.is_inexact_array)
 
     def gradient(key):
         def loss(params):
             process = eqx.combine(params, static)
-            return objective(key, process, TARGET, num_trajectories=num_trajectories)[0]
+            return objective(key, process, target, num_trajectories=num_trajectories)[0]
 
         return ravel_pytree(jax.grad(loss)(params))[0]
 
@@ -59,32 +61,139 @@ def gradients(objective, rng_key, process, num_batches: int, num_trajectories: i
 
 @functools.cache
 def many_gradients(objective: str, name: str):
-    objective_key, process = jax.random.key(len(objective)), catalogue.untrained(name, size=0.1)
+    objective_key = jax.random.key(list(catalogue.OBJECTIVES).index(objective))
+    process = catalogue.untrained(name, size=0.1)
     return gradients(catalogue.OBJECTIVES[objective], objective_key, process, NUM_BATCHES, 64)
 
 
-def columns_of(name: str, where) -> np.ndarray:
-    """Which columns of `gradients` belong to a part of the process."""
-    params = eqx.filter(catalogue.untrained(name), eqx.is_inexact_array)
-    marked = jax.tree.map(jnp.zeros_like, params)
-    marked = eqx.tree_at(where, marked, replace_fn=lambda x: jax.tree.map(jnp.ones_like, x))
-    return np.asarray(ravel_pytree(marked)[0]) > 0
+def columns_of(process, where) -> np.ndarray:
+    """Which columns of `gradients` belong to a part of a process, or of one in the catalogue."""
+    process = catalogue.untrained(process) if isinstance(process, str) else process
+    params = eqx.filter(process, eqx.is_inexact_array)
+    leaves, structure = jax.tree.flatten(params)
+    numbered = jax.tree.unflatten(structure, range(len(leaves)))
+    marked = set(jax.tree.leaves(where(numbered)))
+    columns = [np.full(np.size(leaf), i in marked) for i, leaf in enumerate(leaves)]
+    return np.concatenate(columns)
 
 
-@pytest.mark.parametrize("name", ["CMCD", "DBS"])
+def assert_one_gradient(a, b) -> None:
+    z = np.abs(z_scores(a, b))
+    assert np.max(z) < 5
+    assert np.median(z) < 1  # 0.67 for exact agreement
+
+
+@pytest.mark.parametrize("name", ["CMCD", "DBS", "DDS", "UnderdampedCMCD"])
 def test_reverse_kl_and_its_log_derivative_form_have_one_gradient(name):
     along_path = many_gradients("reverse_kl", name)
     log_derivative = many_gradients("reverse_kl_ld", name)
-    z = z_scores(along_path, log_derivative)
-    assert np.max(np.abs(z)) < 5
-    assert np.median(np.abs(z)) < 1  # 0.67 for exact agreement
+    assert_one_gradient(along_path, log_derivative)
     # The agreement says something: most entries, of all parts, are far from zero.
     signal = np.abs(z_scores(along_path, np.zeros(())))
     assert np.median(signal) > 5
-    for part in (lambda p: p.log_diffusion, lambda p: p.initial_law):
-        assert np.max(signal[columns_of(name, part)]) > 5
-    if name == "CMCD":
+    noise = ["log_step_size", "log_friction", "log_mass"] if "Und" in name else ["log_diffusion"]
+    for field in (*noise, "initial_law"):
+        assert np.max(signal[columns_of(name, lambda p, field=field: getattr(p, field))]) > 5
+    if "CMCD" in name:
         assert np.max(signal[columns_of(name, lambda p: p.annealing)]) > 5
+
+
+def test_states_that_determine_parts_of_a_process_leave_these_parts_alone():
+    """Of BAOAB's moves only the renewal is random; the others are learned along the path alone."""
+    name = "UnderdampedCMCD by BAOAB"
+    fixed = columns_of(name, lambda p: p.fixed_by_states())
+    along_path, log_derivative = (
+        many_gradients(objective, name) for objective in ("reverse_kl", "reverse_kl_ld")
+    )
+    assert not np.any(log_derivative[:, fixed])
+    assert np.any(along_path[:, fixed])
+    assert_one_gradient(along_path[:, ~fixed], log_derivative[:, ~fixed])
+
+
+@pytest.mark.parametrize("name", ["CMCD", "UnderdampedCMCD by BAOAB"])
+def test_the_path_gradient_is_the_gradient_with_less_noise_near_the_optimum(name):
+    assert_one_gradient(many_gradients("reverse_kl_path", name), many_gradients("reverse_kl", name))
+
+
+def test_gradients_have_no_noise_where_the_weights_are_equal():
+    """But the plain pathwise one, which has that of a score with mean zero."""
+    known = targets.normal(np.zeros(2), np.eye(2))
+    process = nb.DDS(jax.random.key(0), 2, num_steps=3, width=4)
+    control = columns_of(process, lambda p: p.control)
+
+    def largest(objective, columns):
+        rows = gradients(objective, jax.random.key(1), process, 20, 8, known.target)
+        return float(jnp.max(jnp.abs(rows[:, columns])))
+
+    assert largest(nb.reverse_kl_ld, slice(None)) < 1e-12
+    # The backward chain reads noise and initial law, and its score keeps its noise here.
+    assert largest(nb.reverse_kl_path, control) < 1e-12
+    assert largest(nb.reverse_kl, control) > 0.01
+
+
+def test_exploration_is_weighted_back():
+    """With many trajectories a batch, since self-normalised weights are right in the limit."""
+    process = catalogue.untrained("CMCD", size=0.1)
+    settings = (jax.random.key(8), process, 100, 2_000)
+    explored = catalogue.OBJECTIVES["reverse_kl_ld explored"]
+    assert_one_gradient(gradients(explored, *settings), gradients(nb.reverse_kl_ld, *settings))
+
+
+def test_exploration_reports_on_the_forward_chain():
+    process = catalogue.untrained("CMCD")
+    _, explored = evaluate(
+        partial(nb.log_variance, sampling=partial(nb.widened, factor=1.2)), process, 20_000
+    )
+    _, forward = evaluate(nb.log_variance, process, 20_000)
+    # Resampled rows are not independent: fewer of them count.
+    np.testing.assert_allclose(
+        jnp.mean(jnp.tanh(explored.log_weight)), jnp.mean(jnp.tanh(forward.log_weight)), atol=0.03
+    )
+    start = explored.states.position[:, 0]
+    np.testing.assert_allclose(
+        jnp.std(start, axis=0), jnp.exp(process.initial_law.log_scale), rtol=0.05
+    )
+
+
+def test_forward_kl_by_weights_and_by_exact_draws_have_one_gradient():
+    """Two ways to average over the backward chain."""
+    known = targets.normal([0.2, -0.1], [[1.0, 0.2], [0.2, 0.8]])
+    process = catalogue.untrained("CMCD", size=0.02)  # weights with light tails
+    positions = known.draw(jax.random.key(9), 200_000)
+    from_draws = Partial(nb.forward_kl_from_draws, positions=positions)
+    by_draws = gradients(from_draws, jax.random.key(1), process, 100, 2_000, known.target)
+    by_weights = gradients(nb.forward_kl, jax.random.key(2), process, 100, 2_000, known.target)
+    assert_one_gradient(by_draws, by_weights)
+    assert np.median(np.abs(z_scores(by_draws, np.zeros(())))) > 5
+
+
+def test_trajectory_balance_with_the_best_log_evidence_is_log_variance():
+    inner = catalogue.untrained("CMCD")
+    variance, runs = evaluate(nb.log_variance, inner, 16)
+    best = float(jnp.mean(runs.log_weight))
+    process = nb.with_log_evidence(lambda: inner, best)()
+    balance, _ = evaluate(nb.trajectory_balance, process, 16)
+    np.testing.assert_allclose(balance, variance * 15 / 16, rtol=1e-9)
+    too_high = nb.with_log_evidence(lambda: inner, best + 2.0)()
+    np.testing.assert_allclose(
+        evaluate(nb.trajectory_balance, too_high, 16)[0], balance + 2.0, rtol=1e-9
+    )
+
+
+def test_trajectory_balance_says_what_it_needs():
+    with pytest.raises(TypeError, match=r"write process=nb.with_log_evidence\(nb.CMCD\)"):
+        evaluate(nb.trajectory_balance, catalogue.untrained("CMCD"), 16)
+
+
+def test_a_mixed_objective_is_the_sum_of_its_parts():
+    process = catalogue.untrained("CMCD")
+    mixed = nb.mixed((0.25, nb.reverse_kl_ld), (2.0, nb.log_variance))
+    expected = 0.25 * evaluate(nb.reverse_kl_ld, process, 16)[0]
+    expected += 2.0 * evaluate(nb.log_variance, process, 16)[0]
+    np.testing.assert_allclose(evaluate(mixed, process, 16)[0], expected, rtol=1e-9)
+    assert mixed.__name__ == "mixed(0.25 reverse_kl_ld, 2 log_variance)"
+    with pytest.raises(ValueError, match="needs parts"):
+        nb.mixed()
 
 
 def test_a_detached_score_has_another_gradient_along_the_path():
@@ -109,22 +218,40 @@ def test_every_objective_reports_on_the_trajectories_of_its_key():
     np.testing.assert_allclose(loss, 0.5 * np.var(runs.log_weight, ddof=1), rtol=1e-9)
 
 
-def test_log_variance_and_reverse_kl_ld_have_one_gradient_against_a_fixed_backward_chain():
-    """Batch by batch, to rounding: with the leave-one-out baseline the two are one estimator."""
-    process = catalogue.perturbed(jax.random.key(1), catalogue.LearnedForward(jax.random.key(0), 2))
-    log_derivative = gradients(nb.reverse_kl_ld, jax.random.key(2), process, 3, 16)
-    log_variance = gradients(nb.log_variance, jax.random.key(2), process, 3, 16)
+FIXED_BACKWARD = ["PIS", "DDS", "DIS"]
+
+
+@pytest.mark.parametrize("name", FIXED_BACKWARD)
+def test_log_variance_and_reverse_kl_ld_have_one_gradient_against_a_fixed_backward_chain(name):
+    """The theorem of Sanokowski et al. (2025): of the control, batch by batch, to rounding.
+
+    With the leave-one-out baseline the two are one estimator. What both chains read, noise and
+    initial law, is left out here, and has two gradients: see the next test.
+    """
+    process, control = catalogue.untrained(name), columns_of(name, lambda p: p.control)
+    log_derivative, log_variance = (
+        gradients(objective, jax.random.key(2), process, 3, 16)[:, control]
+        for objective in (nb.reverse_kl_ld, nb.log_variance)
+    )
     scale = float(jnp.max(jnp.abs(log_derivative)))
     assert scale > 0.01
     np.testing.assert_allclose(log_variance, log_derivative, atol=1e-11 * scale)
 
 
-def test_log_variance_has_another_gradient_where_the_backward_chain_learns():
-    z = z_scores(many_gradients("log_variance", "CMCD"), many_gradients("reverse_kl_ld", "CMCD"))
+@pytest.mark.parametrize("name", FIXED_BACKWARD)
+def test_learned_noise_has_two_gradients(name):
+    noise = columns_of(name, lambda p: p.log_diffusion)
+    one, other = (many_gradients(o, name)[:, noise] for o in ("log_variance", "reverse_kl_ld"))
+    assert np.max(np.abs(z_scores(one, other))) > 8
+
+
+@pytest.mark.parametrize("name", ["CMCD", "DBS"])
+def test_log_variance_has_another_gradient_where_the_backward_chain_learns(name):
+    z = z_scores(many_gradients("log_variance", name), many_gradients("reverse_kl_ld", name))
     assert np.max(np.abs(z)) > 8
 
 
-@pytest.mark.parametrize("objective", [nb.reverse_kl_ld, nb.log_variance])
+@pytest.mark.parametrize("objective", [nb.reverse_kl_ld, nb.log_variance, nb.forward_kl])
 def test_losses_that_compare_trajectories_refuse_a_single_one(objective):
     with pytest.raises(ValueError, match="at least .*num_trajectories|num_trajectories.*at least"):
         objective(jax.random.key(0), catalogue.untrained("CMCD"), TARGET, num_trajectories=1)

@@ -4,7 +4,7 @@ import jax
 import optax
 from jaxtyping import PyTree
 
-LAWS = ("log_diffusion", "initial_law")
+LAWS = {"log_diffusion", "log_step_size", "log_friction", "log_mass", "initial_law"}
 """Fields of a process that shape its noise and its start."""
 
 
@@ -12,6 +12,7 @@ def bridge_optimizer(
     control: float = 2e-3,
     laws: float = 2e-3,
     annealing: float = 1e-2,
+    log_evidence: float = 5e-2,
     *,
     max_norm: float = 1.0,
 ) -> optax.GradientTransformation:
@@ -21,9 +22,15 @@ def bridge_optimizer(
         control: Rate of the networks.
         laws: Rate of the diffusion coefficients and of the initial law.
         annealing: Rate of the annealing schedule.
+        log_evidence: Rate of the estimate that `trajectory_balance` learns.
         max_norm: Largest gradient norm; Adam is scale free, so this only tames outliers.
     """
-    rates = {"control": control, "laws": laws, "annealing": annealing}
+    rates = {
+        "control": control,
+        "laws": laws,
+        "annealing": annealing,
+        "log_evidence": log_evidence,
+    }
     return optax.chain(
         optax.clip_by_global_norm(max_norm),
         optax.partition({name: optax.adam(rate) for name, rate in rates.items()}, parameter_kinds),
@@ -31,12 +38,13 @@ def bridge_optimizer(
 
 
 def parameter_kinds(process: PyTree) -> PyTree:
-    """Label every array of a process "control", "laws" or "annealing", by the field it is in."""
+    """Label every array "control", "laws", "annealing" or "log_evidence", by its fields."""
 
     def kind(path, _):
-        field = path[0].name
-        if field == "annealing":
-            return "annealing"
-        return "laws" if field in LAWS else "control"
+        fields = {key.name for key in path if hasattr(key, "name")}
+        for name in ("annealing", "log_evidence"):
+            if name in fields:
+                return name
+        return "laws" if fields & LAWS else "control"
 
     return jax.tree_util.tree_map_with_path(kind, process)

@@ -1,7 +1,29 @@
 """Losses: each reads the log weights of trajectories in its own way."""
 
+from numpyro_bridge.objectives.base import on_policy, widened
+from numpyro_bridge.objectives.forward_kl import forward_kl, forward_kl_from_draws
 from numpyro_bridge.objectives.log_variance import log_variance
+from numpyro_bridge.objectives.mixed import mixed
 from numpyro_bridge.objectives.reverse_kl import reverse_kl
 from numpyro_bridge.objectives.reverse_kl_ld import reverse_kl_ld
+from numpyro_bridge.objectives.reverse_kl_path import reverse_kl_path
+from numpyro_bridge.objectives.trajectory_balance import (
+    WithLogEvidence,
+    trajectory_balance,
+    with_log_evidence,
+)
 
-__all__ = ["log_variance", "reverse_kl", "reverse_kl_ld"]
+__all__ = [
+    "WithLogEvidence",
+    "forward_kl",
+    "forward_kl_from_draws",
+    "log_variance",
+    "mixed",
+    "on_policy",
+    "reverse_kl",
+    "reverse_kl_ld",
+    "reverse_kl_path",
+    "trajectory_balance",
+    "widened",
+    "with_log_evidence",
+]

@@ -3,13 +3,19 @@
 import jax.numpy as jnp
 
 from numpyro_bridge._typing import RNGKey, Scalar
+from numpyro_bridge.objectives.base import Sampling, check_batch, on_policy
 from numpyro_bridge.processes.base import AbstractProcess
 from numpyro_bridge.target import Target
-from numpyro_bridge.trajectories import Trajectory, simulate_detached
+from numpyro_bridge.trajectories import Trajectory
 
 
 def log_variance(
-    rng_key: RNGKey, process: AbstractProcess, target: Target, *, num_trajectories: int
+    rng_key: RNGKey,
+    process: AbstractProcess,
+    target: Target,
+    *,
+    num_trajectories: int,
+    sampling: Sampling = on_policy,
 ) -> tuple[Scalar, Trajectory]:
     r"""Half the variance of the log weights over trajectories that are held fixed.
 
@@ -24,6 +30,7 @@ def log_variance(
         process: The two chains; the gradient is with respect to its arrays.
         target: The density, unnormalised.
         num_trajectories: Batch size, at least 2.
+        sampling: Where trajectories come from; the variance is that over these, whatever they are.
 
     Returns:
         The loss in nats squared, and the trajectories it was estimated from.
@@ -34,9 +41,6 @@ def log_variance(
     Reference: Richter and Berner (2024), arXiv:2307.01198. Departs from it in the factor one half,
     which makes the gradients of the two losses comparable.
     """
-    if num_trajectories < 2:
-        raise ValueError(
-            f"a variance needs at least two trajectories, got num_trajectories={num_trajectories}"
-        )
-    runs = simulate_detached(rng_key, process, target, num_trajectories)
-    return 0.5 * jnp.var(runs.log_weight, ddof=1), runs
+    check_batch("log_variance", num_trajectories)
+    batch = sampling(rng_key, process, target, num_trajectories)
+    return 0.5 * jnp.var(batch.runs.log_weight, ddof=1), batch.reported

@@ -1,24 +1,36 @@
 """Reverse Kullback–Leibler divergence by the log-derivative trick."""
 
-import jax
 import jax.numpy as jnp
 
 from numpyro_bridge._typing import RNGKey, Scalar
+from numpyro_bridge.objectives.base import (
+    Sampling,
+    advantage,
+    check_batch,
+    control_variate,
+    on_policy,
+)
 from numpyro_bridge.processes.base import AbstractProcess
 from numpyro_bridge.target import Target
-from numpyro_bridge.trajectories import Trajectory, simulate_detached
+from numpyro_bridge.trajectories import Trajectory
 
 
 def reverse_kl_ld(
-    rng_key: RNGKey, process: AbstractProcess, target: Target, *, num_trajectories: int
+    rng_key: RNGKey,
+    process: AbstractProcess,
+    target: Target,
+    *,
+    num_trajectories: int,
+    sampling: Sampling = on_policy,
 ) -> tuple[Scalar, Trajectory]:
     r"""The gradient of the negative ELBO without a gradient through the path. The default.
 
     $$\nabla \mathcal{L} = \mathbb{E}\left[(c - \bar c)\,\nabla \log \vec{p}
-      - \nabla \log \overleftarrow{p}\right], \qquad c = -\log w$$
+      - (1 - \lambda w)\,\nabla \log \overleftarrow{p}\right], \qquad c = -\log w$$
 
-    States are held fixed, so the cost does not depend on how hard the score is to differentiate,
-    memory does not grow with the scan, and the noise vanishes as the weights become equal.
+    States are held fixed, so the cost does not depend on how hard the score is to differentiate
+    and memory does not grow with the scan. The baseline $\bar c$ and the control variate
+    $\lambda w$, whose mean is zero, take the noise away as the weights become equal.
     The value returned is a surrogate whose gradient is the point; read the ELBO off the
     trajectories.
 
@@ -28,6 +40,7 @@ def reverse_kl_ld(
         target: The density, unnormalised.
         num_trajectories: Batch size, at least 2; each trajectory's baseline is the mean cost of
             the others, which leaves the gradient unbiased.
+        sampling: Where trajectories come from; others than the forward chain's are weighted.
 
     Returns:
         The surrogate loss, and the trajectories it was estimated from.
@@ -36,14 +49,11 @@ def reverse_kl_ld(
         ValueError: if `num_trajectories` is below 2.
 
     Reference: Sanokowski et al. (2025), arXiv:2506.10982 (rKL-LD). Departs from it in the
-    leave-one-out baseline.
+    leave-one-out baseline and in the control variate.
     """
-    if num_trajectories < 2:
-        raise ValueError(
-            f"reverse_kl_ld compares trajectories with each other: num_trajectories must be at "
-            f"least 2, got {num_trajectories}"
-        )
-    runs = simulate_detached(rng_key, process, target, num_trajectories)
-    cost = jax.lax.stop_gradient(-runs.log_weight)
-    advantage = (cost - jnp.mean(cost)) * num_trajectories / (num_trajectories - 1)
-    return jnp.mean(advantage * runs.log_forward - runs.log_backward), runs
+    check_batch("reverse_kl_ld", num_trajectories)
+    batch = sampling(rng_key, process, target, num_trajectories)
+    runs = batch.runs
+    surrogate = advantage(batch) * runs.log_forward
+    surrogate -= (1 - control_variate(batch)) * runs.log_backward
+    return jnp.mean(batch.weight * surrogate), batch.reported

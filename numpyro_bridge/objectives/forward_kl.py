@@ -1,0 +1,108 @@
+"""Forward Kullback–Leibler divergence: cover whatever the target has."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from numpyro_bridge._typing import RNGKey, Scalar
+from numpyro_bridge.affine import StandardisedTarget
+from numpyro_bridge.devices import divide
+from numpyro_bridge.objectives.base import Sampling, check_batch, on_policy
+from numpyro_bridge.processes.base import AbstractProcess
+from numpyro_bridge.target import Target
+from numpyro_bridge.trajectories import Trajectory, detached, simulate_backward
+
+
+def forward_kl(
+    rng_key: RNGKey,
+    process: AbstractProcess,
+    target: Target,
+    *,
+    num_trajectories: int,
+    sampling: Sampling = on_policy,
+) -> tuple[Scalar, Trajectory]:
+    r"""The divergence of the forward chain from the backward one, by weighted trajectories.
+
+    $$\nabla \mathcal{L} = \sum_i \bar w_i \left[(\log w_i - \overline{\log w})\,\nabla \log
+      \overleftarrow{p}(x_i) - \nabla \log \vec{p}(x_i)\right], \qquad
+      \bar w = w / \textstyle\sum w$$
+
+    It covers modes where the reverse divergence drops them, if some trajectory finds them: the
+    self-normalised weights are as noisy as the effective sample size is small. Choose it late in
+    training, mixed with `reverse_kl_ld`, or use `forward_kl_from_draws`.
+
+    Args:
+        rng_key: Randomness of the batch.
+        process: The two chains; the gradient is with respect to its arrays.
+        target: The density, unnormalised.
+        num_trajectories: Batch size, at least 2.
+        sampling: Where trajectories come from.
+
+    Returns:
+        The surrogate loss, and the trajectories it was estimated from.
+
+    Raises:
+        ValueError: if `num_trajectories` is below 2.
+
+    Reference: the fKL-LD loss of Sanokowski et al. (2025), arXiv:2506.10982. Departs from it in the
+    first term, which is the gradient where the backward chain learns.
+    """
+    check_batch("forward_kl", num_trajectories)
+    batch = sampling(rng_key, process, target, num_trajectories)
+    log_weight = jax.lax.stop_gradient(batch.runs.log_weight) + jnp.log(batch.weight)
+    return _surrogate(batch.runs, jax.nn.softmax(log_weight)), batch.reported
+
+
+def forward_kl_from_draws(
+    rng_key: RNGKey,
+    process: AbstractProcess,
+    target: Target,
+    *,
+    num_trajectories: int,
+    positions: Float[Array, "num dim"],
+) -> tuple[Scalar, Trajectory]:
+    r"""The same divergence by backward trajectories from draws of the target.
+
+    $$\nabla \mathcal{L} = \mathbb{E}_{\overleftarrow{p}}\left[(\log w - \overline{\log w})\,\nabla
+      \log \overleftarrow{p} - \nabla \log \vec{p}\right]$$
+
+    Choose it where NUTS, sequential Monte Carlo or another sampler has found all modes. What
+    training reports as the ELBO is then the mean log weight from the other end, the EUBO of
+    these draws, which falls towards the log evidence.
+
+    Args:
+        rng_key: Randomness of the batch.
+        process: The two chains; the gradient is with respect to its arrays.
+        target: The density, unnormalised.
+        num_trajectories: Batch size, at least 2.
+        positions: Draws in the unconstrained coordinates of the model, one a row; bind them with
+            `jax.tree_util.Partial(nb.forward_kl_from_draws, positions=positions)`.
+
+    Returns:
+        The surrogate loss, and the trajectories it was estimated from.
+
+    Raises:
+        ValueError: if `num_trajectories` is below 2.
+    """
+    check_batch("forward_kl_from_draws", num_trajectories)
+    choice_key, run_key = jax.random.split(rng_key)
+    rows = jax.random.choice(choice_key, len(positions), (num_trajectories,))
+    chosen = positions[rows].astype(jnp.result_type(float))
+    if isinstance(target, StandardisedTarget):
+        chosen = jax.vmap(target.map.inverse)(chosen)
+
+    def states_from(key, position):
+        return simulate_backward(key, process, target, target.at(position)).states
+
+    keys = divide(jax.random.split(run_key, num_trajectories))
+    runs = detached(process, target, jax.vmap(states_from)(keys, chosen))
+    share = jnp.full(num_trajectories, 1 / num_trajectories)
+    return _surrogate(runs, share), runs
+
+
+def _surrogate(runs: Trajectory, share: Float[Array, " num"]) -> Scalar:
+    """What has the gradient of the divergence where trajectories are shared out to `share`."""
+    log_weight = jax.lax.stop_gradient(runs.log_weight)
+    others = jnp.maximum(1 - share, jnp.finfo(share.dtype).eps)
+    excess = (log_weight - share @ log_weight) / others
+    return share @ (excess * runs.log_backward - runs.log_forward)

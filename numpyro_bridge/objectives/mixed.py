@@ -1,0 +1,45 @@
+"""A weighted sum of losses."""
+
+from collections.abc import Callable
+from typing import Any
+
+from numpyro_bridge._typing import RNGKey, Scalar
+from numpyro_bridge.processes.base import AbstractProcess
+from numpyro_bridge.target import Target
+from numpyro_bridge.trajectories import Trajectory
+
+Objective = Callable[..., tuple[Scalar, Trajectory]]
+
+
+def mixed(*parts: tuple[float, Objective]) -> Objective:
+    """Train on several losses at once, such as one that seeks modes and one that covers them.
+
+        objective = nb.mixed((0.9, nb.reverse_kl_ld), (0.1, nb.forward_kl))
+
+    Args:
+        *parts: Factors and losses. All are given the same key, so those that run the forward
+            chain see the same trajectories.
+
+    Returns:
+        A loss, which reports on the trajectories of the first.
+
+    Raises:
+        ValueError: if there is no part.
+    """
+    if not parts:
+        raise ValueError("a mixed objective needs parts, such as (0.9, nb.reverse_kl_ld)")
+
+    def objective(
+        rng_key: RNGKey, process: AbstractProcess, target: Target, **settings: Any
+    ) -> tuple[Scalar, Trajectory]:
+        """The weighted sum of the parts."""
+        results = [(factor, *loss(rng_key, process, target, **settings)) for factor, loss in parts]
+        return sum(factor * loss for factor, loss, _ in results), results[0][2]
+
+    objective.__name__ = "mixed(" + ", ".join(_name(part) for part in parts) + ")"
+    return objective
+
+
+def _name(part: tuple[float, Objective]) -> str:
+    factor, loss = part
+    return f"{factor:g} {getattr(loss, '__name__', repr(loss))}"

@@ -1,0 +1,114 @@
+"""Trajectory balance: every log weight is the log evidence, which is learned along."""
+
+import functools
+from collections.abc import Callable
+
+import jax.numpy as jnp
+
+from numpyro_bridge._typing import RNGKey, Scalar
+from numpyro_bridge.kernels import AbstractKernel
+from numpyro_bridge.objectives.base import Sampling, on_policy
+from numpyro_bridge.processes.base import AbstractProcess
+from numpyro_bridge.target import Target
+from numpyro_bridge.trajectories import Trajectory
+
+
+class WithLogEvidence(AbstractProcess):
+    """A process and an estimate of the log evidence, to be learned together.
+
+    Args:
+        process: What it does.
+        log_evidence: First value of the estimate, in nats.
+    """
+
+    process: AbstractProcess
+    log_evidence: Scalar
+
+    def __init__(self, process: AbstractProcess, log_evidence: float = 0.0):
+        self.process = process
+        self.log_evidence = jnp.asarray(log_evidence, jnp.result_type(float))
+
+    @property
+    def num_steps(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """That of the process."""
+        return self.process.num_steps
+
+    def initial(self, target: Target) -> AbstractKernel:
+        return self.process.initial(target)
+
+    def controls(self, step, point):
+        return self.process.controls(step, point)
+
+    def forward(self, step, state, target: Target) -> AbstractKernel:
+        return self.process.forward(step, state, target)
+
+    def backward(self, step, state, target: Target) -> AbstractKernel:
+        return self.process.backward(step, state, target)
+
+    def extension(self, point) -> AbstractKernel | None:
+        return self.process.extension(point)
+
+    def fixed_by_states(self) -> list:
+        return self.process.fixed_by_states()
+
+
+def with_log_evidence(
+    process: Callable[..., AbstractProcess], log_evidence: float = 0.0
+) -> Callable[..., WithLogEvidence]:
+    """Make the constructor of a process one that `trajectory_balance` can train.
+
+        nb.BridgeSampler(model, process=nb.with_log_evidence(nb.CMCD, -70.0),
+                         objective=nb.trajectory_balance)
+
+    Args:
+        process: A constructor, such as `nb.CMCD` or a partial of it.
+        log_evidence: First guess, in nats. Far from the truth it dominates the loss until it is
+            learned; the ELBO of a standardisation is a good one.
+    """
+
+    @functools.wraps(process)
+    def make(*args, **kwargs) -> WithLogEvidence:
+        return WithLogEvidence(process(*args, **kwargs), log_evidence)
+
+    return make
+
+
+def trajectory_balance(
+    rng_key: RNGKey,
+    process: AbstractProcess,
+    target: Target,
+    *,
+    num_trajectories: int,
+    sampling: Sampling = on_policy,
+) -> tuple[Scalar, Trajectory]:
+    r"""Half the mean squared difference between log weights and a learned log evidence.
+
+    $$\mathcal{L} = \tfrac12\,\mathbb{E}\left[(\log w - \log \hat Z)^2\right]$$
+
+    `log_variance` is this loss with the best log evidence for each batch. Its weakness is the
+    same: where the backward chain or the noise learns, its gradient is not that of a divergence.
+
+    Args:
+        rng_key: Randomness of the batch.
+        process: A process from `with_log_evidence`.
+        target: The density, unnormalised.
+        num_trajectories: Batch size.
+        sampling: Where trajectories come from; the loss is right for any.
+
+    Returns:
+        The loss in nats squared, and the trajectories it was estimated from.
+
+    Raises:
+        TypeError: if the process has no log evidence to learn.
+
+    Reference: Malkin et al. (2022), arXiv:2201.13259.
+    """
+    if not isinstance(process, WithLogEvidence):
+        name = type(process).__name__
+        raise TypeError(
+            "trajectory_balance learns the log evidence with the process; write "
+            f"process=nb.with_log_evidence(nb.{name}), got {name}"
+        )
+    batch = sampling(rng_key, process, target, num_trajectories)
+    difference = batch.runs.log_weight - process.log_evidence
+    return 0.5 * jnp.mean(difference**2), batch.reported
