@@ -57,6 +57,7 @@ from numpyro_bridge.objectives import (  # isort: skip
     with_log_evidence,
 )
 from numpyro_bridge.train import Training, fit  # isort: skip
+from numpyro_bridge.backward import BackwardRuns  # isort: skip
 from numpyro_bridge.draws import Draws, ReliabilityWarning  # isort: skip
 from numpyro_bridge.inference_data import to_inference_data  # isort: skip
 from numpyro_bridge.infer import BridgeSampler, Posterior, bridge_optimizer, load  # isort: skip
@@ -78,6 +79,7 @@ __all__ = [
     "UHA",
     "AbstractProcess",
     "AnnealedLangevin",
+    "BackwardRuns",
     "BridgeSampler",
     "Comparison",
     "Draws",

@@ -17,6 +17,7 @@ from numpyro.infer import MCMC, NUTS
 
 from numpyro_bridge import plots
 from numpyro_bridge._typing import RNGKey
+from numpyro_bridge.backward import BackwardRuns
 from numpyro_bridge.draws import Draws, Verdict
 from numpyro_bridge.infer.posterior import Posterior
 from numpyro_bridge.inference_data import Groups, to_inference_data
@@ -27,6 +28,9 @@ from numpyro_bridge.target import ModelTarget, Target
 
 MAX_R_HAT = 1.01
 """Chains that differ by more have not seen the same posterior."""
+
+NUM_BACKWARD = 1_000
+"""Draws of NUTS that the bridge is run backward from."""
 
 FALSE_ALARM = 0.01
 """Probability that two exact samplers are said to differ, over all parameters together."""
@@ -73,6 +77,8 @@ class Comparison:
             as tracing, lowering and compiling, so that the other seconds are those that a second
             run would take.
         draws: the bridge's draws and weights, with the evidence.
+        backward: the bridge run backward from draws of NUTS: an upper bound on the evidence, and
+            what the bridge's own weights cannot see.
         posterior: the trained bridge.
     """
 
@@ -81,6 +87,7 @@ class Comparison:
     table: Any
     costs: Any
     draws: Draws
+    backward: BackwardRuns
     posterior: Posterior
 
     @property
@@ -98,7 +105,8 @@ class Comparison:
 
     def __str__(self) -> str:
         """Both tables, the evidence and the verdict."""
-        parts = [_format_table(self.table), _format_costs(self.costs), _format_evidence(self.draws)]
+        evidence = _format_evidence(self.draws, self.backward)
+        parts = [_format_table(self.table), _format_costs(self.costs), evidence]
         return "\n\n".join([*parts, self.verdict.text])
 
     def print(self) -> None:
@@ -190,7 +198,7 @@ def compare_with_nuts(
         nuts_samples=nuts_samples,
     )
     target = posterior.target.base
-    draw_key, correct_key, nuts_key = jax.random.split(rng_key, 3)
+    draw_key, correct_key, nuts_key, backward_key = jax.random.split(rng_key, 4)
     if mcmc is not None:
         _check_same_posterior(mcmc, target)
     with _stopwatch() as watch:
@@ -211,9 +219,20 @@ def compare_with_nuts(
     else:
         nuts_costs = {"gradients_drawing": _num_gradients(mcmc)}
     nuts = _nuts_to_arviz(mcmc, target, bridge, coords)
+    backward = posterior.run_backward(backward_key, _some_draws(mcmc, target))
     table = _table(bridge, nuts, _order(target, bridge))
     costs = _costs(table, {"bridge": _bridge_costs(posterior, draws, watch), "nuts": nuts_costs})
-    return Comparison(bridge, nuts, table, costs, draws, posterior)
+    return Comparison(bridge, nuts, table, costs, draws, backward, posterior)
+
+
+def _some_draws(mcmc: MCMC, target: Target) -> Any:
+    """A thousand draws of NUTS, evenly spaced, as `Posterior.run_backward` takes them."""
+    samples = mcmc.get_samples()
+    if not isinstance(target, ModelTarget):
+        (samples,) = jax.tree.leaves(samples)
+    total = len(jax.tree.leaves(samples)[0])
+    rows = np.linspace(0, total - 1, min(total, NUM_BACKWARD)).astype(int)
+    return jax.tree.map(lambda values: values[rows], samples)
 
 
 def _check_numbers(**numbers: int) -> None:
@@ -575,7 +594,7 @@ def _cost(name: str, value: float) -> str:
     return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
 
 
-def _format_evidence(draws: Draws) -> str:
+def _format_evidence(draws: Draws, backward: BackwardRuns) -> str:
     evidence = "not defined: the prior is improper"
     if draws.target.has_evidence:
         evidence = f"{draws.log_evidence:.3f} ± {draws.log_evidence_error:.3f}"
@@ -583,8 +602,10 @@ def _format_evidence(draws: Draws) -> str:
         [
             f"log evidence   {evidence}   (NUTS: none)",
             f"ELBO           {draws.elbo:.3f} ± {draws.elbo_error:.3f}",
+            f"EUBO           {backward.eubo:.3f} ± {backward.eubo_error:.3f}   (from NUTS's draws)",
             f"Pareto k-hat   {draws.pareto_k:.2f}",
-            f"weighted ESS   {draws.ess:.3f} of {draws.num_samples} draws",
+            f"weighted ESS   {draws.ess:.3f} of {draws.num_samples} draws; "
+            f"{backward.ess:.3f} as NUTS's draws see it",
         ]
     )
 

@@ -29,7 +29,7 @@ CHUNK = 25
 WINDOW = 100
 """Iterations averaged when asking whether the ELBO still rises."""
 
-SMALL_GAP = 0.05
+SMALL_GAP = 0.1
 """Nats between ELBO and log evidence below which a bridge is as good as its weights make it."""
 
 SECONDS_BETWEEN_CHECKPOINTS = 5.0
@@ -128,10 +128,11 @@ def fit(
 
     The step size is constant until the mean ELBO of the last 100 iterations exceeds that of the
     100 before by less than `tolerance` nats, or the weights are so equal that the ELBO is within
-    0.05 nats of the log evidence, or half of the budget is spent; then it falls linearly to zero
-    over as many iterations again, which averages out the gradient noise. An update that is not
-    finite is skipped and counted. A collapse of the ELBO restores the best parameters so far and
-    halves the step size. The same key gives the same result, interrupted and resumed or not.
+    0.1 nats of the log evidence, or half of the budget is spent; then it falls linearly to zero
+    over as many iterations again (half as many where the gap is small), which averages out the
+    gradient noise. An update that is not finite is skipped and counted. A collapse of the ELBO
+    restores the best parameters so far and halves the step size. The same key gives the same
+    result, interrupted and resumed or not.
 
     Args:
         rng_key: Iteration `i` uses `fold_in(rng_key, i)`.
@@ -276,25 +277,26 @@ def _decide(state: _State, progress: _Progress, history, optimizer, tolerance: f
         # Batch noise can hide the gain of the last small steps: what cooled down is the average.
         if elbo >= progress.best_elbo - _noise(latest):
             state = state._replace(best=state.params)
-    if not progress.plateaued and _has_plateaued(progress, history, tolerance):
+    cooldown = 0 if progress.plateaued else _cooldown_from_here(progress, history, tolerance)
+    if cooldown > 0:
         progress.plateaued = True
-        progress.cooldown = min(max(progress.iteration, WINDOW), progress.end - progress.iteration)
+        progress.cooldown = min(max(cooldown, WINDOW), progress.end - progress.iteration)
         progress.end = progress.iteration + progress.cooldown
     return state
 
 
-def _has_plateaued(progress: _Progress, history, tolerance: float) -> bool:
-    """Whether nothing is left to gain at this step size: no rise, or hardly a gap."""
+def _cooldown_from_here(progress: _Progress, history, tolerance: float) -> int:
+    """Iterations to end training with if there is little left to gain at this step size, else 0."""
     if tolerance <= 0 or progress.end - progress.iteration <= progress.cooldown:
-        return False
+        return 0
     # For nearly equal weights the gap between ELBO and log evidence is half their variance.
     if 0.5 * _finite_mean(np.square(history[-1].log_weight_sd)) < SMALL_GAP:
-        return True
+        return max(1, progress.iteration // 2)
     if progress.iteration < 2 * WINDOW:
-        return False
+        return 0
     elbo = _concatenate(history).elbo
     rise = _finite_mean(elbo[-WINDOW:]) - _finite_mean(elbo[-2 * WINDOW : -WINDOW])
-    return bool(rise < tolerance)
+    return progress.iteration if rise < tolerance else 0
 
 
 def _finite_mean(values: Values) -> float:

@@ -28,7 +28,7 @@ FLOORS = (
     {"processes"},
     {"trajectories", "generation"},
     {"objectives", "weights"},
-    {"train", "draws"},
+    {"train", "draws", "backward"},
     {"inference_data", "plots", "infer.optimizer", "infer.posterior"},
     {"infer", "comparison"},
 )

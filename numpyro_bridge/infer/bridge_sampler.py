@@ -43,6 +43,8 @@ class BridgeSampler:
             default, see `bridge_optimizer`.
         num_iterations: Upper bound on training iterations; training stops earlier on a plateau.
         num_trajectories: Trajectories per iteration, at least 2.
+        tolerance: Rise of the ELBO, in nats over 100 iterations, below which training ends; 0 uses
+            the whole budget.
         trainable: Which arrays of the process are trained, a filter in Equinox's sense.
         checkpoint: File from which an interrupted run goes on, written every few seconds.
         devices: Devices that the trajectories of each iteration are divided among, such as
@@ -60,6 +62,7 @@ class BridgeSampler:
         optimizer: optax.GradientTransformation | None = None,
         num_iterations: int = 1_200,
         num_trajectories: int = 256,
+        tolerance: float = 0.01,
         trainable: Any = None,
         checkpoint: str | os.PathLike | None = None,
         devices: Sequence[jax.Device] | None = None,
@@ -73,6 +76,7 @@ class BridgeSampler:
         self.optimizer = bridge_optimizer() if optimizer is None else optimizer
         self.num_iterations = num_iterations
         self.num_trajectories = num_trajectories
+        self.tolerance = tolerance
         self.trainable = trainable
         self.checkpoint = checkpoint
         self.devices = check_devices(devices, num_trajectories)
@@ -109,6 +113,7 @@ class BridgeSampler:
             standardised,
             optimizer=self.optimizer,
             num_iterations=self.num_iterations,
+            tolerance=self.tolerance,
             checkpoint=self.checkpoint,
             devices=self.devices,
             progress_bar=self.progress_bar,

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
@@ -11,9 +11,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
 from numpyro_bridge._typing import RNGKey
 from numpyro_bridge.affine import StandardisedTarget
+from numpyro_bridge.backward import BackwardRuns, backward_log_weights
 from numpyro_bridge.devices import Devices, check_devices, copy_to, divide, divided_among
 from numpyro_bridge.draws import Draws
 from numpyro_bridge.processes import AbstractProcess
@@ -99,6 +101,54 @@ class Posterior:
             info=info,
             warnings=tuple(self._unvisited_modes(position)),
         )
+
+    def run_backward(
+        self, rng_key: RNGKey, draws: Mapping[str, Any] | Float[Array, "num dim"]
+    ) -> BackwardRuns:
+        """Run the bridge backward from draws of the posterior that another sampler made.
+
+            nuts.run(rng_key, ...)
+            posterior.run_backward(rng_key, nuts.get_samples()).eubo
+
+        With the ELBO it brackets the log evidence, and a wide gap between them that the forward
+        weights do not explain is a part of the posterior that the bridge never visits.
+
+        Args:
+            rng_key: Randomness of the trajectories, one from each draw.
+            draws: Values of the latent sites by name, one draw a row; or positions in the
+                unconstrained coordinates of the model, shape `(num, dim)`.
+
+        Raises:
+            ValueError: if a latent site is missing, or no draw is finite.
+        """
+        positions = self._positions(draws)
+        inside = jnp.all(jnp.isfinite(positions), axis=1)
+        log_weight, finite = backward_log_weights(
+            rng_key, self.process, self.target, jax.vmap(self.target.map.inverse)(positions)
+        )
+        usable = np.asarray(inside & finite & jnp.isfinite(log_weight))
+        if not usable.any():
+            raise ValueError(
+                "none of the draws can be used: the log density or its gradient is not finite "
+                "there; check that they are draws of this model's posterior"
+            )
+        return BackwardRuns(log_weight[usable], int(np.sum(~usable)))
+
+    def _positions(self, draws) -> Float[Array, "num dim"]:
+        target = self.target.base
+        if isinstance(draws, Mapping):
+            if not isinstance(target, ModelTarget):
+                raise ValueError(
+                    "this posterior is that of a log density, without sites: pass positions of "
+                    f"shape (num, {target.dim})"
+                )
+            return jax.vmap(target.unconstrain)({k: jnp.asarray(v) for k, v in draws.items()})
+        positions = jnp.asarray(draws, jnp.result_type(float))
+        if positions.ndim != 2 or positions.shape[1] != target.dim:
+            raise ValueError(
+                f"positions should have shape (num, {target.dim}), got {positions.shape}"
+            )
+        return positions
 
     def _unvisited_modes(self, position):
         """Sentences about modes that standardisation saw and no draw is near."""
