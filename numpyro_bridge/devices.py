@@ -3,19 +3,23 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-Devices = tuple[jax.Device, ...]
+if TYPE_CHECKING:
+    Device = Any  # JAX declares the type as a variable
+else:
+    Device = jax.Device
+Devices = tuple[Device, ...]
 
 _in_force: ContextVar[Devices] = ContextVar("_in_force", default=())
 
 
-def check_devices(devices: Sequence[jax.Device] | None, num_trajectories: int) -> Devices:
+def check_devices(devices: Sequence[Device] | None, num_trajectories: int) -> Devices:
     """The devices to work on, as a tuple; a single one, JAX's default, where none are named.
 
     Raises:

@@ -10,13 +10,14 @@ Reference: Blessing, Berner, Richter and Neumann (2025), arXiv:2503.01006.
 
 import abc
 from collections.abc import Callable
+from typing import ClassVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 
 from numpyro_bridge._typing import RNGKey, Scalar, Vector
-from numpyro_bridge.kernels import AbstractKernel, normal_log_prob
+from numpyro_bridge.kernels import AbstractKernel, momentum_of, normal_log_prob
 from numpyro_bridge.target import Point, Target
 
 
@@ -54,12 +55,19 @@ class Dynamics(eqx.Module):
         """
         time = part * jnp.abs(self.step_size) * self.friction
         variance = -jnp.expm1(-2 * time) * self.mass
-        mean = jnp.exp(-time) * point.momentum + variance * self.control(point)
+        mean = jnp.exp(-time) * momentum_of(point) + variance * self.control(point)
         return mean, jnp.sqrt(variance)
 
 
 class AbstractIntegrator(eqx.Module):
-    """An order of moves; makes the kernels of the two chains."""
+    """An order of moves; makes the kernels of the two chains.
+
+    `fixes_force` and `fixes_step` tell whether given states determine the force that acted
+    between them, and step size and mass.
+    """
+
+    fixes_force: eqx.AbstractClassVar[bool]
+    fixes_step: eqx.AbstractClassVar[bool]
 
     @abc.abstractmethod
     def forward(self, start: Point, dynamics: Dynamics) -> AbstractKernel:
@@ -69,22 +77,12 @@ class AbstractIntegrator(eqx.Module):
     def backward(self, start: Point, dynamics: Dynamics) -> AbstractKernel:
         """The moves taken back, with a `dynamics` whose step size is negative."""
 
-    @property
-    @abc.abstractmethod
-    def fixes_force(self) -> bool:
-        """Whether given states determine the force that acted between them."""
-
-    @property
-    @abc.abstractmethod
-    def fixes_step(self) -> bool:
-        """Whether given states determine step size and mass."""
-
 
 class EulerMaruyama(AbstractIntegrator):
     """Renewal and kick in one normal law, then a drift. The simplest, first order in the step."""
 
-    fixes_force = False
-    fixes_step = True
+    fixes_force: ClassVar[bool] = False
+    fixes_step: ClassVar[bool] = True
 
     def forward(self, start: Point, dynamics: Dynamics) -> "_KickedDrift":
         return _KickedDrift(start, dynamics)
@@ -96,8 +94,8 @@ class EulerMaruyama(AbstractIntegrator):
 class OBAB(AbstractIntegrator):
     """A whole renewal, then a leapfrog step; second order."""
 
-    fixes_force = True
-    fixes_step = True
+    fixes_force: ClassVar[bool] = True
+    fixes_step: ClassVar[bool] = True
 
     def forward(self, start: Point, dynamics: Dynamics) -> "_RenewedLeap":
         return _RenewedLeap(start, dynamics)
@@ -109,8 +107,8 @@ class OBAB(AbstractIntegrator):
 class BAOAB(AbstractIntegrator):
     """A leapfrog step with the renewal in its middle; second order, its own mirror image."""
 
-    fixes_force = True
-    fixes_step = True
+    fixes_force: ClassVar[bool] = True
+    fixes_step: ClassVar[bool] = True
 
     def forward(self, start: Point, dynamics: Dynamics) -> "_LeapAround":
         return _LeapAround(start, dynamics)
@@ -125,8 +123,8 @@ class OBABO(AbstractIntegrator):
     in it can be learned by every loss.
     """
 
-    fixes_force = False
-    fixes_step = False
+    fixes_force: ClassVar[bool] = False
+    fixes_step: ClassVar[bool] = False
 
     def forward(self, start: Point, dynamics: Dynamics) -> "_LeapBetween":
         return _LeapBetween(start, dynamics)
@@ -153,25 +151,25 @@ class _KickedDrift(_Step):
         return point._replace(momentum=momentum)
 
     def log_prob(self, point: Point) -> Scalar:
-        return normal_log_prob(point.momentum, *_kicked(self.dynamics, self.start, self.start))
+        return normal_log_prob(momentum_of(point), *_kicked(self.dynamics, self.start, self.start))
 
 
 class _DriftedKick(_Step):
     def sample(self, rng_key: RNGKey) -> Point:
-        point = self._arrive(self.dynamics.drift(self.start.position, self.start.momentum))
+        point = self._arrive(self.dynamics.drift(self.start.position, momentum_of(self.start)))
         mean, scale = _kicked(self.dynamics, point, self.start)
         return point._replace(momentum=_normal(rng_key, mean, scale))
 
     def log_prob(self, point: Point) -> Scalar:
-        return normal_log_prob(point.momentum, *_kicked(self.dynamics, point, self.start))
+        return normal_log_prob(momentum_of(point), *_kicked(self.dynamics, point, self.start))
 
 
 def _kicked(dynamics: Dynamics, place: Point, before: Point) -> tuple[Vector, Vector]:
     """An Euler-Maruyama step of the momentum of `before` at the position of `place`."""
     time = jnp.abs(dynamics.step_size) * dynamics.friction
     variance = 2 * time * dynamics.mass
-    drift = variance * dynamics.control(place._replace(momentum=before.momentum))
-    mean = dynamics.kick(place, before.momentum, 1.0) - time * before.momentum + drift
+    drift = variance * dynamics.control(place._replace(momentum=momentum_of(before)))
+    mean = dynamics.kick(place, momentum_of(before), 1.0) - time * momentum_of(before) + drift
     return mean, jnp.sqrt(variance)
 
 
@@ -183,22 +181,22 @@ class _RenewedLeap(_Step):
         return point._replace(momentum=self.dynamics.kick(point, momentum))
 
     def log_prob(self, point: Point) -> Scalar:
-        momentum = self.dynamics.kick(point, point.momentum, -0.5)
+        momentum = self.dynamics.kick(point, momentum_of(point), -0.5)
         momentum = self.dynamics.kick(self.start, momentum, -0.5)
         return normal_log_prob(momentum, *self.dynamics.renewal(self.start))
 
 
 class _LeapRenewed(_Step):
     def sample(self, rng_key: RNGKey) -> Point:
-        momentum = self.dynamics.kick(self.start, self.start.momentum)
+        momentum = self.dynamics.kick(self.start, momentum_of(self.start))
         point = self._arrive(self.dynamics.drift(self.start.position, momentum))
         point = point._replace(momentum=self.dynamics.kick(point, momentum))
         return point._replace(momentum=_normal(rng_key, *self.dynamics.renewal(point)))
 
     def log_prob(self, point: Point) -> Scalar:
-        momentum = self.dynamics.kick(self.start, self.start.momentum)
+        momentum = self.dynamics.kick(self.start, momentum_of(self.start))
         before = point._replace(momentum=self.dynamics.kick(point, momentum))
-        return normal_log_prob(point.momentum, *self.dynamics.renewal(before))
+        return normal_log_prob(momentum_of(point), *self.dynamics.renewal(before))
 
 
 class _LeapAround(_Step):
@@ -209,7 +207,7 @@ class _LeapAround(_Step):
         return point._replace(momentum=self.dynamics.kick(point, momentum))
 
     def log_prob(self, point: Point) -> Scalar:
-        momentum = self.dynamics.kick(point, point.momentum, -0.5)
+        momentum = self.dynamics.kick(point, momentum_of(point), -0.5)
         return normal_log_prob(momentum, *self.dynamics.renewal(self._middle()))
 
     def _middle(self) -> Point:
@@ -217,7 +215,7 @@ class _LeapAround(_Step):
 
         The target is not evaluated in between; the control sees what its chain knows.
         """
-        momentum = self.dynamics.kick(self.start, self.start.momentum)
+        momentum = self.dynamics.kick(self.start, momentum_of(self.start))
         position = self.dynamics.drift(self.start.position, momentum, 0.5)
         return self.start._replace(position=position, momentum=momentum)
 
@@ -239,7 +237,7 @@ class _LeapBetween(_Step):
         # The first renewal is seen through the position that it leads to.
         return (
             normal_log_prob(renewed, *self.dynamics.renewal(self.start, 0.5))
-            + normal_log_prob(point.momentum, *self.dynamics.renewal(arrived, 0.5))
+            + normal_log_prob(momentum_of(point), *self.dynamics.renewal(arrived, 0.5))
             - jnp.sum(jnp.log(jnp.abs(rate)))
         )
 

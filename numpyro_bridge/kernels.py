@@ -64,7 +64,7 @@ class AtRest(AbstractKernel):
 
     def log_prob(self, point: Point) -> Scalar:
         """Log density of `point.momentum`, in nats."""
-        return normal_log_prob(point.momentum, jnp.zeros_like(self.mass), jnp.sqrt(self.mass))
+        return normal_log_prob(momentum_of(point), jnp.zeros_like(self.mass), jnp.sqrt(self.mass))
 
 
 class WithMomentum(AbstractKernel):
@@ -84,10 +84,19 @@ class WithMomentum(AbstractKernel):
         return self.positions.log_prob(point) + AtRest(point, self.mass).log_prob(point)
 
 
-def normal_log_prob(value: Vector | None, mean: Vector, scale: Vector) -> Scalar:
+def normal_log_prob(value: Vector, mean: Vector, scale: Vector) -> Scalar:
     """Log density of independent normal laws, summed over coordinates, in nats."""
-    if value is None:
-        raise ValueError("this state has no momentum, and the kernel that scores it needs one")
     standardised = (value - mean) / scale
     log_normaliser = jnp.sum(jnp.log(scale)) + 0.5 * mean.size * math.log(2 * math.pi)
     return -0.5 * jnp.sum(standardised**2) - log_normaliser
+
+
+def momentum_of(point: Point) -> Vector:
+    """The momentum of a state of an underdamped sampler.
+
+    Raises:
+        ValueError: if it has none.
+    """
+    if point.momentum is None:
+        raise ValueError("this state has no momentum; states of underdamped samplers have one")
+    return point.momentum

@@ -16,7 +16,7 @@ from jaxtyping import Array, PyTree
 from tqdm.auto import tqdm
 
 from numpyro_bridge._typing import RNGKey, Scalar
-from numpyro_bridge.devices import copy_back, copy_to, divided_among
+from numpyro_bridge.devices import Device, copy_back, copy_to, divided_among
 from numpyro_bridge.storage import load_header, load_tree, save_tree
 from numpyro_bridge.trajectories import Trajectory
 
@@ -121,7 +121,7 @@ def fit(
     trainable: Callable[[Any], bool] | PyTree = eqx.is_inexact_array,
     tolerance: float = 0.01,
     checkpoint: str | os.PathLike | None = None,
-    devices: Sequence[jax.Device] = (),
+    devices: Sequence[Device] = (),
     progress_bar: bool = True,
 ) -> Training:
     """Minimise `loss(rng_key, module, data)` over the trainable arrays of `module`.

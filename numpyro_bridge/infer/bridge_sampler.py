@@ -11,7 +11,7 @@ import optax
 
 from numpyro_bridge._typing import RNGKey
 from numpyro_bridge.affine import AbstractAffineMap, StandardisedTarget
-from numpyro_bridge.devices import check_devices
+from numpyro_bridge.devices import Device, check_devices
 from numpyro_bridge.infer.optimizer import bridge_optimizer
 from numpyro_bridge.infer.posterior import Posterior
 from numpyro_bridge.initial_laws import MixtureLaw
@@ -65,7 +65,7 @@ class BridgeSampler:
         tolerance: float = 0.01,
         trainable: Any = None,
         checkpoint: str | os.PathLike | None = None,
-        devices: Sequence[jax.Device] | None = None,
+        devices: Sequence[Device] | None = None,
         progress_bar: bool = True,
     ):
         _check_settings(model, process, objective, num_iterations, num_trajectories)

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 from numpyro_bridge._typing import RNGKey
 from numpyro_bridge.affine import StandardisedTarget
 from numpyro_bridge.backward import BackwardRuns, backward_log_weights
-from numpyro_bridge.devices import Devices, check_devices, copy_to, divide, divided_among
+from numpyro_bridge.devices import Device, Devices, check_devices, copy_to, divide, divided_among
 from numpyro_bridge.draws import Draws
 from numpyro_bridge.processes import AbstractProcess
 from numpyro_bridge.standardise import Standardisation
@@ -63,7 +63,7 @@ class Posterior:
         rng_key: RNGKey,
         num_samples: int = 4_000,
         *,
-        devices: Sequence[jax.Device] | None = None,
+        devices: Sequence[Device] | None = None,
     ) -> Draws:
         """Draw trajectories and keep their ends, each with the log weight of its whole path.
 

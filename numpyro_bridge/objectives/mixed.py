@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
+import jax.numpy as jnp
+
 from numpyro_bridge._typing import RNGKey, Scalar
 from numpyro_bridge.processes.base import AbstractProcess
 from numpyro_bridge.target import Target
@@ -34,7 +36,8 @@ def mixed(*parts: tuple[float, Objective]) -> Objective:
     ) -> tuple[Scalar, Trajectory]:
         """The weighted sum of the parts."""
         results = [(factor, *loss(rng_key, process, target, **settings)) for factor, loss in parts]
-        return sum(factor * loss for factor, loss, _ in results), results[0][2]
+        total = jnp.sum(jnp.stack([factor * value for factor, value, _ in results]))
+        return total, results[0][2]
 
     objective.__name__ = "mixed(" + ", ".join(_name(part) for part in parts) + ")"
     return objective

@@ -1,5 +1,7 @@
 """Path integral sampler: from a single point, against a Brownian bridge."""
 
+import math
+
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
@@ -66,7 +68,8 @@ class PIS(AbstractProcess[Vector]):
         depth: int = 2,
         score_bound: float = 10.0,
     ):
-        diffusion = (num_steps + 1) ** -0.5 if diffusion is None else diffusion
+        if diffusion is None:
+            diffusion = 1 / math.sqrt(max(num_steps, 0) + 1)
         check_steps(num_steps, diffusion)
         self.control = ScoreInformedControl(rng_key, dim, width, depth)
         self.log_diffusion = constant_diffusion(num_steps, dim, diffusion)

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Int
 from numpyro_bridge._typing import RNGKey, Vector
 from numpyro_bridge.initial_laws import AbstractInitialLaw
 from numpyro_bridge.integrators import AbstractIntegrator, Dynamics
-from numpyro_bridge.kernels import AbstractKernel, AtRest, WithMomentum
+from numpyro_bridge.kernels import AbstractKernel, AtRest, WithMomentum, momentum_of
 from numpyro_bridge.networks import ScoreInformedControl, clipped_score
 from numpyro_bridge.processes.base import AbstractProcess, State
 from numpyro_bridge.target import Point, Target
@@ -46,11 +46,11 @@ class AbstractUnderdamped(AbstractProcess[None]):
 
     def forward_control(self, step: Int[Array, ""], point: Point) -> Vector:
         """Drift of the momentum that is learned; zero where nothing is."""
-        return jnp.zeros_like(point.momentum)
+        return jnp.zeros_like(point.position)
 
     def backward_control(self, step: Int[Array, ""], point: Point) -> Vector:
         """The same for the backward chain, between `step + 1` and `step`."""
-        return jnp.zeros_like(point.momentum)
+        return jnp.zeros_like(point.position)
 
     def initial(self, target: Target) -> WithMomentum:
         return WithMomentum(self.initial_law.kernel(target), jnp.exp(self.log_mass))
@@ -94,7 +94,7 @@ def evaluate(
 ) -> Vector:
     """The control at a point somewhere between `step` and `step + 1`."""
     score = clipped_score(point.score, bound=process.score_bound)
-    inputs = jnp.concatenate([point.position, point.momentum])
+    inputs = jnp.concatenate([point.position, momentum_of(point)])
     return control((step + 0.5) / process.num_steps, inputs, score)
 
 
