@@ -238,8 +238,9 @@ def test_log_variance_and_reverse_kl_ld_have_one_gradient_against_a_fixed_backwa
     np.testing.assert_allclose(log_variance, log_derivative, atol=1e-11 * scale)
 
 
-@pytest.mark.parametrize("name", FIXED_BACKWARD)
+@pytest.mark.parametrize("name", ["DDS", "DIS"])
 def test_learned_noise_has_two_gradients(name):
+    """Far from the optimum, where the two losses differ, and not so far that noise hides it."""
     noise = columns_of(name, lambda p: p.log_diffusion)
     one, other = (many_gradients(o, name)[:, noise] for o in ("log_variance", "reverse_kl_ld"))
     assert np.max(np.abs(z_scores(one, other))) > 8

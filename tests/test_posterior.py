@@ -225,7 +225,7 @@ def two_modes() -> tuple[targets.Known, nb.Posterior]:
 
 def test_both_modes_are_visited_in_proportion(two_modes):
     known, posterior = two_modes
-    draws = posterior.sample(jax.random.key(1), num_samples=4_000)
+    draws = posterior.sample(jax.random.key(1), num_samples=8_000)
     assert draws.warnings == ()
     heavy = draws.sites["x"][:, 0] > 0
     assert 0.1 < float(jnp.mean(heavy)) < 0.95
