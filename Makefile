@@ -1,7 +1,7 @@
 # Every command runs in a virtual environment of its own, made on first use and made anew when
 # pyproject.toml changes; the Python it is made from is left alone.
 #
-#   make demo      what the package does, in a minute or two
+#   make demo      what the package does, in a few minutes
 #   make test      the tests                      make test PYTEST_ARGS="-k cmcd"
 #   make lint      style, imports and types
 #   make docs      the documentation, in docs/_build/html

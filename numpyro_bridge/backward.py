@@ -15,7 +15,7 @@ from numpyro_bridge.target import Target
 from numpyro_bridge.trajectories import simulate_backward
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class BackwardRuns:
     """Log weights of trajectories that end in given draws of the posterior.
 
@@ -29,6 +29,10 @@ class BackwardRuns:
 
     log_weight: Float[Array, " num"]
     num_non_finite: int = 0
+
+    def __repr__(self) -> str:
+        """The bound and what it was estimated from."""
+        return f"BackwardRuns(eubo={self.eubo:.3f} ± {self.eubo_error:.3f}, ess={self.ess:.3f})"
 
     @cached_property
     def eubo(self) -> float:

@@ -19,7 +19,7 @@ from numpyro_bridge import plots
 from numpyro_bridge._typing import RNGKey
 from numpyro_bridge.backward import BackwardRuns
 from numpyro_bridge.draws import Draws, Verdict
-from numpyro_bridge.infer.posterior import Posterior
+from numpyro_bridge.infer.posterior import MIN_MODE_SHARE, Posterior
 from numpyro_bridge.inference_data import Groups, to_inference_data
 from numpyro_bridge.inference_data import _assemble as assemble
 from numpyro_bridge.inference_data import _import_arviz as import_arviz
@@ -28,6 +28,9 @@ from numpyro_bridge.target import ModelTarget, Target
 
 MAX_R_HAT = 1.01
 """Chains that differ by more have not seen the same posterior."""
+
+MIN_BACKWARD_ESS = 0.05
+"""Effective share, as NUTS's draws see it, below which the bridge misses some of the posterior."""
 
 NUM_BACKWARD = 1_000
 """Draws of NUTS that the bridge is run backward from."""
@@ -79,6 +82,7 @@ class Comparison:
         draws: the bridge's draws and weights, with the evidence.
         backward: the bridge run backward from draws of NUTS: an upper bound on the evidence, and
             what the bridge's own weights cannot see.
+        nuts_modes: the share of NUTS's draws at each mode that standardisation saw; empty if one.
         posterior: the trained bridge.
     """
 
@@ -88,6 +92,7 @@ class Comparison:
     costs: Any
     draws: Draws
     backward: BackwardRuns
+    nuts_modes: np.ndarray
     posterior: Posterior
 
     @property
@@ -96,8 +101,11 @@ class Comparison:
         doubts = list(_doubts_about_nuts(self))
         agree, comparison = _agreement(self.table)
         own = self.draws.verdict
-        text = " ".join([f"Bridge: {own.text}", f"NUTS: {' '.join(doubts) or 'no doubts.'}"])
-        return Verdict(own.trustworthy and agree and not doubts, f"{text}\n{comparison}")
+        unseen = list(_unseen_by_the_bridge(self))
+        text = " ".join([f"Bridge: {own.text}", *unseen])
+        text += f" NUTS: {' '.join(doubts) or 'no doubts.'}"
+        trustworthy = own.trustworthy and agree and not doubts and not unseen
+        return Verdict(trustworthy, f"{text}\n{comparison}")
 
     def __repr__(self) -> str:
         """Say how much was compared."""
@@ -219,10 +227,12 @@ def compare_with_nuts(
     else:
         nuts_costs = {"gradients_drawing": _num_gradients(mcmc)}
     nuts = _nuts_to_arviz(mcmc, target, bridge, coords)
-    backward = posterior.run_backward(backward_key, _some_draws(mcmc, target))
+    nuts_draws = _some_draws(mcmc, target)
+    backward = posterior.run_backward(backward_key, nuts_draws)
+    nuts_modes = posterior.mode_shares(nuts_draws)
     table = _table(bridge, nuts, _order(target, bridge))
     costs = _costs(table, {"bridge": _bridge_costs(posterior, draws, watch), "nuts": nuts_costs})
-    return Comparison(bridge, nuts, table, costs, draws, backward, posterior)
+    return Comparison(bridge, nuts, table, costs, draws, backward, nuts_modes, posterior)
 
 
 def _some_draws(mcmc: MCMC, target: Target) -> Any:
@@ -517,6 +527,24 @@ def _doubts_about_nuts(comparison: Comparison) -> Iterator[str]:
     divergences = int(np.sum(stats["diverging"].values)) if "diverging" in stats else 0
     if divergences:
         yield f"{divergences} of its draws diverged, so that it may have missed some of the mass."
+    for mode, share in enumerate(comparison.nuts_modes):
+        if share < MIN_MODE_SHARE:
+            yield (
+                f"mode {mode + 1} of the {len(comparison.nuts_modes)} that standardisation found "
+                f"holds {share:.1%} of its draws: it has missed a mode."
+            )
+
+
+def _unseen_by_the_bridge(comparison: Comparison) -> Iterator[str]:
+    """Where draws of NUTS lie that the bridge hardly ever makes."""
+    backward = comparison.backward
+    if backward.ess < MIN_BACKWARD_ESS:
+        gap = backward.eubo - comparison.draws.log_evidence
+        yield (
+            f"But draws of NUTS lie where the bridge rarely goes: its draws count for "
+            f"{backward.ess:.1%} as these see it, and the EUBO is {gap:.1f} nats above the log "
+            "evidence. Train longer or take more steps."
+        )
 
 
 def _agreement(table: Any) -> tuple[bool, str]:

@@ -27,7 +27,12 @@ def check_devices(devices: Sequence[Device] | None, num_trajectories: int) -> De
     """
     if devices is None:
         return ()
-    if not devices or num_trajectories % len(devices):
+    if not isinstance(devices, Sequence) or not devices:
+        raise ValueError(
+            "devices should be a list such as jax.devices(), of one device or more, got "
+            f"{devices!r}"
+        )
+    if num_trajectories % len(devices):
         raise ValueError(
             f"num_trajectories={num_trajectories} cannot be divided evenly among {len(devices)} "
             "devices; give a multiple, or fewer devices"

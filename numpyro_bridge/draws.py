@@ -222,7 +222,8 @@ def _weight_doubts(draws: Draws) -> list[str]:
             f"The weights have a heavy tail (k-hat {pareto_k:.2f}, above {MAX_PARETO_K}): the "
             "sampler rarely visits some of the posterior and a few draws stand for it, so that "
             "the averages, the evidence and the corrected chains may all be wrong by more than "
-            "their stated errors. Train longer, take more steps, use another process, or run NUTS."
+            "their stated errors. Train longer (tolerance=0 trains on where training would stop), "
+            "take more steps, use another process, or run NUTS."
         )
     elif pareto_k > GOOD_PARETO_K:
         doubts.append(

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -17,10 +17,10 @@ from tqdm.auto import tqdm
 
 from numpyro_bridge._typing import RNGKey, Scalar
 from numpyro_bridge.devices import Device, copy_back, copy_to, divided_among
+from numpyro_bridge.identity import check_same_run, identity_of_run
 from numpyro_bridge.storage import load_header, load_tree, save_tree
 from numpyro_bridge.trajectories import Trajectory
 
-Module = TypeVar("Module", bound=eqx.Module)
 Loss = Callable[[RNGKey, Any, Any], tuple[Scalar, Any]]
 
 CHUNK = 25
@@ -112,7 +112,7 @@ def trajectory_metrics(runs: Trajectory, skipped: Array) -> Metrics:
 
 def fit(
     rng_key: RNGKey,
-    module: Module,
+    module: eqx.Module,
     loss: Loss,
     data: Any,
     *,
@@ -155,20 +155,22 @@ def fit(
         returns what has been trained so far.
 
     Raises:
-        ValueError: if the checkpoint is of another run, or `num_iterations` is not positive.
+        ValueError: if the checkpoint is of another run (key, data, start, loss or budget), or
+            `num_iterations` is not positive.
     """
     if num_iterations < 1:
         raise ValueError(f"num_iterations must be at least 1, got {num_iterations}")
     params, static = eqx.partition(module, trainable)
     state = _State(params, optimizer.init(params), params)
     progress, history = _Progress(0, num_iterations, max(1, num_iterations // 2)), []
+    run = identity_of_run(rng_key, params, loss, data, num_iterations)
     if checkpoint is not None and os.path.exists(checkpoint):
-        state, progress, history = _resume(checkpoint, state, num_iterations)
+        state, progress, history = _resume(checkpoint, state, run)
     devices = tuple(devices)
     rng_key, state, data = copy_to(devices, (rng_key, state, data))
     advance = partial(_timed_chunk, rng_key, static, loss, data, optimizer, devices)
     stopped = "interrupted"
-    with _Bar(progress, progress_bar) as bar, _Keeper(checkpoint, num_iterations) as keeper:
+    with _Bar(progress, progress_bar) as bar, _Keeper(checkpoint, run) as keeper:
         try:
             while progress.iteration < progress.end:
                 state, metrics = advance(state, progress)
@@ -341,8 +343,8 @@ class _Bar:
 class _Keeper:
     """Writes checkpoints now and then, and once more when training ends, however it ends."""
 
-    def __init__(self, path: str | os.PathLike | None, num_iterations: int):
-        self._path, self._num_iterations = path, num_iterations
+    def __init__(self, path: str | os.PathLike | None, run: dict[str, Any]):
+        self._path, self._run = path, run
         self._latest = None
         self._last_written = time.perf_counter()
 
@@ -364,7 +366,7 @@ class _Keeper:
         state, progress, metrics = self._latest
         header = {
             "kind": "checkpoint",
-            "num_iterations": self._num_iterations,
+            "run": self._run,
             "num_done": len(metrics.elbo),
             "progress": vars(progress),
         }
@@ -372,14 +374,14 @@ class _Keeper:
         self._last_written = time.perf_counter()
 
 
-def _resume(path, state: _State, num_iterations: int):
+def _resume(path, state: _State, run: dict[str, Any]):
     header = load_header(path)
-    if header.get("kind") != "checkpoint" or header["num_iterations"] != num_iterations:
+    if header.get("kind") != "checkpoint":
         raise ValueError(
-            f"{os.fspath(path)!r} is not a checkpoint of this run (it has num_iterations="
-            f"{header.get('num_iterations')}, this run {num_iterations}); delete it to start anew, "
-            "or give the settings it was made with"
+            f"{os.fspath(path)!r} is not a checkpoint of this run but a {header.get('kind')}; "
+            "give another path"
         )
+    check_same_run(path, header["run"], run)
     blank = Metrics(*(np.zeros(header["num_done"]) for _ in Metrics._fields))
     _, (state, metrics) = load_tree(path, (state, blank))
     history = [metrics] if header["num_done"] else []

@@ -16,6 +16,7 @@ from numpyro.infer import MCMC, NUTS
 
 from numpyro_bridge import plots
 from numpyro_bridge.affine import DenseMap, StandardisedTarget
+from numpyro_bridge.backward import BackwardRuns
 from numpyro_bridge.comparison import (
     COST_LABELS,
     Comparison,
@@ -190,6 +191,21 @@ def test_print_shows_tables_evidence_and_verdict(comparison, capsys):
     assert f"{comparison.draws.log_evidence:.3f} ±" in text
     assert comparison.verdict.text in text
     assert repr(comparison) == "Comparison(bridge, NUTS: 6 parameters)"
+
+
+def test_what_only_draws_of_nuts_can_see_is_said(comparison):
+    """One very large weight among those of the backward runs: a place the bridge never goes."""
+    log_weight = jnp.zeros(500).at[0].set(20.0)
+    blind = dataclasses.replace(comparison, backward=BackwardRuns(log_weight))
+    assert not blind.verdict.trustworthy
+    assert "draws of NUTS lie where the bridge rarely goes" in blind.verdict.text
+    assert "rarely goes" not in comparison.verdict.text
+
+
+def test_a_mode_that_nuts_missed_is_said(comparison):
+    stuck = dataclasses.replace(comparison, nuts_modes=np.asarray([1.0, 0.0]))
+    assert not stuck.verdict.trustworthy
+    assert "NUTS: mode 2 of the 2 that standardisation found holds 0.0%" in stuck.verdict.text
 
 
 def test_site_of_many_elements_is_printed_as_its_worst(comparison):

@@ -54,5 +54,5 @@ def test_each_device_holds_its_share_of_the_batch():
 def test_a_batch_that_does_not_divide_is_refused():
     with pytest.raises(ValueError, match="num_trajectories=15 cannot be divided evenly among 2"):
         sampler_on(jax.devices(), num_trajectories=15)
-    with pytest.raises(ValueError, match="among 0 devices"):
+    with pytest.raises(ValueError, match="a list such as jax.devices"):
         sampler_on([])

@@ -5,7 +5,9 @@ import math
 import re
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
+import jax
 import numpy as np
 import pytest
 from scipy.integrate import quad
@@ -136,7 +138,10 @@ def test_the_code_of_the_front_page_runs():
 
 
 def test_the_code_of_the_diagnostics_page_runs(names):
-    run_code("docs/how_to/read_the_diagnostics.md", names)
+    draws = names["draws"]
+    nuts = SimpleNamespace(get_samples=lambda: draws.resample(jax.random.key(3), 200))
+    runs = run_code("docs/how_to/read_the_diagnostics.md", {**names, "mcmc": nuts})["runs"]
+    assert runs.eubo > draws.elbo
 
 
 def test_the_code_of_the_settings_page_runs_and_holds_the_noise_fixed(names, key):

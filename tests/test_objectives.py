@@ -192,7 +192,7 @@ def test_a_mixed_objective_is_the_sum_of_its_parts():
     expected += 2.0 * evaluate(nb.log_variance, process, 16)[0]
     np.testing.assert_allclose(evaluate(mixed, process, 16)[0], expected, rtol=1e-9)
     assert mixed.__name__ == "mixed(0.25 reverse_kl_ld, 2 log_variance)"
-    with pytest.raises(ValueError, match="needs parts"):
+    with pytest.raises(ValueError, match="needs parts with positive factors"):
         nb.mixed()
 
 

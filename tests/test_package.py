@@ -21,7 +21,7 @@ FOLDERS = sorted(path.parent for path in PACKAGE.glob("*/__init__.py"))
 # A folder stands for all its modules, except those that are named themselves.
 FLOORS = (
     {"_typing", "_model_checks", "devices", "storage", "structure"},
-    {"target", "networks", "schedules"},
+    {"target", "networks", "schedules", "identity"},
     {"kernels", "affine", "denoiser"},
     {"gaussian_fits", "initial_laws", "integrators"},
     {"standardise"},

@@ -224,10 +224,25 @@ def test_checkpoints_of_other_runs_are_refused(tmp_path):
     path = tmp_path / "checkpoint"
     run = partial(fit, jax.random.key(0), loss=climb, checkpoint=path)
     run(Hill(), data=TOP, num_iterations=30)
-    with pytest.raises(ValueError, match="num_iterations=30, this run 40.*delete it"):
+    with pytest.raises(
+        ValueError, match="another num_iterations .it has 30, this run 40.*delete it"
+    ):
         run(Hill(), data=TOP, num_iterations=40)
-    with pytest.raises(ValueError, match="do not fit"):
-        run(Hill(4), data=jnp.zeros(4), num_iterations=30)
+    with pytest.raises(ValueError, match="another data; delete it"):
+        run(Hill(), data=TOP + 1, num_iterations=30)
+    with pytest.raises(ValueError, match="another rng_key"):
+        fit(jax.random.key(1), Hill(), climb, TOP, checkpoint=path, num_iterations=30)
+    with pytest.raises(ValueError, match="another loss .it has 'climb', this run 'climb_on_rough"):
+        fit(
+            jax.random.key(0),
+            Hill(),
+            climb_on_rough_ground,
+            TOP,
+            checkpoint=path,
+            num_iterations=30,
+        )
+    with pytest.raises(ValueError, match="another start"):
+        run(Hill(4), data=TOP, num_iterations=30)
     save_tree(path, {"kind": "posterior"}, [])
     with pytest.raises(ValueError, match="not a checkpoint of this run"):
         run(Hill(), data=TOP, num_iterations=30)

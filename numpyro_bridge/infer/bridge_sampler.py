@@ -12,6 +12,7 @@ import optax
 from numpyro_bridge._typing import RNGKey
 from numpyro_bridge.affine import AbstractAffineMap, StandardisedTarget
 from numpyro_bridge.devices import Device, check_devices
+from numpyro_bridge.identity import name_of
 from numpyro_bridge.infer.optimizer import bridge_optimizer
 from numpyro_bridge.infer.posterior import Posterior
 from numpyro_bridge.initial_laws import MixtureLaw
@@ -127,7 +128,7 @@ class BridgeSampler:
             metrics=training.metrics,
             info={
                 "process": type(process).__name__,
-                "objective": getattr(self.objective, "__name__", repr(self.objective)),
+                "objective": name_of(self.objective),
                 "stopped": training.stopped,
                 "num_iterations": training.num_iterations,
                 "num_skipped_updates": training.num_skipped,

@@ -142,7 +142,13 @@ class Posterior:
                     "this posterior is that of a log density, without sites: pass positions of "
                     f"shape (num, {target.dim})"
                 )
-            return jax.vmap(target.unconstrain)({k: jnp.asarray(v) for k, v in draws.items()})
+            values = {name: jnp.asarray(value) for name, value in draws.items()}
+            if len({value.shape[:1] for value in values.values()}) > 1:
+                raise ValueError(
+                    "draws should have one row for each draw, equally many for every site, got "
+                    f"{ {name: value.shape for name, value in values.items()} }"
+                )
+            return jax.vmap(target.unconstrain)(values)
         positions = jnp.asarray(draws, jnp.result_type(float))
         if positions.ndim != 2 or positions.shape[1] != target.dim:
             raise ValueError(
@@ -150,17 +156,27 @@ class Posterior:
             )
         return positions
 
-    def _unvisited_modes(self, position):
-        """Sentences about modes that standardisation saw and no draw is near."""
+    def mode_shares(
+        self, draws: Mapping[str, Any] | Float[Array, "num dim"]
+    ) -> Float[np.ndarray, " modes"]:
+        """The share of draws that lies at each mode that standardisation saw; empty if it saw one.
+
+        Args:
+            draws: As `run_backward` takes them.
+        """
         modes = self.standardisation.modes
         if modes is None:
-            return
-        nearest = np.asarray(_nearest_mode(modes.laws, position))
-        for mode in range(len(modes.log_mass)):
-            share = float(np.mean(nearest == mode))
+            return np.zeros(0)
+        nearest = np.asarray(_nearest_mode(modes.laws, self._positions(draws)))
+        return np.asarray([np.mean(nearest == mode) for mode in range(len(modes.log_mass))])
+
+    def _unvisited_modes(self, position):
+        """Sentences about modes that standardisation saw and no draw is near."""
+        shares = self.mode_shares(position)
+        for mode, share in enumerate(shares):
             if share < MIN_MODE_SHARE:
                 yield (
-                    f"Mode {mode + 1} of the {len(modes.log_mass)} that the starts found holds "
+                    f"Mode {mode + 1} of the {len(shares)} that the starts found holds "
                     f"{share:.2%} of the draws: the bridge has lost it, and neither the weights "
                     "nor the evidence can see that."
                 )

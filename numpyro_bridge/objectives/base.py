@@ -59,8 +59,10 @@ def widened(
         process: The two chains.
         target: The density, unnormalised.
         num_trajectories: Batch size.
-        factor: Times the standard deviation of the forward chain's noise and start.
+        factor: Times the standard deviation of the forward chain's noise and start; positive.
     """
+    if not factor > 0:
+        raise ValueError(f"factor widens the noise and must be positive, got {factor}")
     wide = widen(process, factor)
     wide_runs = simulate_detached(rng_key, wide, target, num_trajectories)
     runs = detached(process, target, wide_runs.states)

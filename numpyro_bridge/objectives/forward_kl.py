@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from numpyro_bridge._typing import RNGKey, Scalar
@@ -59,7 +60,7 @@ def forward_kl_from_draws(
     target: Target,
     *,
     num_trajectories: int,
-    positions: Float[Array, "num dim"],
+    positions: Float[Array | np.ndarray, "num dim"],
 ) -> tuple[Scalar, Trajectory]:
     r"""The same divergence by backward trajectories from draws of the target.
 
@@ -75,19 +76,25 @@ def forward_kl_from_draws(
         process: The two chains; the gradient is with respect to its arrays.
         target: The density, unnormalised.
         num_trajectories: Batch size, at least 2.
-        positions: Draws in the unconstrained coordinates of the model, one a row; bind them with
+        positions: Draws in the unconstrained coordinates of the model, one a row, such as
+            `jax.vmap(target.unconstrain)(mcmc.get_samples())`; bind them with
             `jax.tree_util.Partial(nb.forward_kl_from_draws, positions=positions)`.
 
     Returns:
         The surrogate loss, and the trajectories it was estimated from.
 
     Raises:
-        ValueError: if `num_trajectories` is below 2.
+        ValueError: if `num_trajectories` is below 2, or the positions have another dimension.
     """
     check_batch("forward_kl_from_draws", num_trajectories)
     choice_key, run_key = jax.random.split(rng_key)
-    rows = jax.random.choice(choice_key, len(positions), (num_trajectories,))
-    chosen = positions[rows].astype(jnp.result_type(float))
+    positions = jnp.asarray(positions, jnp.result_type(float))
+    if positions.ndim != 2 or positions.shape[1] != target.dim:
+        raise ValueError(
+            f"positions should have shape (num, {target.dim}), got {positions.shape}; they are "
+            "unconstrained: jax.vmap(posterior.target.base.unconstrain)(mcmc.get_samples())"
+        )
+    chosen = positions[jax.random.choice(choice_key, len(positions), (num_trajectories,))]
     if isinstance(target, StandardisedTarget):
         chosen = jax.vmap(target.map.inverse)(chosen)
 

@@ -26,10 +26,13 @@ def mixed(*parts: tuple[float, Objective]) -> Objective:
         A loss, which reports on the trajectories of the first.
 
     Raises:
-        ValueError: if there is no part.
+        ValueError: if there is no part, or a factor is not positive.
     """
-    if not parts:
-        raise ValueError("a mixed objective needs parts, such as (0.9, nb.reverse_kl_ld)")
+    if not parts or not all(factor > 0 for factor, _ in parts):
+        raise ValueError(
+            "a mixed objective needs parts with positive factors, such as "
+            f"(0.9, nb.reverse_kl_ld), got {parts}"
+        )
 
     def objective(
         rng_key: RNGKey, process: AbstractProcess, target: Target, **settings: Any
