@@ -19,7 +19,7 @@ PAGE = Path(__file__).parent.parent / "docs" / "reference" / "laws.md"
 
 SAME_GRADIENT = ("reverse_kl_path", "reverse_kl_ld")
 ANOTHER_GRADIENT = ("log_variance", "forward_kl")
-SAMPLERS = ("CMCD", "DBS", "DDS", "UnderdampedCMCD")
+SAMPLERS = ("CMCD", "DBS")
 
 
 def identity(process: str, target: str) -> tuple[float, float, float]:
