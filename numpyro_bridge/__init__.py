@@ -21,6 +21,7 @@ from numpyro_bridge.standardise import (  # isort: skip
     no_standardisation,
     standardise,
 )
+from numpyro_bridge.prior_law import PriorLaw  # isort: skip
 from numpyro_bridge.integrators import BAOAB, OBAB, OBABO, EulerMaruyama  # isort: skip
 from numpyro_bridge.processes import (  # isort: skip
     CMCD,
@@ -52,10 +53,13 @@ from numpyro_bridge.objectives import (  # isort: skip
     reverse_kl,
     reverse_kl_ld,
     reverse_kl_path,
+    sub_trajectory_balance,
     trajectory_balance,
     widened,
     with_log_evidence,
+    with_log_flow,
 )
+from numpyro_bridge.curricula import ReplayBuffer, Tempering, replayed  # isort: skip
 from numpyro_bridge.train import Training, fit  # isort: skip
 from numpyro_bridge.backward import BackwardRuns  # isort: skip
 from numpyro_bridge.draws import Draws, ReliabilityWarning  # isort: skip
@@ -88,9 +92,12 @@ __all__ = [
     "ModelTarget",
     "Point",
     "Posterior",
+    "PriorLaw",
     "ReliabilityWarning",
+    "ReplayBuffer",
     "Standardisation",
     "Target",
+    "Tempering",
     "Training",
     "Trajectory",
     "UnderdampedCMCD",
@@ -106,6 +113,7 @@ __all__ = [
     "mixed",
     "no_standardisation",
     "on_policy",
+    "replayed",
     "rescore",
     "reverse_kl",
     "reverse_kl_ld",
@@ -116,7 +124,9 @@ __all__ = [
     "target_from_log_density",
     "target_from_model",
     "to_inference_data",
+    "sub_trajectory_balance",
     "trajectory_balance",
     "widened",
     "with_log_evidence",
+    "with_log_flow",
 ]

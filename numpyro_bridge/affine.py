@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from numpyro_bridge._typing import RNGKey, Scalar, Vector
-from numpyro_bridge.target import Point, Target
+from numpyro_bridge.target import Point, Prior, Target
 
 
 class AbstractAffineMap(eqx.Module):
@@ -150,15 +150,23 @@ class StandardisedTarget(Target):
 
     def at(self, position: Vector) -> Point:
         inner = self.base.at(self.map(position))
-        return Point(
-            position,
-            inner.log_density + self.map.log_det,
-            self.map.multiply_transposed(inner.score),
-            inner.finite,
-        )
+        log_density, score = self._pulled_back(inner.log_density, inner.score)
+        prior = None if inner.prior is None else Prior(*self._pulled_back(*inner.prior))
+        return Point(position, log_density, score, inner.finite, prior=prior)
 
     def log_density(self, position: Vector) -> Scalar:
         return self.base.log_density(self.map(position)) + self.map.log_det
+
+    def with_prior(self) -> "StandardisedTarget":
+        """The base with its prior, seen through the same map."""
+        return StandardisedTarget(self.base.with_prior(), self.map)
+
+    def draw_prior(self, rng_key: RNGKey) -> Vector:
+        return self.map.inverse(self.base.draw_prior(rng_key))
+
+    def _pulled_back(self, log_density: Scalar, score: Vector) -> tuple[Scalar, Vector]:
+        """A density of positions, and its score, as one of standardised positions."""
+        return log_density + self.map.log_det, self.map.multiply_transposed(score)
 
     def constrain(self, position: Vector) -> dict[str, Array]:
         return self.base.constrain(self.map(position))

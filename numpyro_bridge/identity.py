@@ -48,8 +48,8 @@ def check_same_run(path: str | os.PathLike, saved: dict[str, Any], now: dict[str
     for name, value in now.items():
         if name in MEASURED and not _close(saved[name], value):
             difference = f"another {name}"
-        elif name not in MEASURED and saved[name] != value:
-            difference = f"another {name} (it has {saved[name]!r}, this run {value!r})"
+        elif name not in MEASURED and saved.get(name) != value:
+            difference = f"another {name} (it has {saved.get(name)!r}, this run {value!r})"
         else:
             continue
         raise ValueError(

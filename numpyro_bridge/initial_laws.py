@@ -21,8 +21,12 @@ class AbstractInitialLaw(eqx.Module):
         """The law as a kernel that evaluates `target` at what it draws."""
 
     @abc.abstractmethod
-    def score(self, position: Vector) -> Vector:
-        """Gradient of its log density."""
+    def score(self, point: Point) -> Vector:
+        """Gradient of its log density at a point."""
+
+    def seen_by(self, target: Target) -> Target:
+        """The target with what this law needs to know about each of its points."""
+        return target
 
 
 class NormalLaw(AbstractInitialLaw):
@@ -40,8 +44,8 @@ class NormalLaw(AbstractInitialLaw):
     def kernel(self, target: Target) -> Gaussian:
         return Gaussian(self.mean, jnp.exp(self.log_scale), target)
 
-    def score(self, position: Vector) -> Vector:
-        return (self.mean - position) * jnp.exp(-2 * self.log_scale)
+    def score(self, point: Point) -> Vector:
+        return (self.mean - point.position) * jnp.exp(-2 * self.log_scale)
 
 
 class MixtureLaw(AbstractInitialLaw):
@@ -60,8 +64,8 @@ class MixtureLaw(AbstractInitialLaw):
     def kernel(self, target: Target) -> "GaussianMixture":
         return GaussianMixture(self, target)
 
-    def score(self, position: Vector) -> Vector:
-        whitenings, whitened, log_parts = self._parts(position)
+    def score(self, point: Point) -> Vector:
+        whitenings, whitened, log_parts = self._parts(point.position)
         pulls = jnp.einsum("mij,mi->mj", whitenings, whitened)
         return -jax.nn.softmax(log_parts) @ pulls
 

@@ -16,6 +16,7 @@ from jaxtyping import Array, PyTree
 from tqdm.auto import tqdm
 
 from numpyro_bridge._typing import RNGKey, Scalar
+from numpyro_bridge.curricula import AbstractCurriculum, Unchanged
 from numpyro_bridge.devices import Device, copy_back, copy_to, divided_among
 from numpyro_bridge.identity import check_same_run, identity_of_run
 from numpyro_bridge.storage import load_header, load_tree, save_tree
@@ -34,6 +35,7 @@ SMALL_GAP = 0.1
 
 SECONDS_BETWEEN_CHECKPOINTS = 5.0
 
+UNCHANGED = Unchanged()
 
 Values = Array | np.ndarray
 
@@ -95,6 +97,8 @@ class _State(NamedTuple):
     params: PyTree
     optimizer: PyTree
     best: PyTree
+    memory: PyTree
+    """Of the curriculum."""
 
 
 def trajectory_metrics(runs: Trajectory, skipped: Array) -> Metrics:
@@ -119,6 +123,7 @@ def fit(
     optimizer: optax.GradientTransformation,
     num_iterations: int,
     trainable: Callable[[Any], bool] | PyTree = eqx.is_inexact_array,
+    curriculum: AbstractCurriculum = UNCHANGED,
     tolerance: float = 0.01,
     checkpoint: str | os.PathLike | None = None,
     devices: Sequence[Device] = (),
@@ -143,6 +148,7 @@ def fit(
         optimizer: Any optax transformation.
         num_iterations: Upper bound on the iterations.
         trainable: A filter in Equinox's sense, a predicate or a tree of booleans.
+        curriculum: What the loss is shown in place of `data`, such as `nb.Tempering()`.
         tolerance: Smallest rise of the ELBO in nats worth another 100 iterations; 0 uses the whole
             budget.
         checkpoint: File that is written every few seconds and resumed from if it exists.
@@ -155,27 +161,35 @@ def fit(
         returns what has been trained so far.
 
     Raises:
-        ValueError: if the checkpoint is of another run (key, data, start, loss or budget), or
-            `num_iterations` is not positive.
+        ValueError: if the checkpoint is of another run (key, data, start, loss, curriculum or
+            budget), `num_iterations` is not positive, or the curriculum takes more than half of
+            them.
     """
     if num_iterations < 1:
         raise ValueError(f"num_iterations must be at least 1, got {num_iterations}")
+    if 2 * curriculum.warm_up > num_iterations:
+        raise ValueError(
+            f"the curriculum shows the target itself after {curriculum.warm_up} iterations; train "
+            f"for at least twice as many, got num_iterations={num_iterations}"
+        )
     params, static = eqx.partition(module, trainable)
-    state = _State(params, optimizer.init(params), params)
+    memory = _first_memory(rng_key, curriculum, module, data)
+    state = _State(params, optimizer.init(params), params, memory)
     progress, history = _Progress(0, num_iterations, max(1, num_iterations // 2)), []
     run = identity_of_run(rng_key, params, loss, data, num_iterations)
+    run["curriculum"] = repr(curriculum)
     if checkpoint is not None and os.path.exists(checkpoint):
         state, progress, history = _resume(checkpoint, state, run)
     devices = tuple(devices)
     rng_key, state, data = copy_to(devices, (rng_key, state, data))
-    advance = partial(_timed_chunk, rng_key, static, loss, data, optimizer, devices)
+    advance = partial(_timed_chunk, rng_key, static, loss, data, optimizer, curriculum, devices)
     stopped = "interrupted"
     with _Bar(progress, progress_bar) as bar, _Keeper(checkpoint, run) as keeper:
         try:
             while progress.iteration < progress.end:
                 state, metrics = advance(state, progress)
                 history.append(metrics)
-                state = _decide(state, progress, history, optimizer, tolerance)
+                state = _decide(state, progress, history, optimizer, curriculum.warm_up, tolerance)
                 keeper.offer(state, progress, history)
                 bar.show(progress, metrics)
             stopped = "plateau" if progress.plateaued else "budget"
@@ -190,8 +204,17 @@ def fit(
     )
 
 
+@eqx.filter_jit
+def _first_memory(rng_key, curriculum: AbstractCurriculum, module, data):
+    return curriculum.start(jax.random.fold_in(rng_key, _CURRICULUM), module, data)
+
+
+_CURRICULUM = 2**31
+"""Folded into the key of a run for the draws of its curriculum; no iteration has this number."""
+
+
 def _timed_chunk(
-    rng_key, static, loss, data, optimizer, devices, state: _State, progress: _Progress
+    rng_key, static, loss, data, optimizer, curriculum, devices, state: _State, progress: _Progress
 ):
     """Run up to `CHUNK` iterations and book their seconds, compilation apart."""
     size = min(CHUNK, progress.end - progress.iteration)
@@ -203,6 +226,7 @@ def _timed_chunk(
         loss,
         data,
         optimizer,
+        curriculum,
         devices,
         jnp.asarray([progress.iteration, size, progress.end, progress.cooldown]),
         jnp.asarray(progress.rate, jnp.result_type(float)),
@@ -222,21 +246,29 @@ _num_traces = [0]
 
 
 @eqx.filter_jit
-def _run_chunk(rng_key, state: _State, static, loss, data, optimizer, devices, counts, rate):
+def _run_chunk(
+    rng_key, state: _State, static, loss, data, optimizer, curriculum, devices, counts, rate
+):
     """Iterate on the device; the number of iterations is an argument, so there is one program."""
     _num_traces[0] += 1
     first, size, end, cooldown = counts
+
+    def advanced(memory):
+        key = jax.random.fold_in(jax.random.fold_in(rng_key, _CURRICULUM + 1), first)
+        return curriculum.advance(key, first, memory, eqx.combine(state.params, static), data)
 
     def iterate(offset, carry):
         state, buffers = carry
         iteration = first + offset
         remaining = (end - iteration) / cooldown
         key = jax.random.fold_in(rng_key, iteration)
-        state, metrics = _update(key, state, static, loss, data, optimizer, rate, remaining)
+        state, metrics = _update(key, state, static, loss, shown, optimizer, rate, remaining)
         return state, jax.tree.map(lambda b, m: b.at[offset].set(m), buffers, metrics)
 
     buffers = Metrics(*(jnp.zeros(CHUNK, rate.dtype) for _ in Metrics._fields))
     with divided_among(devices):
+        state = state._replace(memory=advanced(state.memory))
+        shown = curriculum.shown(state.memory, data)
         return jax.lax.fori_loop(0, size, iterate, (state, buffers))
 
 
@@ -257,7 +289,7 @@ def _update(rng_key, state: _State, static, loss, data, optimizer, rate, remaini
     params, optimizer_state = jax.tree.map(
         lambda new, old: jnp.where(finite, new, old), proposed, current
     )
-    state = _State(params, optimizer_state, state.best)
+    state = state._replace(params=params, optimizer=optimizer_state)
     return state, trajectory_metrics(runs, (~finite).astype(rate.dtype))
 
 
@@ -265,8 +297,12 @@ def _all_finite(tree: PyTree) -> Array:
     return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]))
 
 
-def _decide(state: _State, progress: _Progress, history, optimizer, tolerance: float) -> _State:
+def _decide(
+    state: _State, progress: _Progress, history, optimizer, warm_up: int, tolerance: float
+) -> _State:
     """Keep the best parameters, recover from a collapse, and see whether to cool down."""
+    if progress.iteration <= warm_up:
+        return state._replace(best=state.params)  # ELBOs of other targets do not compare
     latest = history[-1]
     elbo, spread = _finite_mean(latest.elbo), _finite_mean(latest.log_weight_sd)
     if np.isfinite(elbo) and elbo >= progress.best_elbo:
@@ -274,12 +310,14 @@ def _decide(state: _State, progress: _Progress, history, optimizer, tolerance: f
         state = state._replace(best=state.params)
     elif not np.isfinite(elbo) or elbo < progress.best_elbo - max(10.0, 3 * spread):
         progress.rate *= 0.5
-        state = _State(state.best, optimizer.init(state.best), state.best)
+        state = state._replace(params=state.best, optimizer=optimizer.init(state.best))
     elif progress.end - progress.iteration <= progress.cooldown:
         # Batch noise can hide the gain of the last small steps: what cooled down is the average.
         if elbo >= progress.best_elbo - _noise(latest):
             state = state._replace(best=state.params)
-    cooldown = 0 if progress.plateaued else _cooldown_from_here(progress, history, tolerance)
+    cooldown = (
+        0 if progress.plateaued else _cooldown_from_here(progress, history, warm_up, tolerance)
+    )
     if cooldown > 0:
         progress.plateaued = True
         progress.cooldown = min(max(cooldown, WINDOW), progress.end - progress.iteration)
@@ -287,14 +325,14 @@ def _decide(state: _State, progress: _Progress, history, optimizer, tolerance: f
     return state
 
 
-def _cooldown_from_here(progress: _Progress, history, tolerance: float) -> int:
+def _cooldown_from_here(progress: _Progress, history, warm_up: int, tolerance: float) -> int:
     """Iterations to end training with if there is little left to gain at this step size, else 0."""
     if tolerance <= 0 or progress.end - progress.iteration <= progress.cooldown:
         return 0
     # For nearly equal weights the gap between ELBO and log evidence is half their variance.
     if 0.5 * _finite_mean(np.square(history[-1].log_weight_sd)) < SMALL_GAP:
         return max(1, progress.iteration // 2)
-    if progress.iteration < 2 * WINDOW:
+    if progress.iteration < warm_up + 2 * WINDOW:
         return 0
     elbo = _concatenate(history).elbo
     rise = _finite_mean(elbo[-WINDOW:]) - _finite_mean(elbo[-2 * WINDOW : -WINDOW])

@@ -1,6 +1,6 @@
 """Trajectories: run what a process describes, forward, backward, or over given states."""
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import equinox as eqx
 import jax
@@ -11,6 +11,8 @@ from numpyro_bridge._typing import RNGKey, Scalar
 from numpyro_bridge.devices import divide
 from numpyro_bridge.processes.base import AbstractProcess, State
 from numpyro_bridge.target import Point, Target
+
+Process = TypeVar("Process", bound=AbstractProcess)
 
 
 class Trajectory(NamedTuple):
@@ -105,6 +107,27 @@ def rescore(process: AbstractProcess, target: Target, states: Point) -> Trajecto
         target: Passed on to the kernels.
         states: One trajectory, leading axis `num_steps + 1`.
     """
+    parts = score_steps(process, target, states)
+    return Trajectory(
+        states,
+        parts.log_initial + jnp.sum(parts.log_forward),
+        parts.log_target + jnp.sum(parts.log_backward),
+    )
+
+
+class StepDensities(NamedTuple):
+    """The log densities of one trajectory, step by step, in nats."""
+
+    log_initial: Scalar
+    """Of the first state under the initial law."""
+    log_forward: Float[Array, " steps"]
+    log_backward: Float[Array, " steps"]
+    log_target: Scalar
+    """Of the last state under the target, unnormalised."""
+
+
+def score_steps(process: AbstractProcess, target: Target, states: Point) -> StepDensities:
+    """What `rescore` adds up."""
     all_steps = jnp.arange(process.num_steps + 1)
     controls = jax.vmap(process.controls)(all_steps, states)
     state = State(states, controls)
@@ -117,11 +140,8 @@ def rescore(process: AbstractProcess, target: Target, states: Point) -> Trajecto
 
     forwards, backwards = jax.vmap(score)(all_steps[:-1], earlier, later)
     first, last = jax.tree.map(lambda x: x[0], states), jax.tree.map(lambda x: x[-1], states)
-    return Trajectory(
-        states,
-        process.initial(target).log_prob(first) + jnp.sum(forwards),
-        _log_target(process, last) + jnp.sum(backwards),
-    )
+    log_initial = process.initial(target).log_prob(first)
+    return StepDensities(log_initial, forwards, backwards, _log_target(process, last))
 
 
 def simulate_many(
@@ -144,10 +164,10 @@ def simulate_detached(
 def detached(process: AbstractProcess, target: Target, states: Point) -> Trajectory:
     """`rescore` for a batch of states that are held fixed."""
     states = jax.lax.stop_gradient(states)
-    return jax.vmap(rescore, in_axes=(None, None, 0))(_held(process), target, states)
+    return jax.vmap(rescore, in_axes=(None, None, 0))(held(process), target, states)
 
 
-def _held(process: AbstractProcess) -> AbstractProcess:
+def held(process: Process) -> Process:
     """The process without gradients of what given states determine."""
     if not process.fixed_by_states():
         return process

@@ -22,9 +22,13 @@ def two_normals(dim: int = 2) -> MixtureLaw:
     return MixtureLaw(jnp.log(jnp.asarray([0.6, 0.4])), means, factors)
 
 
+FROM_PRIOR = "CMCD from the prior"
+"""Needs a target that has one."""
+
 PROCESSES = {
     "CMCD": partial(nb.CMCD, **SMALL),
     "CMCD from a mixture": partial(nb.CMCD, initial_law=two_normals(), **SMALL),
+    FROM_PRIOR: partial(nb.CMCD, initial_law=nb.PriorLaw(), **SMALL),
     "DBS": partial(nb.DBS, **SMALL),
     "DBS from a mixture": partial(nb.DBS, initial_law=two_normals(), **SMALL),
     "PIS": partial(nb.PIS, **SMALL),

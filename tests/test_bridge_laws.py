@@ -7,9 +7,12 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpyro
+import numpyro.distributions as dist
 import pytest
 
 import numpyro_bridge as nb
+from numpyro_bridge.affine import DenseMap, StandardisedTarget
 from numpyro_bridge.initial_laws import NormalLaw, inverse_of_lower
 from numpyro_bridge.kernels import AbstractKernel, Gaussian
 from numpyro_bridge.processes.base import State
@@ -25,8 +28,13 @@ TARGETS = {
     "two modes": targets.two_modes,
 }
 
+USUAL = {
+    process: "conjugate normal" if process == catalogue.FROM_PRIOR else "skewed"
+    for process in catalogue.PROCESSES
+}
+
 PAIRS = [
-    *((process, "skewed") for process in catalogue.PROCESSES),
+    *USUAL.items(),
     ("CMCD", "conjugate normal"),
     ("CMCD from a mixture", "two modes"),
     ("DBS from a mixture", "two modes"),
@@ -52,7 +60,8 @@ def run_both(rng_key, process, target, exact_draws) -> tuple[Trajectory, Traject
 
 def run_known(process, known: targets.Known) -> tuple[Trajectory, Trajectory]:
     draw_key, run_key = jax.random.split(jax.random.key(3))
-    return run_both(run_key, process, known.target, known.draw(draw_key, NUM))
+    target = process.prepared(known.target)
+    return run_both(run_key, process, target, known.draw(draw_key, NUM))
 
 
 @functools.cache
@@ -149,7 +158,8 @@ def test_bridge_identity_notices_a_kernel_five_percent_wider_than_its_score(chai
 @every_process
 def test_a_trajectory_is_the_same_however_it_is_scored(process):
     """`rescore` gives the numbers of `simulate`, `simulate_states` its states."""
-    target, process = known_target("skewed").target, catalogue.untrained(process)
+    known, process = known_target(USUAL[process]), catalogue.untrained(process)
+    target = process.prepared(known.target)
 
     @jax.vmap
     def three_ways(key):
@@ -271,15 +281,13 @@ def test_initial_laws_have_the_score_of_their_density():
     for name in ("CMCD", "CMCD from a mixture"):
         law = catalogue.untrained(name).initial_law
         points = jax.vmap(target.at)(jax.random.normal(jax.random.key(0), (5, 2)))
-        positions = points.position
 
         def log_prob(position, law=law, points=points):
             point = jax.tree.map(lambda leaf: leaf[0], points)
             return law.kernel(target).log_prob(point._replace(position=position))
 
-        np.testing.assert_allclose(
-            jax.vmap(law.score)(positions), jax.vmap(jax.grad(log_prob))(positions), rtol=1e-10
-        )
+        scores = jax.vmap(jax.grad(log_prob))(points.position)
+        np.testing.assert_allclose(jax.vmap(law.score)(points), scores, rtol=1e-10)
 
 
 @pytest.mark.parametrize("process", ["CMCD", "CMCD from a mixture"])
@@ -295,6 +303,44 @@ def test_initial_law_samples_what_it_scores(process):
     weight = jnp.exp(log_prob - jnp.sum(jax.scipy.stats.norm.logpdf(wide, scale=2.5), axis=1))
     assert_same_mean(weight, 1.0)
     assert_same_mean(bounded_moments(draws), weight[:, None] * bounded_moments(wide))
+
+
+def test_a_path_from_the_prior_tempers_the_likelihood():
+    process = catalogue.untrained(catalogue.FROM_PRIOR)
+    target = StandardisedTarget(
+        process.prepared(known_target("conjugate normal").target),
+        DenseMap(jnp.asarray([0.2, -0.1]), jnp.asarray([[0.5, 0.0], [0.2, 0.8]])),
+    )
+
+    def log_tempered(position, temperature):
+        unstandardised = target.map(position)
+        log_prior, log_likelihood = (
+            getattr(target.base, name)(unstandardised) for name in ("log_prior", "log_likelihood")
+        )
+        return log_prior + temperature * log_likelihood
+
+    position = jnp.asarray([0.3, -0.7])
+    for step, temperature in enumerate(process.annealing()):
+        langevin, _ = process.controls(jnp.asarray(step), target.at(position))
+        score = jax.grad(log_tempered)(position, temperature)
+        np.testing.assert_allclose(langevin, 0.5 * score, rtol=1e-9)
+
+
+def test_a_path_from_the_prior_needs_a_prior():
+    law = nb.PriorLaw()
+    with pytest.raises(ValueError, match="LogDensityTarget has none; use a NumPyro model"):
+        law.seen_by(known_target("skewed").target)
+    plain = known_target("conjugate normal").target
+    with pytest.raises(ValueError, match=r"run the process on target.with_prior\(\)"):
+        law.score(plain.at(jnp.zeros(2)))
+
+    def improper():
+        numpyro.sample("x", dist.ImproperUniform(dist.constraints.real, (), (2,)))
+        numpyro.factor("bounded", -1.0)
+
+    target = nb.target_from_model(jax.random.key(0), improper)
+    with pytest.raises(ValueError, match="improper, masked or scaled, or has discrete sites"):
+        law.seen_by(target)
 
 
 @pytest.mark.parametrize("sign", [1.0, -1.0])

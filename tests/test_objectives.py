@@ -185,6 +185,39 @@ def test_trajectory_balance_says_what_it_needs():
         evaluate(nb.trajectory_balance, catalogue.untrained("CMCD"), 16)
 
 
+def test_sub_trajectory_balance_of_the_longest_piece_is_trajectory_balance():
+    inner = catalogue.untrained("UnderdampedCMCD")
+    whole = nb.with_log_flow(lambda rng_key, dim: inner, 0.7)(jax.random.key(0), 2)
+    whole = catalogue.perturbed(jax.random.key(1), whole)
+    longest = partial(nb.sub_trajectory_balance, decay=1e12)
+    balance = nb.with_log_evidence(lambda: whole.process, float(whole.log_evidence))()
+    np.testing.assert_allclose(
+        evaluate(longest, whole, 16)[0],
+        evaluate(nb.trajectory_balance, balance, 16)[0],
+        rtol=1e-9,
+    )
+    # The flow inside is learned: it enters where shorter pieces count.
+    correction = columns_of(whole, lambda p: p.correction)
+    rows = gradients(nb.sub_trajectory_balance, jax.random.key(2), whole, 2, 16)
+    assert float(jnp.median(jnp.abs(rows[:, correction]))) > 1e-6
+
+
+def test_every_piece_is_in_balance_where_the_bridge_is_exact():
+    """A process at rest on its target, with the right evidence: its flow is the target."""
+    known = targets.normal(np.zeros(2), np.eye(2))
+    make = nb.with_log_flow(partial(nb.DDS, num_steps=4, width=4), known.log_evidence)
+    loss, _ = evaluate(nb.sub_trajectory_balance, make(jax.random.key(1), 2), 8, known.target)
+    assert float(loss) < 1e-20
+
+
+def test_sub_trajectory_balance_says_what_it_needs():
+    with pytest.raises(TypeError, match=r"write process=nb.with_log_flow\(nb.CMCD\)"):
+        evaluate(nb.sub_trajectory_balance, catalogue.untrained("CMCD"), 16)
+    process = nb.with_log_flow(catalogue.PROCESSES["CMCD"])(jax.random.key(0), 2)
+    with pytest.raises(ValueError, match="must be positive, got 0"):
+        evaluate(partial(nb.sub_trajectory_balance, decay=0.0), process, 16)
+
+
 def test_a_mixed_objective_is_the_sum_of_its_parts():
     process = catalogue.untrained("CMCD")
     mixed = nb.mixed((0.25, nb.reverse_kl_ld), (2.0, nb.log_variance))
@@ -203,8 +236,8 @@ def test_a_detached_score_has_another_gradient_along_the_path():
 
 
 @eqx.filter_jit
-def evaluate(objective, process, num_trajectories: int):
-    return objective(jax.random.key(0), process, TARGET, num_trajectories=num_trajectories)
+def evaluate(objective, process, num_trajectories: int, target=TARGET):
+    return objective(jax.random.key(0), process, target, num_trajectories=num_trajectories)
 
 
 def test_every_objective_reports_on_the_trajectories_of_its_key():

@@ -11,6 +11,7 @@ import optax
 
 from numpyro_bridge._typing import RNGKey
 from numpyro_bridge.affine import AbstractAffineMap, StandardisedTarget
+from numpyro_bridge.curricula import AbstractCurriculum
 from numpyro_bridge.devices import Device, check_devices
 from numpyro_bridge.identity import name_of
 from numpyro_bridge.infer.optimizer import bridge_optimizer
@@ -20,7 +21,7 @@ from numpyro_bridge.objectives import reverse_kl_ld
 from numpyro_bridge.processes import CMCD, AbstractProcess
 from numpyro_bridge.standardise import Modes, Standardisation, standardise
 from numpyro_bridge.target import Target, target_from_model
-from numpyro_bridge.train import fit
+from numpyro_bridge.train import UNCHANGED, fit
 
 
 class BridgeSampler:
@@ -44,6 +45,8 @@ class BridgeSampler:
             default, see `bridge_optimizer`.
         num_iterations: Upper bound on training iterations; training stops earlier on a plateau.
         num_trajectories: Trajectories per iteration, at least 2.
+        curriculum: What the loss is shown while training goes on, such as `nb.Tempering()` or
+            `nb.ReplayBuffer()`; the target itself by default.
         tolerance: Rise of the ELBO, in nats over 100 iterations, below which training ends; 0 uses
             the whole budget.
         trainable: Which arrays of the process are trained, a filter in Equinox's sense.
@@ -63,6 +66,7 @@ class BridgeSampler:
         optimizer: optax.GradientTransformation | None = None,
         num_iterations: int = 1_200,
         num_trajectories: int = 256,
+        curriculum: AbstractCurriculum = UNCHANGED,
         tolerance: float = 0.01,
         trainable: Any = None,
         checkpoint: str | os.PathLike | None = None,
@@ -77,6 +81,7 @@ class BridgeSampler:
         self.optimizer = bridge_optimizer() if optimizer is None else optimizer
         self.num_iterations = num_iterations
         self.num_trajectories = num_trajectories
+        self.curriculum = curriculum
         self.tolerance = tolerance
         self.trainable = trainable
         self.checkpoint = checkpoint
@@ -104,8 +109,8 @@ class BridgeSampler:
         start = time.perf_counter()
         standardisation = self.standardise(map_key, target)
         standardise_time = time.perf_counter() - start
-        standardised = StandardisedTarget(target, standardisation.map)
         process = self._process(process_key, target.dim, standardisation)
+        standardised = StandardisedTarget(process.prepared(target), standardisation.map)
         extra = {} if self.trainable is None else {"trainable": self.trainable}
         training = fit(
             fit_key,
@@ -114,6 +119,7 @@ class BridgeSampler:
             standardised,
             optimizer=self.optimizer,
             num_iterations=self.num_iterations,
+            curriculum=self.curriculum,
             tolerance=self.tolerance,
             checkpoint=self.checkpoint,
             devices=self.devices,
@@ -151,7 +157,8 @@ class BridgeSampler:
 
     def _process(self, rng_key: RNGKey, dim: int, standardisation: Standardisation):
         """The process; where several modes were seen and it can, it starts from all of them."""
-        takes_law = "initial_law" in inspect.signature(self.process).parameters
+        parameter = inspect.signature(self.process).parameters.get("initial_law")
+        takes_law = parameter is not None and parameter.default is None  # and none is bound to it
         if standardisation.modes is None or not takes_law:
             return self.process(rng_key, dim)
         law = _law_over_modes(standardisation.modes, standardisation.map)

@@ -244,7 +244,7 @@ def load(
     _, arrays = load_tree(path, blank_arrays(header["description"]))
     parts = rebuild(header["description"], list(arrays))
     base = _same_target(path, model, args, kwargs, parts.get("data"))
-    target = StandardisedTarget(base, parts["map"])
+    target = StandardisedTarget(parts["process"].prepared(base), parts["map"])
     _check_same_density(path, header, target)
     standardisation = Standardisation(
         parts["map"],

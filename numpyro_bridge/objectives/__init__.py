@@ -7,6 +7,11 @@ from numpyro_bridge.objectives.mixed import mixed
 from numpyro_bridge.objectives.reverse_kl import reverse_kl
 from numpyro_bridge.objectives.reverse_kl_ld import reverse_kl_ld
 from numpyro_bridge.objectives.reverse_kl_path import reverse_kl_path
+from numpyro_bridge.objectives.sub_trajectory_balance import (
+    WithLogFlow,
+    sub_trajectory_balance,
+    with_log_flow,
+)
 from numpyro_bridge.objectives.trajectory_balance import (
     WithLogEvidence,
     trajectory_balance,
@@ -15,6 +20,7 @@ from numpyro_bridge.objectives.trajectory_balance import (
 
 __all__ = [
     "WithLogEvidence",
+    "WithLogFlow",
     "forward_kl",
     "forward_kl_from_draws",
     "log_variance",
@@ -23,7 +29,9 @@ __all__ = [
     "reverse_kl",
     "reverse_kl_ld",
     "reverse_kl_path",
+    "sub_trajectory_balance",
     "trajectory_balance",
     "widened",
     "with_log_evidence",
+    "with_log_flow",
 ]

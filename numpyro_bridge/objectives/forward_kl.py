@@ -10,7 +10,7 @@ from numpyro_bridge.affine import StandardisedTarget
 from numpyro_bridge.devices import divide
 from numpyro_bridge.objectives.base import Sampling, check_batch, on_policy
 from numpyro_bridge.processes.base import AbstractProcess
-from numpyro_bridge.target import Target
+from numpyro_bridge.target import Target, TargetWrapper
 from numpyro_bridge.trajectories import Trajectory, detached, simulate_backward
 
 
@@ -95,8 +95,11 @@ def forward_kl_from_draws(
             "unconstrained: jax.vmap(posterior.target.base.unconstrain)(mcmc.get_samples())"
         )
     chosen = positions[jax.random.choice(choice_key, len(positions), (num_trajectories,))]
-    if isinstance(target, StandardisedTarget):
-        chosen = jax.vmap(target.map.inverse)(chosen)
+    inner = target
+    while isinstance(inner, TargetWrapper):
+        inner = inner.base
+    if isinstance(inner, StandardisedTarget):
+        chosen = jax.vmap(inner.map.inverse)(chosen)
 
     def states_from(key, position):
         return simulate_backward(key, process, target, target.at(position)).states

@@ -6,14 +6,13 @@ from collections.abc import Callable
 import jax.numpy as jnp
 
 from numpyro_bridge._typing import RNGKey, Scalar
-from numpyro_bridge.kernels import AbstractKernel
 from numpyro_bridge.objectives.base import Sampling, on_policy
-from numpyro_bridge.processes.base import AbstractProcess
+from numpyro_bridge.processes.base import AbstractProcess, AbstractWrapper
 from numpyro_bridge.target import Target
 from numpyro_bridge.trajectories import Trajectory
 
 
-class WithLogEvidence(AbstractProcess):
+class WithLogEvidence(AbstractWrapper):
     """A process and an estimate of the log evidence, to be learned together.
 
     Args:
@@ -27,29 +26,6 @@ class WithLogEvidence(AbstractProcess):
     def __init__(self, process: AbstractProcess, log_evidence: float = 0.0):
         self.process = process
         self.log_evidence = jnp.asarray(log_evidence, jnp.result_type(float))
-
-    @property
-    def num_steps(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """That of the process."""
-        return self.process.num_steps
-
-    def initial(self, target: Target) -> AbstractKernel:
-        return self.process.initial(target)
-
-    def controls(self, step, point):
-        return self.process.controls(step, point)
-
-    def forward(self, step, state, target: Target) -> AbstractKernel:
-        return self.process.forward(step, state, target)
-
-    def backward(self, step, state, target: Target) -> AbstractKernel:
-        return self.process.backward(step, state, target)
-
-    def extension(self, point) -> AbstractKernel | None:
-        return self.process.extension(point)
-
-    def fixed_by_states(self) -> list:
-        return self.process.fixed_by_states()
 
 
 def with_log_evidence(

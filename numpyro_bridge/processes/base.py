@@ -70,6 +70,47 @@ class AbstractProcess(eqx.Module, Generic[Controls]):
         """
         return []
 
+    def prepared(self, target: Target) -> Target:
+        """The target with all that the initial law needs to know about its points."""
+        law = getattr(self, "initial_law", None)
+        return target if law is None else law.seen_by(target)
+
+
+class AbstractWrapper(AbstractProcess[Controls]):
+    """A process inside another, which does what the inner one does unless a subclass says so."""
+
+    process: eqx.AbstractVar[AbstractProcess[Controls]]
+
+    @property
+    def num_steps(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """That of the process inside."""
+        return self.process.num_steps
+
+    def initial(self, target: Target) -> AbstractKernel:
+        return self.process.initial(target)
+
+    def controls(self, step: Int[Array, ""], point: Point) -> Controls:
+        return self.process.controls(step, point)
+
+    def forward(
+        self, step: Int[Array, ""], state: State[Controls], target: Target
+    ) -> AbstractKernel:
+        return self.process.forward(step, state, target)
+
+    def backward(
+        self, step: Int[Array, ""], state: State[Controls], target: Target
+    ) -> AbstractKernel:
+        return self.process.backward(step, state, target)
+
+    def extension(self, point: Point) -> AbstractKernel | None:
+        return self.process.extension(point)
+
+    def fixed_by_states(self) -> list:
+        return self.process.fixed_by_states()
+
+    def prepared(self, target: Target) -> Target:
+        return self.process.prepared(target)
+
 
 def euler(point: Point, drift: Vector, log_diffusion: Vector, target: Target) -> Gaussian:
     """One Euler-Maruyama step: variance `diffusion²`, mean moved by `diffusion² · drift`."""
@@ -81,7 +122,7 @@ def annealed_score(
     temperature: Scalar, initial_law: AbstractInitialLaw, point: Point, score: Vector
 ) -> Vector:
     """Score of the geometric path between the two ends, at an inverse temperature in [0, 1]."""
-    return (1 - temperature) * initial_law.score(point.position) + temperature * score
+    return (1 - temperature) * initial_law.score(point) + temperature * score
 
 
 def constant_diffusion(num_steps: int, dim: int, diffusion: float) -> Float[Array, "steps dim"]:

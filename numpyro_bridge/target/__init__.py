@@ -4,7 +4,7 @@ The rest of the package sees a `Target`: it can be evaluated at a position, and 
 turned into named, constrained values. Only this folder reads a NumPyro model.
 """
 
-from numpyro_bridge.target.base import REPLACED_LOG_DENSITY, Point, Target
+from numpyro_bridge.target.base import REPLACED_LOG_DENSITY, Point, Prior, Target, TargetWrapper
 from numpyro_bridge.target.log_density import LogDensityTarget, target_from_log_density
 from numpyro_bridge.target.model import ModelTarget, target_from_model
 
@@ -13,7 +13,9 @@ __all__ = [
     "LogDensityTarget",
     "ModelTarget",
     "Point",
+    "Prior",
     "Target",
+    "TargetWrapper",
     "target_from_log_density",
     "target_from_model",
 ]

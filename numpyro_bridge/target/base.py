@@ -23,6 +23,14 @@ largest float32 even when summed over millions of trajectories.
 """
 
 
+class Prior(NamedTuple):
+    """The prior at a position, for samplers that start from it."""
+
+    log_density: Float[Array, ""]
+    """Normalised, in nats; finite, like that of the point."""
+    score: Float[Array, " dim"]
+
+
 class Point(NamedTuple):
     """A position and what is costly to know about it, evaluated once."""
 
@@ -35,6 +43,8 @@ class Point(NamedTuple):
     """False where log density or an entry of the score was not finite, and both were replaced."""
     momentum: Float[Array, " dim"] | None = None
     """Set by the samplers whose states have one; the target knows nothing of it."""
+    prior: Prior | None = None
+    """Set by targets that were asked for it, see `Target.with_prior`."""
 
 
 class Target(eqx.Module):
@@ -60,6 +70,21 @@ class Target(eqx.Module):
     @abstractmethod
     def constrain(self, position: Vector) -> dict[str, Array]:
         """Turn a position into named values, deterministic sites included."""
+
+    def with_prior(self) -> "Target":
+        """The same target, whose points carry the prior and which can draw from it.
+
+        Raises:
+            ValueError: if it has no prior, or one that cannot be drawn from.
+        """
+        raise ValueError(
+            "a path from the prior needs a prior that can be drawn from and evaluated, and "
+            f"{type(self).__name__} has none; use a NumPyro model, or another initial law"
+        )
+
+    def draw_prior(self, rng_key: RNGKey) -> Vector:
+        """One position from the prior; for targets made by `with_prior`."""
+        return self.with_prior().draw_prior(rng_key)
 
     @property
     def has_evidence(self) -> bool:
@@ -91,6 +116,33 @@ class Target(eqx.Module):
                 "its argument."
             )
         return repeat_good_rows(positions, finite)
+
+
+class TargetWrapper(Target):
+    """A target inside another, which is what the inner one is unless a subclass says otherwise."""
+
+    base: AbstractVar[Target]
+
+    @property
+    def dim(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """That of the target inside."""
+        return self.base.dim
+
+    def at(self, position: Vector) -> Point:
+        return self.base.at(position)
+
+    def log_density(self, position: Vector) -> Scalar:
+        return self.base.log_density(position)
+
+    def constrain(self, position: Vector) -> dict[str, Array]:
+        return self.base.constrain(position)
+
+    def draw_prior(self, rng_key: RNGKey) -> Vector:
+        return self.base.draw_prior(rng_key)
+
+    @property
+    def has_evidence(self) -> bool:
+        return self.base.has_evidence
 
 
 @eqx.filter_jit

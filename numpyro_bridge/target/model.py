@@ -1,6 +1,7 @@
 """A NumPyro model and its data as a target."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -23,6 +24,7 @@ from numpyro_bridge._typing import RNGKey, Scalar, Vector
 from numpyro_bridge.target.base import (
     REPLACED_LOG_DENSITY,
     Point,
+    Prior,
     Skeleton,
     Target,
     check_position,
@@ -122,9 +124,15 @@ class ModelTarget(Target):
     data_are_constants: bool = eqx.field(static=True)
     """Whether the model needs numbers (`int(x.max())`, `np.unique(x)`). Its data are then built
     into compiled code, which is compiled anew for other data."""
+    points_have_prior: bool = eqx.field(static=True, default=False)
+    """Whether each point carries the prior too, which costs another evaluation; `with_prior`."""
 
     def at(self, position: Vector) -> Point:
-        return guarded_point(self._log_density, position)
+        point = guarded_point(self._log_density, position)
+        if not self.points_have_prior:
+            return point
+        prior = guarded_point(self._log_prior, position)
+        return point._replace(prior=Prior(prior.log_density, prior.score))
 
     def log_density(self, position: Vector) -> Scalar:
         """Evaluate the log joint density (nats), with the log-determinants of all transforms."""
@@ -191,6 +199,24 @@ class ModelTarget(Target):
             return None
         finite = jnp.all(jnp.isfinite(positions), axis=-1)
         return None if known_to_fail(finite) else repeat_good_rows(positions, finite)
+
+    def with_prior(self) -> "ModelTarget":
+        if not self._layout.prior_can_be_drawn:
+            raise ValueError(
+                "A path from the prior needs a prior that can be drawn from and evaluated; that of "
+                "this model is improper, masked or scaled, or has discrete sites. Give the sites "
+                "proper distributions, or use another initial law."
+            )
+        return replace(self, points_have_prior=True)
+
+    def draw_prior(self, rng_key: RNGKey) -> Vector:
+        """Draw one position from the prior.
+
+        An entry that rounding has taken to infinity (a probability of exactly one) is drawn as
+        zero, which is as rare as it is wrong.
+        """
+        position = _draw_prior(rng_key, self, 1)[0]
+        return jnp.where(jnp.isfinite(position), position, 0.0)
 
     @property
     def model(self) -> Callable:

@@ -78,7 +78,7 @@ class UnderdampedDIS(AbstractUnderdamped):
         self.score_bound = score_bound
 
     def force(self, step: Int[Array, ""], point: Point) -> Vector:
-        return self.initial_law.score(point.position)
+        return self.initial_law.score(point)
 
     def force_parameters(self) -> list:
         return [self.initial_law]

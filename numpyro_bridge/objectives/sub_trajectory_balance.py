@@ -1,0 +1,183 @@
+"""Sub-trajectory balance: every piece of a trajectory carries a flow from its start to its end."""
+
+import functools
+from collections.abc import Callable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from numpyro_bridge._typing import RNGKey, Scalar
+from numpyro_bridge.networks import Linear, clipped_score, time_features
+from numpyro_bridge.objectives.base import Sampling, on_policy
+from numpyro_bridge.processes.base import AbstractProcess, AbstractWrapper
+from numpyro_bridge.target import Point, Target
+from numpyro_bridge.trajectories import StepDensities, Trajectory, held, score_steps
+
+NUM_FEATURES = 16
+
+
+class FlowCorrection(eqx.Module):
+    """A number for each time and state: what an annealed density lacks. Zero at first."""
+
+    time_layer: Linear
+    input_layer: Linear
+    output_layer: Linear
+
+    def __init__(self, rng_key: RNGKey, dim: int, width: int = 64):
+        """Make a network of one hidden layer of `width` units for `dim` coordinates."""
+        time_key, input_key, output_key = jax.random.split(rng_key, 3)
+        self.time_layer = Linear(time_key, NUM_FEATURES, width)
+        self.input_layer = Linear(input_key, 2 * dim, width)
+        self.output_layer = Linear(output_key, width, 1, gain=0.0)
+
+    def __call__(self, time: Scalar, point: Point) -> Scalar:
+        """The correction, in nats; the position and the score of `point` are read."""
+        score = clipped_score(point.score, bound=10.0)
+        inputs = self.input_layer(jnp.concatenate([point.position, score]))
+        hidden = jax.nn.silu(inputs + self.time_layer(time_features(time, NUM_FEATURES)))
+        return self.output_layer(hidden)[0]
+
+
+class WithLogFlow(AbstractWrapper):
+    r"""A process and the log flow through each of its states, to be learned together.
+
+    $$\log F_t(x) = (1 - t)\left[\log \hat Z + \log p_0(x)\right] + t \log \gamma(x) + t (1 - t)\,
+      h_t(x)$$
+
+    Args:
+        rng_key: Randomness of the first weights of $h$.
+        dim: Dimension of the target.
+        process: What it does.
+        log_evidence: First value of $\log \hat Z$, in nats.
+        width: Units of the hidden layer of $h$.
+    """
+
+    process: AbstractProcess
+    log_evidence: Scalar
+    correction: FlowCorrection
+
+    def __init__(
+        self,
+        rng_key: RNGKey,
+        dim: int,
+        process: AbstractProcess,
+        log_evidence: float = 0.0,
+        width: int = 64,
+    ):
+        self.process = process
+        self.log_evidence = jnp.asarray(log_evidence, jnp.result_type(float))
+        self.correction = FlowCorrection(rng_key, dim, width)
+
+    def log_flow(self, step, point: Point, target: Target) -> Scalar:
+        """The log flow through one state, in nats."""
+        time = step / self.num_steps
+        extension = self.extension(point)
+        log_target = point.log_density
+        log_target += 0.0 if extension is None else extension.log_prob(point)
+        log_start = self.log_evidence + self.initial(target).log_prob(point)
+        return (
+            (1 - time) * log_start
+            + time * log_target
+            + time * (1 - time) * self.correction(time, point)
+        )
+
+
+def with_log_flow(
+    process: Callable[..., AbstractProcess], log_evidence: float = 0.0, *, width: int = 64
+) -> Callable[..., WithLogFlow]:
+    """Make the constructor of a process one that `sub_trajectory_balance` can train.
+
+        nb.BridgeSampler(model, process=nb.with_log_flow(nb.CMCD, -70.0),
+                         objective=nb.sub_trajectory_balance)
+
+    Args:
+        process: A constructor, such as `nb.CMCD` or a partial of it.
+        log_evidence: First guess, in nats; the ELBO of a standardisation is a good one.
+        width: Units of the network that corrects the annealed density.
+    """
+
+    @functools.wraps(process)
+    def make(rng_key: RNGKey, dim: int, **settings) -> WithLogFlow:
+        process_key, flow_key = jax.random.split(rng_key)
+        inner = process(process_key, dim, **settings)
+        return WithLogFlow(flow_key, dim, inner, log_evidence, width)
+
+    return make
+
+
+def sub_trajectory_balance(
+    rng_key: RNGKey,
+    process: AbstractProcess,
+    target: Target,
+    *,
+    num_trajectories: int,
+    sampling: Sampling = on_policy,
+    decay: float = 0.9,
+) -> tuple[Scalar, Trajectory]:
+    r"""Half the mean squared imbalance of all pieces of a trajectory, short ones counting most.
+
+    $$\mathcal{L} = \tfrac12\,\mathbb{E} \sum_{i<j} c_{ij} \left[\log \frac{F_i(x_i)
+      \prod_{k=i}^{j-1} \vec{p}(x_{k+1} \mid x_k)}{F_j(x_j) \prod_{k=i}^{j-1}
+      \overleftarrow{p}(x_k \mid x_{k+1})}\right]^2, \qquad c_{ij} \propto \lambda^{j-i}$$
+
+    Where every piece is in balance, so is the whole: its log weight is $\log \hat Z$. Credit goes
+    to the step that earned it, at the price of a flow that must be learned. With the longest piece
+    alone this is `trajectory_balance`, and its weakness is the same: where the backward chain or
+    the noise learns, the gradient is not that of a divergence.
+
+    Args:
+        rng_key: Randomness of the batch.
+        process: A process from `with_log_flow`.
+        target: The density, unnormalised.
+        num_trajectories: Batch size.
+        sampling: Where trajectories come from; the loss is right for any.
+        decay: $\lambda > 0$: below one short pieces count most, far above one the whole does.
+
+    Returns:
+        The loss in nats squared, and the trajectories it was estimated from.
+
+    Raises:
+        TypeError: if the process has no flow to learn.
+        ValueError: if `decay` is not positive.
+
+    Reference: Madan et al. (2023), arXiv:2209.12782; for diffusions, with a flow that leans on an
+    annealed density, Zhang et al. (2024), arXiv:2310.02679.
+    """
+    if not isinstance(process, WithLogFlow):
+        name = type(process).__name__
+        raise TypeError(
+            "sub_trajectory_balance learns a flow with the process; write "
+            f"process=nb.with_log_flow(nb.{name}), got {name}"
+        )
+    if not decay > 0:
+        raise ValueError(f"decay weighs pieces by their length and must be positive, got {decay}")
+    batch = sampling(rng_key, process, target, num_trajectories)
+    states = batch.runs.states
+    log_flow, parts = jax.vmap(_flows_and_steps, in_axes=(None, None, 0))(process, target, states)
+    return 0.5 * jnp.mean(jax.vmap(_imbalance, in_axes=(0, 0, None))(log_flow, parts, decay)), (
+        batch.reported
+    )
+
+
+def _flows_and_steps(
+    process: WithLogFlow, target: Target, states: Point
+) -> tuple[Float[Array, " states"], StepDensities]:
+    process = held(process)
+    steps = jnp.arange(process.num_steps + 1)
+    log_flow = jax.vmap(process.log_flow, in_axes=(0, 0, None))(steps, states, target)
+    return log_flow, score_steps(process, target, states)
+
+
+def _imbalance(log_flow: Float[Array, " states"], parts: StepDensities, decay: float) -> Scalar:
+    """The weighted mean over all pieces of one trajectory."""
+    gained = jnp.cumsum(parts.log_forward - parts.log_backward)
+    # A piece is in balance where this number is the same at its two ends.
+    level = log_flow - jnp.concatenate([jnp.zeros(1, gained.dtype), gained])
+    places = jnp.arange(len(level))
+    length = places[None, :] - places[:, None]
+    # Scaled by the largest, so that no power overflows.
+    largest = len(level) - 1 if decay > 1 else 1
+    weight = jnp.where(length > 0, decay ** (length - largest).astype(level.dtype), 0.0)
+    return jnp.sum(weight * (level[None, :] - level[:, None]) ** 2) / jnp.sum(weight)
