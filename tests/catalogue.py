@@ -22,6 +22,12 @@ def two_normals(dim: int = 2) -> MixtureLaw:
     return MixtureLaw(jnp.log(jnp.asarray([0.6, 0.4])), means, factors)
 
 
+def denoising_process(rng_key, dim: int, num_steps: int = 4) -> nb.DenoisingProcess:
+    """DDPM by an untrained network."""
+    denoiser = nb.untrained_denoiser(rng_key, dim, width=8, depth=1)
+    return nb.DenoisingProcess(denoiser, dim, num_steps=num_steps)
+
+
 PROCESSES = {
     "CMCD": partial(nb.CMCD, **SMALL),
     "CMCD from a mixture": partial(nb.CMCD, initial_law=two_normals(), **SMALL),
@@ -42,6 +48,7 @@ PROCESSES = {
     ),
     "UHA": partial(nb.UHA, num_steps=4, step_size=0.5),
     "LDVI": partial(nb.LDVI, **SMALL_UNDERDAMPED),
+    "DenoisingProcess": denoising_process,
 }
 """Constructors `(rng_key, dim)` of every sampler, small, for two dimensions."""
 
