@@ -23,6 +23,15 @@ from numpyro_bridge.standardise import (  # isort: skip
 )
 from numpyro_bridge.prior_law import PriorLaw  # isort: skip
 from numpyro_bridge.integrators import BAOAB, OBAB, OBABO, EulerMaruyama  # isort: skip
+from numpyro_bridge.samples import Samples  # isort: skip
+from numpyro_bridge.denoiser import (  # isort: skip
+    Denoiser,
+    predicts_clean,
+    predicts_flow,
+    predicts_noise,
+    predicts_velocity,
+    untrained_denoiser,
+)
 from numpyro_bridge.processes import (  # isort: skip
     CMCD,
     DBS,
@@ -34,6 +43,7 @@ from numpyro_bridge.processes import (  # isort: skip
     UHA,
     AbstractProcess,
     AnnealedLangevin,
+    DenoisingProcess,
     UnderdampedCMCD,
     UnderdampedDBS,
     UnderdampedDIS,
@@ -44,7 +54,12 @@ from numpyro_bridge.trajectories import (  # isort: skip
     simulate,
     simulate_backward,
 )
+from numpyro_bridge.generation import generate  # isort: skip
 from numpyro_bridge.objectives import (  # isort: skip
+    ElboByLevel,
+    diffusion_elbo,
+    elbo_by_level,
+    flow_matching,
     forward_kl,
     forward_kl_from_draws,
     log_variance,
@@ -86,7 +101,10 @@ __all__ = [
     "BackwardRuns",
     "BridgeSampler",
     "Comparison",
+    "Denoiser",
+    "DenoisingProcess",
     "Draws",
+    "ElboByLevel",
     "EulerMaruyama",
     "LogDensityTarget",
     "ModelTarget",
@@ -95,6 +113,7 @@ __all__ = [
     "PriorLaw",
     "ReliabilityWarning",
     "ReplayBuffer",
+    "Samples",
     "Standardisation",
     "Target",
     "Tempering",
@@ -105,15 +124,23 @@ __all__ = [
     "UnderdampedDIS",
     "bridge_optimizer",
     "compare_with_nuts",
+    "diffusion_elbo",
+    "elbo_by_level",
     "fit",
+    "flow_matching",
     "forward_kl",
     "forward_kl_from_draws",
+    "generate",
     "load",
     "log_variance",
     "mixed",
     "no_standardisation",
     "on_policy",
     "replayed",
+    "predicts_clean",
+    "predicts_flow",
+    "predicts_noise",
+    "predicts_velocity",
     "rescore",
     "reverse_kl",
     "reverse_kl_ld",
@@ -126,6 +153,7 @@ __all__ = [
     "to_inference_data",
     "sub_trajectory_balance",
     "trajectory_balance",
+    "untrained_denoiser",
     "widened",
     "with_log_evidence",
     "with_log_flow",

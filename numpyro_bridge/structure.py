@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import types
 from typing import Any
 
 import equinox as eqx
@@ -19,8 +20,8 @@ class NotDescribable(ValueError):
 def describe(tree: Any, arrays: list[Any]) -> Any:
     """Describe `tree` in JSON values; its arrays are appended to `arrays`.
 
-    Modules and named tuples of this package, containers, numbers, strings and arrays can be
-    described.
+    Modules, named tuples and public functions of this package, containers, numbers, strings and
+    arrays can be described.
 
     Raises:
         NotDescribable: naming the type that cannot.
@@ -38,6 +39,8 @@ def describe(tree: Any, arrays: list[Any]) -> Any:
             "class": _class_path(type(tree)),
             "fields": {name: describe(getattr(tree, name), arrays) for name in fields},
         }
+    if isinstance(tree, types.FunctionType) and _is_public_function(tree):
+        return {"function": f"{tree.__module__}:{tree.__name__}"}
     if isinstance(tree, (list, tuple)):
         return {type(tree).__name__: [describe(leaf, arrays) for leaf in tree]}
     if isinstance(tree, dict) and all(isinstance(key, str) for key in tree):
@@ -48,6 +51,8 @@ def describe(tree: Any, arrays: list[Any]) -> Any:
 def blank_arrays(description: Any) -> list[np.ndarray]:
     """Arrays of the described shapes and dtypes, in order: what a reader fills in."""
     if not isinstance(description, dict):
+        return []
+    if "function" in description:
         return []
     if "array" in description:
         return [np.zeros(description["array"], jnp.dtype(description["dtype"]))]
@@ -66,6 +71,8 @@ def rebuild(description: Any, arrays: list[Any]) -> Any:
         return description
     if "array" in description:
         return jnp.asarray(arrays.pop(0))
+    if "function" in description:
+        return _function_at(description["function"])
     if "class" in description:
         fields = {k: rebuild(v, arrays) for k, v in description["fields"].items()}
         return _instance(_class_at(description["class"]), fields)
@@ -100,6 +107,23 @@ def _class_at(path: str) -> type:
     found = getattr(importlib.import_module(module), name, None)
     if not isinstance(found, type) or not issubclass(found, (eqx.Module, tuple)):
         raise ValueError(f"this version of {PACKAGE} has no class {path!r}")
+    return found
+
+
+def _is_public_function(function: types.FunctionType) -> bool:
+    """Whether it is a function of this package that its module shows to everyone."""
+    module, name = function.__module__, function.__name__
+    in_package = module.split(".")[0] == PACKAGE and not name.startswith("_")
+    return in_package and getattr(importlib.import_module(module), name, None) is function
+
+
+def _function_at(path: str) -> types.FunctionType:
+    module, _, name = path.partition(":")
+    if module.split(".")[0] != PACKAGE:
+        raise ValueError(f"the file asks for {path!r}, which is not a function of {PACKAGE}")
+    found = getattr(importlib.import_module(module), name, None)
+    if not isinstance(found, types.FunctionType) or not _is_public_function(found):
+        raise ValueError(f"this version of {PACKAGE} has no function {path!r}")
     return found
 
 

@@ -19,6 +19,7 @@ from numpyro_bridge._typing import RNGKey, Scalar
 from numpyro_bridge.curricula import AbstractCurriculum, Unchanged
 from numpyro_bridge.devices import Device, copy_back, copy_to, divided_among
 from numpyro_bridge.identity import check_same_run, identity_of_run
+from numpyro_bridge.samples import SampleLosses
 from numpyro_bridge.storage import load_header, load_tree, save_tree
 from numpyro_bridge.trajectories import Trajectory
 
@@ -44,7 +45,7 @@ class Metrics(NamedTuple):
     """What one iteration reports; arrays over iterations in a `Training`."""
 
     elbo: Values
-    """Mean log weight of the batch, in nats."""
+    """Mean log weight of the batch, in nats; minus the loss, where a loss reads draws."""
     log_weight_sd: Values
     """Its standard deviation over the batch; zero for a perfect bridge."""
     ess: Values
@@ -114,6 +115,21 @@ def trajectory_metrics(runs: Trajectory, skipped: Array) -> Metrics:
     )
 
 
+def summarised(report: Trajectory | SampleLosses, skipped: Array) -> Metrics:
+    """Summarise a batch of trajectories, or of draws.
+
+    Draws have no weights, and minus the loss stands for the ELBO.
+    """
+    if isinstance(report, Trajectory):
+        return trajectory_metrics(report, skipped)
+    loss = report.loss
+    no_ess = jnp.full((), jnp.nan, loss.dtype)
+    num_non_finite = jnp.sum(~jnp.isfinite(loss), dtype=loss.dtype)
+    # Spread says nothing here of how far there is to go; a small one would end training.
+    spread = jnp.full((), jnp.nan, loss.dtype)
+    return Metrics(-jnp.mean(loss), spread, no_ess, num_non_finite, skipped)
+
+
 def fit(
     rng_key: RNGKey,
     module: eqx.Module,
@@ -142,7 +158,8 @@ def fit(
     Args:
         rng_key: Iteration `i` uses `fold_in(rng_key, i)`.
         module: What is trained; never changed in place.
-        loss: Returns the scalar to differentiate and the trajectories to report on.
+        loss: Returns the scalar to differentiate and the trajectories, or the losses of draws, to
+            report on.
         data: Passed to `loss`; its arrays are arguments of the compiled code, so other data of
             the same shapes cost no compilation.
         optimizer: Any optax transformation.
@@ -290,7 +307,7 @@ def _update(rng_key, state: _State, static, loss, data, optimizer, rate, remaini
         lambda new, old: jnp.where(finite, new, old), proposed, current
     )
     state = state._replace(params=params, optimizer=optimizer_state)
-    return state, trajectory_metrics(runs, (~finite).astype(rate.dtype))
+    return state, summarised(runs, (~finite).astype(rate.dtype))
 
 
 def _all_finite(tree: PyTree) -> Array:

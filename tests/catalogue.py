@@ -25,6 +25,13 @@ def two_normals(dim: int = 2) -> MixtureLaw:
 FROM_PRIOR = "CMCD from the prior"
 """Needs a target that has one."""
 
+
+def denoising_process(rng_key, dim: int, num_steps: int = 4) -> nb.DenoisingProcess:
+    """DDPM by an untrained network."""
+    denoiser = nb.untrained_denoiser(rng_key, dim, width=8, depth=1)
+    return nb.DenoisingProcess(denoiser, dim, num_steps=num_steps)
+
+
 PROCESSES = {
     "CMCD": partial(nb.CMCD, **SMALL),
     "CMCD from a mixture": partial(nb.CMCD, initial_law=two_normals(), **SMALL),
@@ -46,6 +53,7 @@ PROCESSES = {
     ),
     "UHA": partial(nb.UHA, num_steps=4, step_size=0.5),
     "LDVI": partial(nb.LDVI, **SMALL_UNDERDAMPED),
+    "DenoisingProcess": denoising_process,
 }
 """Constructors `(rng_key, dim)` of every sampler, small, for two dimensions."""
 

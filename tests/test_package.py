@@ -21,13 +21,13 @@ FOLDERS = sorted(path.parent for path in PACKAGE.glob("*/__init__.py"))
 # A folder stands for all its modules, except those that are named themselves.
 FLOORS = (
     {"_typing", "_model_checks", "devices", "storage", "structure"},
-    {"target", "networks", "schedules", "identity"},
-    {"kernels", "affine", "denoiser"},
-    {"gaussian_fits", "initial_laws", "integrators"},
+    {"target", "networks", "schedules", "noise_schedules", "samples", "identity"},
+    {"kernels", "affine", "denoising_network"},
+    {"gaussian_fits", "initial_laws", "integrators", "denoiser"},
     {"standardise", "prior_law"},
     {"processes"},
-    {"trajectories", "generation"},
-    {"objectives", "weights"},
+    {"trajectories", "generation", "objectives.weightings"},
+    {"objectives", "weights", "generation.reflow"},
     {"curricula"},
     {"train", "draws", "backward"},
     {"inference_data", "plots", "infer.optimizer", "infer.posterior"},

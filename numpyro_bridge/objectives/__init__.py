@@ -1,6 +1,14 @@
-"""Losses: each reads the log weights of trajectories in its own way."""
+"""Losses: each reads the log weights of trajectories, or draws, in its own way."""
 
 from numpyro_bridge.objectives.base import on_policy, widened
+from numpyro_bridge.objectives.diffusion_elbo import diffusion_elbo
+from numpyro_bridge.objectives.elbo_by_level import (
+    ElboByLevel,
+    adapted_schedule,
+    elbo_by_level,
+    negative_elbo,
+)
+from numpyro_bridge.objectives.flow_matching import flow_matching
 from numpyro_bridge.objectives.forward_kl import forward_kl, forward_kl_from_draws
 from numpyro_bridge.objectives.log_variance import log_variance
 from numpyro_bridge.objectives.mixed import mixed
@@ -19,12 +27,18 @@ from numpyro_bridge.objectives.trajectory_balance import (
 )
 
 __all__ = [
+    "ElboByLevel",
     "WithLogEvidence",
     "WithLogFlow",
+    "adapted_schedule",
+    "diffusion_elbo",
+    "elbo_by_level",
+    "flow_matching",
     "forward_kl",
     "forward_kl_from_draws",
     "log_variance",
     "mixed",
+    "negative_elbo",
     "on_policy",
     "reverse_kl",
     "reverse_kl_ld",

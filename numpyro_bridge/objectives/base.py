@@ -131,3 +131,10 @@ def control_variate(batch: Batch) -> Float[Array, " num"]:
     second = jnp.maximum(second, jnp.finfo(second.dtype).tiny)
     equal_enough = first**2 > SMALLEST_ESS * len(first) * second
     return jnp.where(equal_enough, weight * first / second, 0.0)
+
+
+def stratified_times(rng_key: RNGKey, num: int) -> Float[Array, "{num}"]:
+    """Times in (0, 1), one in each of `num` equal parts, each uniform."""
+    uniform = jax.random.uniform(rng_key, (num,), jnp.result_type(float))
+    tiny = jnp.finfo(uniform.dtype).eps
+    return jnp.clip((jnp.arange(num) + uniform) / num, tiny, 1 - tiny)

@@ -5,6 +5,7 @@ from numpyro_bridge.processes.base import AbstractProcess, State
 from numpyro_bridge.processes.cmcd import CMCD
 from numpyro_bridge.processes.dbs import DBS
 from numpyro_bridge.processes.dds import DDS
+from numpyro_bridge.processes.denoising import DenoisingProcess
 from numpyro_bridge.processes.dis import DIS
 from numpyro_bridge.processes.mcd import MCD
 from numpyro_bridge.processes.pis import PIS
@@ -27,6 +28,7 @@ __all__ = [
     "UHA",
     "AbstractProcess",
     "AnnealedLangevin",
+    "DenoisingProcess",
     "State",
     "UnderdampedCMCD",
     "UnderdampedDBS",
