@@ -1,6 +1,7 @@
 """The one door to ArviZ: draws become its `InferenceData` (ArviZ 0.x) or a `DataTree` (1.x)."""
 
 import inspect
+import warnings as python_warnings
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
 from typing import Any, Literal
@@ -63,8 +64,8 @@ def to_inference_data(
 
     Args:
         draws: what a sampler returned.
-        num_chains: number of chains; the draws that are left over when they are cut into equal
-            chains (fewer than `num_chains`) are dropped.
+        num_chains: number of chains. The draws that are left over when they are cut into equal
+            chains (fewer than `num_chains`) are dropped, with a warning.
         correction: `"metropolis"`, `"psis"` or `None`, see above.
         rng_key: a JAX key; `jax.random.key(0)` if not given, so that the same draws give the same
             object.
@@ -85,10 +86,13 @@ def to_inference_data(
 
     Warns:
         ReliabilityWarning: if the draws are not to be trusted.
+        UserWarning: if draws are left over when they are cut into chains of equal length.
     """
     arviz = _import_arviz()
     _check_request(draws, num_chains, correction)
     draws.warn_if_unreliable(stacklevel=3)
+    if correction != "psis":
+        _warn_of_left_over(draws.num_samples, num_chains)
     rng_key = jax.random.key(0) if rng_key is None else rng_key
     correct_key, model_key = jax.random.split(rng_key)
     indices, extra_stats = _correct(correct_key, draws, num_chains, correction)
@@ -140,6 +144,16 @@ def _check_request(draws: Draws, num_chains: int, correction: str | None) -> Non
         )
     if correction is not None:
         weights.require_usable(draws.log_weight)
+
+
+def _warn_of_left_over(num_samples: int, num_chains: int) -> None:
+    left_over = num_samples % num_chains
+    if left_over:
+        python_warnings.warn(
+            f"{num_samples} draws do not divide into {num_chains} chains of one length: the last "
+            f"{left_over} are left out. Draw a multiple of {num_chains}, or choose num_chains.",
+            stacklevel=4,
+        )
 
 
 def _correct(

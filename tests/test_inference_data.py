@@ -164,8 +164,9 @@ def test_groups_can_be_left_out(draws):
     assert "prior" in groups_of(idata) and "prior_predictive" not in groups_of(idata)
 
 
-def test_left_over_draws_are_dropped(draws):
-    idata = to_inference_data(draws, num_chains=3, **BARE)
+def test_left_over_draws_are_dropped_and_that_is_said(draws):
+    with pytest.warns(UserWarning, match="4000 draws do not divide into 3 chains.*last 1 are left"):
+        idata = to_inference_data(draws, num_chains=3, **BARE)
     assert idata["posterior"]["mean"].shape == (3, 1333)
 
 

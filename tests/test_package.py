@@ -20,14 +20,14 @@ FOLDERS = sorted(path.parent for path in PACKAGE.glob("*/__init__.py"))
 # From the ground up. A module imports from lower floors only, or from `base.py` in its own folder.
 # A folder stands for all its modules, except those that are named themselves.
 FLOORS = (
-    {"_typing", "_model_checks", "devices", "storage", "structure"},
+    {"_typing", "_model_checks", "_setting_checks", "devices", "storage", "structure"},
     {"target", "networks", "schedules", "identity"},
     {"kernels", "affine", "denoiser"},
     {"gaussian_fits", "initial_laws", "integrators"},
     {"standardise"},
     {"processes"},
-    {"trajectories", "generation"},
-    {"objectives", "weights"},
+    {"trajectories", "generation", "start"},
+    {"objectives", "weights", "ends"},
     {"train", "draws", "backward"},
     {"inference_data", "plots", "infer.optimizer", "infer.posterior"},
     {"infer", "comparison"},

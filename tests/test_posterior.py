@@ -286,6 +286,15 @@ def test_settings_that_cannot_work_are_refused_with_what_to_write(monkeypatch):
             sampler(model, **settings)
     with pytest.raises(TypeError, match="learning_rate"):
         sampler(model, learning_rate=1e-3)
+    with pytest.raises(ValueError, match=r"such as optax.adam\(0.002\) .*got 0.002"):
+        sampler(model, optimizer=2e-3)
+    with pytest.raises(ValueError, match="CMCD takes no argument 'num_step'; did you mean 'num_s"):
+        sampler(model, process=partial(partial(nb.CMCD, num_step=8), width=4))
+    with pytest.raises(ValueError, match="log_variance takes no argument 'factor'; It takes rng_"):
+        sampler(model, objective=partial(nb.log_variance, factor=1.2))
+    for key, got in ((0, "got 0"), (jax.random.split(jax.random.key(0)), r"of shape \(2,\)")):
+        with pytest.raises(ValueError, match=rf"one JAX key, such as jax.random.key\(0\).*{got}"):
+            sampler(model).run(key)
 
 
 def test_a_target_holds_its_data_already():
