@@ -60,7 +60,16 @@ from numpyro_bridge.train import Training, fit  # isort: skip
 from numpyro_bridge.backward import BackwardRuns  # isort: skip
 from numpyro_bridge.draws import Draws, ReliabilityWarning  # isort: skip
 from numpyro_bridge.inference_data import to_inference_data  # isort: skip
-from numpyro_bridge.infer import BridgeSampler, Posterior, bridge_optimizer, load  # isort: skip
+from numpyro_bridge.infer import (  # isort: skip
+    AutoBridge,
+    BridgeSampler,
+    Posterior,
+    TraceLogVariance,
+    TraceObjective,
+    TraceReverseKLLD,
+    bridge_optimizer,
+    load,
+)
 from numpyro_bridge.comparison import Comparison, compare_with_nuts  # isort: skip
 
 __version__ = version("numpyro-bridge")
@@ -79,6 +88,7 @@ __all__ = [
     "UHA",
     "AbstractProcess",
     "AnnealedLangevin",
+    "AutoBridge",
     "BackwardRuns",
     "BridgeSampler",
     "Comparison",
@@ -91,6 +101,9 @@ __all__ = [
     "ReliabilityWarning",
     "Standardisation",
     "Target",
+    "TraceLogVariance",
+    "TraceObjective",
+    "TraceReverseKLLD",
     "Training",
     "Trajectory",
     "UnderdampedCMCD",

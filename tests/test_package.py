@@ -30,6 +30,7 @@ FLOORS = (
     {"objectives", "weights", "ends"},
     {"train", "draws", "backward"},
     {"inference_data", "plots", "infer.optimizer", "infer.posterior"},
+    {"infer.auto_bridge"},
     {"infer", "comparison"},
 )
 

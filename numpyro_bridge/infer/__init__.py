@@ -1,7 +1,18 @@
 """Inference algorithms in NumPyro's shape: a model in, draws out."""
 
+from numpyro_bridge.infer.auto_bridge import AutoBridge
 from numpyro_bridge.infer.bridge_sampler import BridgeSampler
+from numpyro_bridge.infer.elbo_losses import TraceLogVariance, TraceObjective, TraceReverseKLLD
 from numpyro_bridge.infer.optimizer import bridge_optimizer
 from numpyro_bridge.infer.posterior import Posterior, load
 
-__all__ = ["BridgeSampler", "Posterior", "bridge_optimizer", "load"]
+__all__ = [
+    "AutoBridge",
+    "BridgeSampler",
+    "Posterior",
+    "TraceLogVariance",
+    "TraceObjective",
+    "TraceReverseKLLD",
+    "bridge_optimizer",
+    "load",
+]

@@ -225,6 +225,11 @@ class ModelTarget(Target):
         return not self.improper_sites
 
     @property
+    def sums_out(self) -> bool:
+        """Whether the model has discrete latent sites, over whose values the density is a sum."""
+        return self._layout.sums_out
+
+    @property
     def dims(self) -> dict[str, list[str]]:
         """Names of the leading axes of each latent, observed and deterministic site, from plates.
 
