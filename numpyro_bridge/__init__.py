@@ -62,13 +62,16 @@ from numpyro_bridge.draws import Draws, ReliabilityWarning  # isort: skip
 from numpyro_bridge.inference_data import to_inference_data  # isort: skip
 from numpyro_bridge.infer import (  # isort: skip
     AutoBridge,
+    BridgeKernel,
     BridgeSampler,
+    PathMetropolis,
     Posterior,
     TraceLogVariance,
     TraceObjective,
     TraceReverseKLLD,
     bridge_optimizer,
     load,
+    path_metropolis,
 )
 from numpyro_bridge.comparison import Comparison, compare_with_nuts  # isort: skip
 
@@ -90,12 +93,14 @@ __all__ = [
     "AnnealedLangevin",
     "AutoBridge",
     "BackwardRuns",
+    "BridgeKernel",
     "BridgeSampler",
     "Comparison",
     "Draws",
     "EulerMaruyama",
     "LogDensityTarget",
     "ModelTarget",
+    "PathMetropolis",
     "Point",
     "Posterior",
     "ReliabilityWarning",
@@ -119,6 +124,7 @@ __all__ = [
     "mixed",
     "no_standardisation",
     "on_policy",
+    "path_metropolis",
     "rescore",
     "reverse_kl",
     "reverse_kl_ld",

@@ -30,7 +30,7 @@ FLOORS = (
     {"objectives", "weights", "ends"},
     {"train", "draws", "backward"},
     {"inference_data", "plots", "infer.optimizer", "infer.posterior"},
-    {"infer.auto_bridge"},
+    {"infer.auto_bridge", "infer.bridge_sampler", "infer.path_metropolis"},
     {"infer", "comparison"},
 )
 

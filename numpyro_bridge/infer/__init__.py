@@ -1,18 +1,23 @@
 """Inference algorithms in NumPyro's shape: a model in, draws out."""
 
 from numpyro_bridge.infer.auto_bridge import AutoBridge
+from numpyro_bridge.infer.bridge_kernel import BridgeKernel
 from numpyro_bridge.infer.bridge_sampler import BridgeSampler
 from numpyro_bridge.infer.elbo_losses import TraceLogVariance, TraceObjective, TraceReverseKLLD
 from numpyro_bridge.infer.optimizer import bridge_optimizer
+from numpyro_bridge.infer.path_metropolis import PathMetropolis, path_metropolis
 from numpyro_bridge.infer.posterior import Posterior, load
 
 __all__ = [
     "AutoBridge",
+    "BridgeKernel",
     "BridgeSampler",
+    "PathMetropolis",
     "Posterior",
     "TraceLogVariance",
     "TraceObjective",
     "TraceReverseKLLD",
     "bridge_optimizer",
     "load",
+    "path_metropolis",
 ]

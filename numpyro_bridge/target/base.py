@@ -61,6 +61,14 @@ class Target(eqx.Module):
     def constrain(self, position: Vector) -> dict[str, Array]:
         """Turn a position into named values, deterministic sites included."""
 
+    def by_site(self, position: Vector) -> Any:
+        """Cut a position into unconstrained values, a pytree; here, the vector named "x"."""
+        return {"x": position}
+
+    def joined(self, values: Any) -> Vector:
+        """The position of unconstrained values: the inverse of `by_site`."""
+        return values["x"]
+
     @property
     def has_evidence(self) -> bool:
         """Whether the integral of the density means something (False under improper priors)."""
