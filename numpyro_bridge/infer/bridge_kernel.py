@@ -75,7 +75,8 @@ class BridgeKernel(MCMCKernel):
         model: A NumPyro model, a target made by `target_from_log_density`, or a trained
             `Posterior`. The latter two hold their data: call `mcmc.run(rng_key)`.
         local_kernel: Makes a kernel of NumPyro from `potential_fn`, such as `NUTS`, `BarkerMH` or
-            `partial(HMC, num_steps=1)`, which is MALA. It works in standardised coordinates.
+            `partial(HMC, num_steps=1, trajectory_length=None)`, which is MALA. It works in
+            standardised coordinates.
         training_key: Randomness of the training, `jax.random.key(0)` if not given.
         **settings: Those of `BridgeSampler`: `process`, `objective`, `num_iterations` and so on.
 
@@ -123,21 +124,23 @@ class BridgeKernel(MCMCKernel):
         model_kwargs: dict[str, Any],
     ) -> BridgeKernelState:
         """Train the bridge unless that is done, and find the first state of one chain or of all."""
-        posterior = self._posterior_for(model_args, model_kwargs, hidden=isinstance(rng_key, Tracer))
+        # With chain_method="parallel" this is being compiled, but the data are known all the same.
+        with jax.ensure_compile_time_eval():
+            posterior = self._posterior_for(model_args, model_kwargs)
         local = self._make_local(posterior.target)
         start = partial(_start, posterior, local, num_warmup)
-        step = partial(_step, posterior, local, num_warmup)
-        batched = not is_prng_key(rng_key)
-        self._sample_fn = jax.vmap(step) if batched else step
-        return (jax.vmap(start) if batched else start)(rng_key, init_params)
+        self._sample_fn = partial(_step, posterior, local, num_warmup)
+        return (start if is_prng_key(rng_key) else jax.vmap(start))(rng_key, init_params)
 
     def sample(
         self, state: BridgeKernelState, model_args: tuple, model_kwargs: dict[str, Any]
     ) -> BridgeKernelState:
         """One iteration of one chain or of all."""
-        self._check_data(model_args, model_kwargs)
+        with jax.ensure_compile_time_eval():
+            self._check_data(model_args, model_kwargs)
         assert self._sample_fn is not None, "`init` must be called before `sample`."
-        return self._sample_fn(state)
+        single = is_prng_key(state.rng_key)
+        return (self._sample_fn if single else jax.vmap(self._sample_fn))(state)
 
     def postprocess_fn(self, model_args: tuple, model_kwargs: dict[str, Any]) -> Callable:
         """From unconstrained values to those of all sites, deterministic ones included."""
@@ -154,8 +157,8 @@ class BridgeKernel(MCMCKernel):
         state = {**self.__dict__, "_sample_fn": None}
         return state if self.posterior is None else {**state, "_sampler": None}
 
-    def _posterior_for(self, args: tuple, kwargs: dict[str, Any], hidden: bool) -> Posterior:
-        """The bridge for these data, trained if need be; `hidden` inside a JAX transformation."""
+    def _posterior_for(self, args: tuple, kwargs: dict[str, Any]) -> Posterior:
+        """The bridge for these data, trained if need be."""
         if self._holds_data and (args or kwargs):
             raise ValueError(
                 "this kernel was made from a trained posterior or a target, which holds its data "
@@ -168,11 +171,7 @@ class BridgeKernel(MCMCKernel):
                 "this kernel came out of a file with a bridge for other data; make a new "
                 "BridgeKernel to train on these"
             )
-        if hidden:  # by `chain_method="parallel"`; the data are known all the same
-            with jax.ensure_compile_time_eval():
-                self.posterior = self._sampler.run(self.training_key, *args, **kwargs)
-        else:
-            self.posterior = self._sampler.run(self.training_key, *args, **kwargs)
+        self.posterior = self._sampler.run(self.training_key, *args, **kwargs)
         self._trained_on = take_out_arrays((args, kwargs))
         return self.posterior
 
@@ -260,7 +259,7 @@ def _checked_local_kernel(local_kernel: Any) -> Any:
         return local_kernel
     raise ValueError(
         "local_kernel is made for the bridge's coordinates: pass the class or a partial, such as "
-        f"NUTS or partial(HMC, num_steps=1), not {type(local_kernel).__name__}"
+        f"NUTS or numpyro.infer.BarkerMH, not {type(local_kernel).__name__}"
     )
 
 
