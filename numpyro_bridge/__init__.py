@@ -64,15 +64,19 @@ from numpyro_bridge.infer import (  # isort: skip
     AutoBridge,
     BridgeKernel,
     BridgeSampler,
+    BridgeVI,
     PathMetropolis,
     Posterior,
     TraceLogVariance,
     TraceObjective,
     TraceReverseKLLD,
+    as_blackjax,
     bridge_optimizer,
     load,
     path_metropolis,
 )
+from numpyro_bridge.nuts import NutsRun, blackjax_nuts, numpyro_nuts  # isort: skip
+from numpyro_bridge.model_comparison import ModelComparison, compare_models  # isort: skip
 from numpyro_bridge.comparison import Comparison, compare_with_nuts  # isort: skip
 
 __version__ = version("numpyro-bridge")
@@ -95,11 +99,14 @@ __all__ = [
     "BackwardRuns",
     "BridgeKernel",
     "BridgeSampler",
+    "BridgeVI",
     "Comparison",
     "Draws",
     "EulerMaruyama",
     "LogDensityTarget",
+    "ModelComparison",
     "ModelTarget",
+    "NutsRun",
     "PathMetropolis",
     "Point",
     "Posterior",
@@ -114,7 +121,10 @@ __all__ = [
     "UnderdampedCMCD",
     "UnderdampedDBS",
     "UnderdampedDIS",
+    "as_blackjax",
+    "blackjax_nuts",
     "bridge_optimizer",
+    "compare_models",
     "compare_with_nuts",
     "fit",
     "forward_kl",
@@ -123,6 +133,7 @@ __all__ = [
     "log_variance",
     "mixed",
     "no_standardisation",
+    "numpyro_nuts",
     "on_policy",
     "path_metropolis",
     "rescore",

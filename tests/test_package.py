@@ -27,11 +27,11 @@ FLOORS = (
     {"standardise"},
     {"processes"},
     {"trajectories", "generation", "start"},
-    {"objectives", "weights", "ends"},
+    {"objectives", "weights", "ends", "predictive", "nuts"},
     {"train", "draws", "backward"},
     {"inference_data", "plots", "infer.optimizer", "infer.posterior"},
-    {"infer.auto_bridge", "infer.bridge_sampler", "infer.path_metropolis"},
-    {"infer", "comparison"},
+    {"infer.auto_bridge", "infer.bridge_sampler", "infer.path_metropolis", "infer.blackjax_style"},
+    {"infer", "comparison", "model_comparison"},
 )
 
 

@@ -48,7 +48,6 @@ def path_metropolis(posterior: Posterior) -> PathMetropolis:
     r"""A trained bridge as a BlackJAX sampling algorithm, exact however well it is trained.
 
         algorithm = nb.path_metropolis(posterior)
-        position = algorithm.draw(rng_key)
         blackjax.util.run_inference_algorithm(
             rng_key, algorithm, num_steps=1_000, initial_position=position)
 

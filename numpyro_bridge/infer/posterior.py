@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
+from numpyro import handlers
 
 from numpyro_bridge._setting_checks import check_key
 from numpyro_bridge._typing import RNGKey
@@ -20,6 +21,7 @@ from numpyro_bridge.backward import BackwardRuns, backward_log_weights
 from numpyro_bridge.devices import Device, Devices, check_devices, copy_to, divide, divided_among
 from numpyro_bridge.draws import Draws
 from numpyro_bridge.ends import draw_end
+from numpyro_bridge.predictive import model_of, run_model
 from numpyro_bridge.processes import AbstractProcess
 from numpyro_bridge.standardise import Standardisation
 from numpyro_bridge.storage import load_header, load_tree, save_tree
@@ -103,6 +105,51 @@ class Posterior:
             info=info,
             warnings=tuple(self._unvisited_modes(end.position)),
         )
+
+    def predictive(
+        self,
+        rng_key: RNGKey,
+        *args: Any,
+        num_samples: int = 1_000,
+        return_sites: Sequence[str] | None = None,
+        **kwargs: Any,
+    ) -> dict[str, Array]:
+        """Predictions of the posterior: for new arguments of the model, or of the same data.
+
+            replicated = posterior.predictive(rng_key)["y"]
+            predicted = posterior.predictive(rng_key, x_new)["y"]
+
+        Draws are resampled by their weights, and the model is run once for each.
+
+        Args:
+            rng_key: The same key gives the same predictions.
+            *args: Arguments of the model to predict for, the observed ones None or left out. Without
+                any, those of the posterior, with its observed sites drawn anew.
+            num_samples: How many predictions.
+            return_sites: Names of sites; by default those that are not latent sites.
+            **kwargs: Likewise.
+
+        Returns:
+            Site name to values, shape (num_samples, ...).
+
+        Raises:
+            ValueError: if the posterior is that of a plain log density.
+
+        Warns:
+            ReliabilityWarning: if the draws are not to be trusted.
+        """
+        target = model_of(self.target.base, "predictive")
+        draw_key, resample_key, run_key = jax.random.split(rng_key, 3)
+        draws = self.sample(draw_key, num_samples)
+        draws.warn_if_unreliable(stacklevel=3)
+        resampled = draws.resample(resample_key, num_samples)
+        model = target.model
+        if not args and not kwargs:
+            args, kwargs = target.model_args, target.model_kwargs
+            model = handlers.uncondition(model)
+            return_sites = [*target.observed] if return_sites is None else return_sites
+        latents = {name: resampled[name] for name in target.sites}
+        return run_model(run_key, model, latents, return_sites, args, kwargs)
 
     def run_backward(
         self, rng_key: RNGKey, draws: Mapping[str, Any] | Float[Array, "num dim"]
