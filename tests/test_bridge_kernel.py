@@ -1,4 +1,4 @@
-"""The kernel: its moves leave the posterior invariant, and MCMC finds in it all that it asks for."""
+"""The kernel: its moves leave the posterior invariant, and MCMC finds what it asks for."""
 
 import pickle
 from functools import partial
@@ -76,7 +76,8 @@ def mcmc(kernel):
 def test_every_move_leaves_the_law_of_paths_invariant(name):
     """Chains that start from exact draws, with paths from the backward chain, keep their law."""
     known, num = targets.skewed(), 20_000
-    bridge = posterior_of(known.target, untrained(name), diagonal_map(jnp.ones(2), jnp.full(2, 1.2)))
+    affine = diagonal_map(jnp.ones(2), jnp.full(2, 1.2))
+    bridge = posterior_of(known.target, untrained(name), affine)
     process, target = bridge.process, bridge.target
     local = MALA(potential_fn=lambda x: -target.log_density(x), step_size=0.7)
     exact = known.draw(jax.random.key(2), num)

@@ -270,7 +270,8 @@ def _refuse_sums(target: ModelTarget) -> None:
 
 
 def _check_leaves(process: AbstractProcess) -> None:
-    others = [type(leaf).__name__ for leaf in jax.tree.leaves(process) if not eqx.is_inexact_array(leaf)]
+    leaves = jax.tree.leaves(process)
+    others = [type(leaf).__name__ for leaf in leaves if not eqx.is_inexact_array(leaf)]
     if others:
         raise ValueError(
             f"{type(process).__name__} becomes one NumPyro parameter, so all its leaves should be "

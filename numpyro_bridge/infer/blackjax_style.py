@@ -99,7 +99,8 @@ def as_blackjax(
         target = _target_of(logdensity_fn, position)
         chosen = standardise(map_key, target)
         made = make_process(process, process_key, target.dim, chosen)
-        return BridgeVIState(made, chosen.map, optimizer.init(_trained(made)), position)
+        params: Any = eqx.filter(made, eqx.is_inexact_array)
+        return BridgeVIState(made, chosen.map, optimizer.init(params), position)
 
     def step(rng_key: RNGKey, state: BridgeVIState) -> tuple[BridgeVIState, Metrics]:
         params, static = eqx.partition(state.process, eqx.is_inexact_array)
@@ -142,10 +143,6 @@ def _unravel(like: Any, position: Vector) -> Any:
 
 def _floats(position: Any) -> Any:
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.result_type(float)), position)
-
-
-def _trained(process: AbstractProcess) -> AbstractProcess:
-    return eqx.filter(process, eqx.is_inexact_array)
 
 
 def _target_of(logdensity_fn: Callable[[Any], Scalar], position: Any) -> Target:

@@ -255,7 +255,8 @@ def _moved(local_state: Any, target: StandardisedTarget, position: Array) -> Any
 
 
 def _checked_local_kernel(local_kernel: Any) -> Any:
-    if local_kernel is None or (callable(local_kernel) and not isinstance(local_kernel, MCMCKernel)):
+    is_made = isinstance(local_kernel, MCMCKernel)
+    if local_kernel is None or (callable(local_kernel) and not is_made):
         return local_kernel
     raise ValueError(
         "local_kernel is made for the bridge's coordinates: pass the class or a partial, such as "

@@ -123,8 +123,8 @@ class Posterior:
 
         Args:
             rng_key: The same key gives the same predictions.
-            *args: Arguments of the model to predict for, the observed ones None or left out. Without
-                any, those of the posterior, with its observed sites drawn anew.
+            *args: Arguments of the model to predict for, the observed ones None or left out.
+                Without any, those of the posterior, with its observed sites drawn anew.
             num_samples: How many predictions.
             return_sites: Names of sites; by default those that are not latent sites.
             **kwargs: Likewise.
