@@ -108,10 +108,10 @@ def _load_eight_schools(data: Path):
     names = {"theta": slice(0, 8), "mu": 8, "tau": 9}
     moments = [{name: x[index] for name, index in names.items()} for x in (mean, sd)]
     # The evidence is a two-dimensional quadrature over mu and log tau, the effects integrated out.
-    return eight_schools, kwargs, Reference(_eight_schools_evidence(**kwargs), *moments)
+    return eight_schools, kwargs, Reference(eight_schools_evidence(**kwargs), *moments)
 
 
-def _eight_schools_evidence(sigma, y) -> float:
+def eight_schools_evidence(sigma, y) -> float:
     """The log evidence by quadrature over log tau; mu and the effects in closed form."""
     log_tau = np.linspace(-14.0, 9.0, 6001)[:, None]
     variance = np.square(sigma, dtype=float) + np.exp(2 * log_tau)

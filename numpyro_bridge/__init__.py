@@ -79,7 +79,23 @@ from numpyro_bridge.train import Training, fit  # isort: skip
 from numpyro_bridge.backward import BackwardRuns  # isort: skip
 from numpyro_bridge.draws import Draws, ReliabilityWarning  # isort: skip
 from numpyro_bridge.inference_data import to_inference_data  # isort: skip
-from numpyro_bridge.infer import BridgeSampler, Posterior, bridge_optimizer, load  # isort: skip
+from numpyro_bridge.infer import (  # isort: skip
+    AutoBridge,
+    BridgeKernel,
+    BridgeSampler,
+    BridgeVI,
+    PathMetropolis,
+    Posterior,
+    TraceLogVariance,
+    TraceObjective,
+    TraceReverseKLLD,
+    as_blackjax,
+    bridge_optimizer,
+    load,
+    path_metropolis,
+)
+from numpyro_bridge.nuts import NutsRun, blackjax_nuts, numpyro_nuts  # isort: skip
+from numpyro_bridge.model_comparison import ModelComparison, compare_models  # isort: skip
 from numpyro_bridge.comparison import Comparison, compare_with_nuts  # isort: skip
 
 __version__ = version("numpyro-bridge")
@@ -98,8 +114,11 @@ __all__ = [
     "UHA",
     "AbstractProcess",
     "AnnealedLangevin",
+    "AutoBridge",
     "BackwardRuns",
+    "BridgeKernel",
     "BridgeSampler",
+    "BridgeVI",
     "Comparison",
     "Denoiser",
     "DenoisingProcess",
@@ -107,7 +126,10 @@ __all__ = [
     "ElboByLevel",
     "EulerMaruyama",
     "LogDensityTarget",
+    "ModelComparison",
     "ModelTarget",
+    "NutsRun",
+    "PathMetropolis",
     "Point",
     "Posterior",
     "PriorLaw",
@@ -117,12 +139,18 @@ __all__ = [
     "Standardisation",
     "Target",
     "Tempering",
+    "TraceLogVariance",
+    "TraceObjective",
+    "TraceReverseKLLD",
     "Training",
     "Trajectory",
     "UnderdampedCMCD",
     "UnderdampedDBS",
     "UnderdampedDIS",
+    "as_blackjax",
+    "blackjax_nuts",
     "bridge_optimizer",
+    "compare_models",
     "compare_with_nuts",
     "diffusion_elbo",
     "elbo_by_level",
@@ -135,12 +163,14 @@ __all__ = [
     "log_variance",
     "mixed",
     "no_standardisation",
+    "numpyro_nuts",
     "on_policy",
     "replayed",
     "predicts_clean",
     "predicts_flow",
     "predicts_noise",
     "predicts_velocity",
+    "path_metropolis",
     "rescore",
     "reverse_kl",
     "reverse_kl_ld",

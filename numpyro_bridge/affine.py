@@ -2,6 +2,7 @@
 
 import abc
 import math
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -170,6 +171,12 @@ class StandardisedTarget(Target):
 
     def constrain(self, position: Vector) -> dict[str, Array]:
         return self.base.constrain(self.map(position))
+
+    def by_site(self, position: Vector) -> Any:
+        return self.base.by_site(self.map(position))
+
+    def joined(self, values: Any) -> Vector:
+        return self.map.inverse(self.base.joined(values))
 
     @property
     def has_evidence(self) -> bool:

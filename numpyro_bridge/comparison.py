@@ -1,9 +1,8 @@
 """A trained bridge side by side with NUTS: parameters, costs, and whether the two agree."""
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from importlib.metadata import version
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import numpyro
-from jax import monitoring
-from numpyro.infer import MCMC, NUTS
+from numpyro.infer import MCMC
 
 from numpyro_bridge import plots
 from numpyro_bridge._typing import RNGKey
@@ -23,7 +20,8 @@ from numpyro_bridge.infer.posterior import MIN_MODE_SHARE, Posterior
 from numpyro_bridge.inference_data import Groups, to_inference_data
 from numpyro_bridge.inference_data import _assemble as assemble
 from numpyro_bridge.inference_data import _import_arviz as import_arviz
-from numpyro_bridge.inference_data import _pointwise_log_likelihood as pointwise_log_likelihood
+from numpyro_bridge.nuts import Nuts, NutsRun, Watch, numpyro_nuts, run_of, stopwatch
+from numpyro_bridge.predictive import pointwise_log_likelihood
 from numpyro_bridge.target import ModelTarget, Target
 
 MAX_R_HAT = 1.01
@@ -37,14 +35,6 @@ NUM_BACKWARD = 1_000
 
 FALSE_ALARM = 0.01
 """Probability that two exact samplers are said to differ, over all parameters together."""
-
-STATS = {
-    "diverging": "diverging",
-    "num_steps": "n_steps",
-    "accept_prob": "acceptance_rate",
-    "energy": "energy",
-}
-"""What NumPyro collects, by the names that ArviZ has for it."""
 
 COST_LABELS = {
     "standardise_seconds": "standardise, with its compilation [s]",
@@ -164,16 +154,18 @@ def compare_with_nuts(
     num_chains: int = 4,
     num_warmup: int = 1_000,
     nuts_samples: int = 1_000,
+    nuts: Nuts = numpyro_nuts,
     mcmc: MCMC | None = None,
     log_likelihood: bool = False,
     coords: Mapping[str, Sequence] | None = None,
     progress_bar: bool = True,
 ) -> Comparison:
-    """Draw from a trained bridge and from NumPyro's NUTS, and compare parameters and costs.
+    """Draw from a trained bridge and from NUTS, and compare parameters and costs.
 
     Both samplers get the same model and data. The bridge's draws are corrected by independence
     Metropolis-Hastings, as `to_inference_data` does by default, so that ESS, r-hat and Monte Carlo
-    errors mean the same for both. NUTS runs its chains in one batch, with the defaults of NumPyro.
+    errors mean the same for both. NUTS runs its chains in one batch, with the defaults of NumPyro
+    or of BlackJAX.
 
     Args:
         posterior: what `BridgeSampler.run` returned.
@@ -182,11 +174,12 @@ def compare_with_nuts(
         num_chains: chains of each sampler; r-hat needs at least two.
         num_warmup: warm-up steps of each chain of NUTS.
         nuts_samples: draws of each chain of NUTS.
+        nuts: whose NUTS, `nb.numpyro_nuts` or `nb.blackjax_nuts`; or any function with their
+            arguments.
         mcmc: a finished `numpyro.infer.MCMC` to compare with instead; its seconds are not known.
         log_likelihood: whether to compute the pointwise log likelihood of both, for `arviz.loo`.
         coords: dimension name to labels, for both.
-        progress_bar: whether NUTS shows progress. Without the bar NumPyro compiles warm-up and
-            sampling apart, which takes twice as long.
+        progress_bar: whether NUTS shows progress.
 
     Returns:
         The comparison: `print` it, `plot` it, or read `table`, `costs`, `bridge` and `nuts`.
@@ -209,7 +202,7 @@ def compare_with_nuts(
     draw_key, correct_key, nuts_key, backward_key = jax.random.split(rng_key, 4)
     if mcmc is not None:
         _check_same_posterior(mcmc, target)
-    with _stopwatch() as watch:
+    with stopwatch() as watch:
         draws = posterior.sample(draw_key, num_samples)
     bridge = to_inference_data(
         draws,
@@ -221,25 +214,31 @@ def compare_with_nuts(
         coords=coords,
     )
     if mcmc is None:
-        mcmc, nuts_costs = _run_nuts(
-            nuts_key, target, num_chains, num_warmup, nuts_samples, progress_bar
+        run = nuts(
+            nuts_key,
+            target,
+            num_chains=num_chains,
+            num_warmup=num_warmup,
+            num_samples=nuts_samples,
+            progress_bar=progress_bar,
         )
     else:
-        nuts_costs = {"gradients_drawing": _num_gradients(mcmc)}
-    nuts = _nuts_to_arviz(mcmc, target, bridge, coords)
-    nuts_draws = _some_draws(mcmc, target)
+        run = run_of(mcmc)
+    reference = _nuts_to_arviz(run, target, bridge, coords)
+    nuts_draws = _some_draws(run, target)
     backward = posterior.run_backward(backward_key, nuts_draws)
     nuts_modes = posterior.mode_shares(nuts_draws)
-    table = _table(bridge, nuts, _order(target, bridge))
-    costs = _costs(table, {"bridge": _bridge_costs(posterior, draws, watch), "nuts": nuts_costs})
-    return Comparison(bridge, nuts, table, costs, draws, backward, nuts_modes, posterior)
+    table = _table(bridge, reference, _order(target, bridge))
+    costs = _costs(table, {"bridge": _bridge_costs(posterior, draws, watch), "nuts": run.costs})
+    return Comparison(bridge, reference, table, costs, draws, backward, nuts_modes, posterior)
 
 
-def _some_draws(mcmc: MCMC, target: Target) -> Any:
+def _some_draws(run: NutsRun, target: Target) -> Any:
     """A thousand draws of NUTS, evenly spaced, as `Posterior.run_backward` takes them."""
-    samples = mcmc.get_samples()
+    samples: Any = run.samples
     if not isinstance(target, ModelTarget):
         (samples,) = jax.tree.leaves(samples)
+    samples = jax.tree.map(lambda values: values.reshape(-1, *values.shape[2:]), samples)
     total = len(jax.tree.leaves(samples)[0])
     rows = np.linspace(0, total - 1, min(total, NUM_BACKWARD)).astype(int)
     return jax.tree.map(lambda values: values[rows], samples)
@@ -251,110 +250,16 @@ def _check_numbers(**numbers: int) -> None:
         raise ValueError(f"these should be at least 1: {wrong}")
 
 
-def _run_nuts(
-    rng_key: RNGKey,
-    target: Target,
-    num_chains: int,
-    num_warmup: int,
-    num_samples: int,
-    progress_bar: bool,
-) -> tuple[MCMC, dict[str, float]]:
-    """Run NUTS with NumPyro's defaults, and say what it cost."""
-    warmup_key, sample_key, init_key = jax.random.split(rng_key, 3)
-    kernel, args, kwargs = _kernel_and_arguments(init_key, target, num_chains)
-    mcmc = MCMC(
-        kernel,
-        num_warmup=num_warmup,
-        num_samples=num_samples,
-        num_chains=num_chains,
-        chain_method="vectorized",
-        progress_bar=progress_bar,
-    )
-    kwargs = {**kwargs, "extra_fields": ("num_steps",)}
-    with _stopwatch() as warmup:
-        mcmc.warmup(warmup_key, *args, collect_warmup=True, **kwargs)
-        gradients_before = _num_gradients(mcmc)
-    with _stopwatch() as sampling:
-        mcmc.run(sample_key, *args, **kwargs)
-        gradients_drawing = _num_gradients(mcmc)
-    return mcmc, {
-        "compile_seconds": warmup.compiling + sampling.compiling,
-        "train_seconds": warmup.running,
-        "draw_seconds": sampling.running,
-        "gradients_before": gradients_before,
-        "gradients_drawing": gradients_drawing,
-    }
-
-
-def _kernel_and_arguments(
-    rng_key: RNGKey, target: Target, num_chains: int
-) -> tuple[NUTS, tuple, dict[str, Any]]:
-    if isinstance(target, ModelTarget):
-        return NUTS(target.model), target.model_args, target.model_kwargs
-    start = target.initial_positions(rng_key, num_chains)
-    start = start if num_chains > 1 else start[0]
-    kernel = NUTS(potential_fn=lambda site: -target.log_density(site["x"]))
-    return kernel, (), {"init_params": {"x": start}}
-
-
-def _num_gradients(mcmc: MCMC) -> float:
-    """Leapfrog steps, each of which evaluates one gradient; NaN where they were not collected."""
-    steps = mcmc.get_extra_fields().get("num_steps")
-    return np.nan if steps is None else float(np.sum(np.asarray(steps)))
-
-
-@dataclass
-class _Watch:
-    """Seconds between start and end, apart from those that JAX spent on compiling."""
-
-    compiling: float = 0.0
-    running: float = 0.0
-    spans: list[tuple[float, float]] = field(default_factory=list)
-
-
-@contextmanager
-def _stopwatch() -> Iterator[_Watch]:
-    """Tell compiling from running: JAX reports when it traces, lowers or compiles."""
-    watch = _Watch()
-
-    def listen(event: str, start_time: float, end_time: float, **_: Any) -> None:
-        if event.startswith("/jax/core/compile/"):
-            watch.spans.append((start_time, end_time))
-
-    monitoring.register_event_time_span_listener(listen)
-    begin = time.perf_counter()
-    try:
-        yield watch
-    finally:
-        seconds = time.perf_counter() - begin
-        monitoring.unregister_event_time_span_listener(listen)
-        watch.compiling = min(_length_of_union(watch.spans), seconds)
-        watch.running = seconds - watch.compiling
-
-
-def _length_of_union(spans: list[tuple[float, float]]) -> float:
-    """Seconds covered by at least one span: a function is traced while its caller is."""
-    total, reached = 0.0, -np.inf
-    for start, end in sorted(spans):
-        total += max(0.0, end - max(start, reached))
-        reached = max(reached, end)
-    return total
-
-
 def _nuts_to_arviz(
-    mcmc: MCMC, target: Target, bridge: Any, coords: Mapping[str, Sequence] | None
+    run: NutsRun, target: Target, bridge: Any, coords: Mapping[str, Sequence] | None
 ) -> Any:
     """The groups that the bridge has, for NUTS, with the same dimensions and data.
 
     `arviz.from_numpyro` would run the model once more at a draw from the prior, which a vague prior
     can turn into parameters that NumPyro refuses.
     """
-    samples = mcmc.get_samples(group_by_chain=True)
-    fields = mcmc.get_extra_fields(group_by_chain=True)
-    groups: Groups = {
-        "posterior": samples,
-        "sample_stats": {STATS[name]: fields[name] for name in STATS if name in fields},
-    }
+    samples = run.samples
+    groups: Groups = {"posterior": samples, "sample_stats": run.stats}
     dims = {}
     for group in ("posterior", "observed_data", "constant_data"):
         data = getattr(bridge, group, None)
@@ -368,8 +273,8 @@ def _nuts_to_arviz(
         latents = {name: samples[name] for name in target.sites}
         groups["log_likelihood"] = pointwise_log_likelihood(target, latents)
     library: dict[str, str | int | float] = {
-        "inference_library": "numpyro",
-        "inference_library_version": numpyro.__version__,
+        "inference_library": run.library,
+        "inference_library_version": version(run.library),
     }
     return assemble(import_arviz(), groups, dims, coords, library)
 
@@ -489,7 +394,7 @@ def _wasserstein(ours: np.ndarray, theirs: np.ndarray) -> float:
     return float(wasserstein_distance(ours.ravel(), theirs.ravel()))
 
 
-def _bridge_costs(posterior: Posterior, draws: Draws, watch: _Watch) -> dict[str, float]:
+def _bridge_costs(posterior: Posterior, draws: Draws, watch: Watch) -> dict[str, float]:
     info = {name: float(x) for name, x in posterior.info.items() if not isinstance(x, str)}
     before = info.get("num_gradient_evaluations", np.nan)
     return {

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 
 from numpyro_bridge import weights
 from numpyro_bridge._typing import RNGKey
+from numpyro_bridge.predictive import model_of, pointwise_log_likelihood
 from numpyro_bridge.target import Target
 
 MAX_PARETO_K = 0.7
@@ -156,6 +157,19 @@ class Draws:
         """
         indices = weights.resample_indices(rng_key, self._smoothed.log_weight, num_samples)
         return {name: value[indices] for name, value in self.sites.items()}
+
+    def log_likelihood(self) -> dict[str, Array]:
+        """Log density of every observation at every draw, in nats: by site, (num_samples, ...).
+
+        For `arviz.loo`, `to_inference_data` has it for corrected draws.
+
+        Raises:
+            ValueError: if the draws are of a plain log density, or of a model with discrete latent
+                sites.
+        """
+        target = model_of(self.target, "log_likelihood")
+        latents = {name: self.sites[name] for name in target.sites}
+        return pointwise_log_likelihood(target, latents, batch_ndims=1)
 
     @property
     def verdict(self) -> Verdict:

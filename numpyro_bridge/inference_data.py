@@ -1,6 +1,7 @@
 """The one door to ArviZ: draws become its `InferenceData` (ArviZ 0.x) or a `DataTree` (1.x)."""
 
 import inspect
+import warnings as python_warnings
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
 from typing import Any, Literal
@@ -10,14 +11,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
-from numpyro import handlers
-from numpyro.infer import Predictive
-from numpyro.infer import log_likelihood as pointwise_log_likelihood
 from numpyro.primitives import Messenger
 
 from numpyro_bridge import weights
 from numpyro_bridge._typing import RNGKey
 from numpyro_bridge.draws import Draws
+from numpyro_bridge.predictive import pointwise_log_likelihood, predict
 from numpyro_bridge.target import ModelTarget
 
 Groups = dict[str, dict[str, Any]]
@@ -63,8 +62,8 @@ def to_inference_data(
 
     Args:
         draws: what a sampler returned.
-        num_chains: number of chains; the draws that are left over when they are cut into equal
-            chains (fewer than `num_chains`) are dropped.
+        num_chains: number of chains. The draws that are left over when they are cut into equal
+            chains (fewer than `num_chains`) are dropped, with a warning.
         correction: `"metropolis"`, `"psis"` or `None`, see above.
         rng_key: a JAX key; `jax.random.key(0)` if not given, so that the same draws give the same
             object.
@@ -85,10 +84,13 @@ def to_inference_data(
 
     Warns:
         ReliabilityWarning: if the draws are not to be trusted.
+        UserWarning: if draws are left over when they are cut into chains of equal length.
     """
     arviz = _import_arviz()
     _check_request(draws, num_chains, correction)
     draws.warn_if_unreliable(stacklevel=3)
+    if correction != "psis":
+        _warn_of_left_over(draws.num_samples, num_chains)
     rng_key = jax.random.key(0) if rng_key is None else rng_key
     correct_key, model_key = jax.random.split(rng_key)
     indices, extra_stats = _correct(correct_key, draws, num_chains, correction)
@@ -142,6 +144,16 @@ def _check_request(draws: Draws, num_chains: int, correction: str | None) -> Non
         weights.require_usable(draws.log_weight)
 
 
+def _warn_of_left_over(num_samples: int, num_chains: int) -> None:
+    left_over = num_samples % num_chains
+    if left_over:
+        python_warnings.warn(
+            f"{num_samples} draws do not divide into {num_chains} chains of one length: the last "
+            f"{left_over} are left out. Draw a multiple of {num_chains}, or choose num_chains.",
+            stacklevel=4,
+        )
+
+
 def _correct(
     rng_key: RNGKey, draws: Draws, num_chains: int, correction: str | None
 ) -> tuple[Int[Array, "chain draw"], dict[str, Array]]:
@@ -186,26 +198,16 @@ def _model_groups(
         "observed_data": observed,
         "constant_data": dict(_constant_data(target, list(observed.values()))),
     }
-    if log_likelihood and not _has_discrete_latents(target, latents):
-        groups["log_likelihood"] = _pointwise_log_likelihood(target, latents)
+    if log_likelihood and not target.sums_out:
+        groups["log_likelihood"] = pointwise_log_likelihood(target, latents)
     if predictive:
-        groups["posterior_predictive"] = _predict(posterior_key, target, latents, list(observed))
+        groups["posterior_predictive"] = predict(posterior_key, target, latents, list(observed))
     if prior:
         num_draws = next(iter(latents.values())).shape[1]
         groups |= _prior_groups(
             prior_key, target, num_draws, observed=list(observed) if predictive else []
         )
     return {name: group for name, group in groups.items() if group}
-
-
-def _has_discrete_latents(target: ModelTarget, latents: dict[str, Array]) -> bool:
-    first = {name: value[0, 0] for name, value in latents.items()}
-    model = handlers.substitute(handlers.seed(target.model, jax.random.key(0)), first)
-    trace = handlers.trace(model).get_trace(*target.model_args, **target.model_kwargs)
-    return any(
-        site["type"] == "sample" and not site["is_observed"] and site["fn"].support.is_discrete
-        for site in trace.values()
-    )
 
 
 def _constant_data(target: ModelTarget, observed: list[Array]) -> Iterator[tuple[str, np.ndarray]]:
@@ -236,44 +238,6 @@ def _same_array(value: np.ndarray, other: Array) -> bool:
     return np.array_equal(value.astype(other_value.dtype), other_value, equal_nan=equal_nan)
 
 
-@eqx.filter_jit
-def _pointwise_log_likelihood(target: ModelTarget, latents: dict[str, Array]) -> dict[str, Array]:
-    values = pointwise_log_likelihood(
-        target.model,
-        latents,
-        *target.model_args,
-        batch_ndims=2,
-        parallel=True,
-        **target.model_kwargs,
-    )
-    # Reparameterised sites leave behind factors of the prior that look observed.
-    return {
-        name: value
-        for name, value in values.items()
-        if not (name.startswith("_") and name.endswith("_log_det"))
-    }
-
-
-@eqx.filter_jit
-def _predict(
-    rng_key: RNGKey, target: ModelTarget, latents: dict[str, Array], observed: list[str]
-) -> dict[str, Array]:
-    """Draw the observed sites anew given the latent ones, all (chain, draw) in one batch."""
-    if not observed:
-        return {}
-    predict = Predictive(
-        handlers.uncondition(target.model),
-        posterior_samples=latents,
-        return_sites=observed,
-        parallel=True,
-        batch_ndims=2,
-    )
-    try:
-        return predict(rng_key, *target.model_args, **target.model_kwargs)
-    except NotImplementedError:
-        return {}  # an observed distribution has a density but no sampler
-
-
 def _prior_groups(
     rng_key: RNGKey, target: ModelTarget, num_draws: int, observed: list[str]
 ) -> Groups:
@@ -283,7 +247,7 @@ def _prior_groups(
         return {}
     prior = _constrain_one_chain(target, positions)
     latents = {name: prior[name] for name in target.sites}
-    predictions = _predict(predictive_key, target, latents, observed)
+    predictions = predict(predictive_key, target, latents, observed)
     return {"prior": prior, "prior_predictive": predictions}
 
 

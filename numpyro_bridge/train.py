@@ -290,24 +290,40 @@ def _run_chunk(
 
 
 def _update(rng_key, state: _State, static, loss, data, optimizer, rate, remaining):
-    """One gradient step, left out where it is not finite."""
+    """One iteration at the present step size."""
+    step_size = rate * jnp.clip(remaining, 0.0, 1.0)
+    params, optimizer_state, metrics = gradient_step(
+        rng_key, state.params, state.optimizer, static, loss, data, optimizer, step_size
+    )
+    return state._replace(params=params, optimizer=optimizer_state), metrics
+
+
+def gradient_step(
+    rng_key: RNGKey,
+    params: PyTree,
+    optimizer_state: PyTree,
+    static: PyTree,
+    loss: Loss,
+    data: Any,
+    optimizer: optax.GradientTransformation,
+    step_size: Array,
+) -> tuple[PyTree, PyTree, Metrics]:
+    """One step of the optimiser, times `step_size`; left out where it is not finite."""
 
     def objective(params):
         return loss(rng_key, eqx.combine(params, static), data)
 
-    (value, runs), gradient = eqx.filter_value_and_grad(objective, has_aux=True)(state.params)
+    (value, runs), gradient = eqx.filter_value_and_grad(objective, has_aux=True)(params)
     finite = _all_finite((value, gradient))
-    updates, optimizer_state = optimizer.update(gradient, state.optimizer, state.params)
+    updates, proposed_state = optimizer.update(gradient, optimizer_state, params)
     # Every optax chain ends in a step proportional to its rate, so scaling the step is scaling it.
-    step_size = rate * jnp.clip(remaining, 0.0, 1.0)
     updates = jax.tree.map(lambda u: step_size.astype(u.dtype) * u, updates)
-    proposed = (optax.apply_updates(state.params, updates), optimizer_state)
-    current = (state.params, state.optimizer)
+    proposed = (optax.apply_updates(params, updates), proposed_state)
     params, optimizer_state = jax.tree.map(
-        lambda new, old: jnp.where(finite, new, old), proposed, current
+        lambda new, old: jnp.where(finite, new, old), proposed, (params, optimizer_state)
     )
-    state = state._replace(params=params, optimizer=optimizer_state)
-    return state, summarised(runs, (~finite).astype(rate.dtype))
+    skipped = (~finite).astype(step_size.dtype)
+    return params, optimizer_state, summarised(runs, skipped)
 
 
 def _all_finite(tree: PyTree) -> Array:

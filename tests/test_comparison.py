@@ -20,12 +20,11 @@ from numpyro_bridge.backward import BackwardRuns
 from numpyro_bridge.comparison import (
     COST_LABELS,
     Comparison,
-    _length_of_union,
-    _stopwatch,
     compare_with_nuts,
 )
 from numpyro_bridge.draws import Verdict
 from numpyro_bridge.infer import Posterior
+from numpyro_bridge.nuts import _length_of_union, blackjax_nuts, stopwatch
 from numpyro_bridge.processes import CMCD
 from numpyro_bridge.standardise import Standardisation
 from numpyro_bridge.target import target_from_log_density, target_from_model
@@ -324,16 +323,31 @@ def test_overlapping_spans_count_once():
     assert _length_of_union([]) == 0.0
 
 
-def test_stopwatch_tells_compiling_from_running():
+def teststopwatch_tells_compiling_from_running():
     @jax.jit
     def slow_to_compile(x):
         for _ in range(40):
             x = jnp.sort(jnp.sin(x))
         return x
 
-    with _stopwatch() as first:
+    with stopwatch() as first:
         jax.block_until_ready(slow_to_compile(jnp.arange(3.0)))
-    with _stopwatch() as second:
+    with stopwatch() as second:
         jax.block_until_ready(slow_to_compile(jnp.arange(3.0)))
     assert first.compiling > 0.02 and second.compiling < 0.2 * first.compiling
     assert first.running < first.compiling
+
+
+def test_the_nuts_of_blackjax_can_stand_in(posterior):
+    settings = {"num_warmup": 200, "nuts_samples": 400, **SHORT}
+    comparison = compare_with_nuts(posterior, jax.random.key(1), nuts=blackjax_nuts, **settings)
+    mean, sd = exact_moments()
+    rows = [f"effect[{name}]" for name in SCHOOLS]
+    error = comparison.table["nuts_sd"][rows] / np.sqrt(comparison.table["nuts_ess"][rows])
+    assert np.all(np.abs(comparison.table["nuts_mean"][rows] - mean) < 4 * error)
+    np.testing.assert_allclose(comparison.table["nuts_sd"][rows], sd, rtol=0.15)
+    costs = comparison.costs["nuts"]
+    assert costs["gradients_before"] > 200 and costs["gradients_drawing"] > 800
+    stats = comparison.nuts["sample_stats"]
+    assert {"diverging", "n_steps", "energy", "acceptance_rate"} <= set(stats.data_vars)
+    assert comparison.nuts["posterior"].attrs.get("inference_library", "blackjax") == "blackjax"

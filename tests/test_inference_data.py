@@ -12,11 +12,13 @@ import numpyro
 import numpyro.distributions as dist
 import pytest
 from jax.scipy.stats import multivariate_normal, norm
+from matplotlib import pyplot
 from numpyro.contrib.control_flow import scan
 from numpyro.distributions import constraints
 
 from numpyro_bridge.draws import Draws, ReliabilityWarning
 from numpyro_bridge.inference_data import to_inference_data
+from numpyro_bridge.plots import plot_predictive
 from numpyro_bridge.target import target_from_log_density, target_from_model
 
 DATA = np.array([1.2, -0.4, 0.9, 2.5])
@@ -164,8 +166,9 @@ def test_groups_can_be_left_out(draws):
     assert "prior" in groups_of(idata) and "prior_predictive" not in groups_of(idata)
 
 
-def test_left_over_draws_are_dropped(draws):
-    idata = to_inference_data(draws, num_chains=3, **BARE)
+def test_left_over_draws_are_dropped_and_that_is_said(draws):
+    with pytest.warns(UserWarning, match="4000 draws do not divide into 3 chains.*last 1 are left"):
+        idata = to_inference_data(draws, num_chains=3, **BARE)
     assert idata["posterior"]["mean"].shape == (3, 1333)
 
 
@@ -464,3 +467,52 @@ def test_without_arviz_the_error_says_what_to_install(draws, monkeypatch):
     monkeypatch.setitem(sys.modules, "arviz", None)
     with pytest.raises(ImportError, match="pip install"):
         to_inference_data(draws)
+
+
+# --- predictions ----------------------------------------------------------------------------------
+
+
+def test_leave_one_out_is_the_exact_one_with_a_k_hat_for_each_observation(idata):
+    """The predictive law of each score given the others is normal, and known."""
+    covariance = np.diag(SCALE**2 + 1) + 4.0
+    precision = np.linalg.inv(covariance)
+    variance = 1 / np.diag(precision)
+    exact = norm.logpdf(DATA, DATA - precision @ DATA * variance, np.sqrt(variance))
+    loo = az.loo(idata, pointwise=True)
+    pointwise = np.asarray(loo.elpd_i if AZ1 else loo.loo_i)
+    np.testing.assert_allclose(pointwise, exact, atol=0.03)
+    assert loo.pareto_k.shape == (4,) and np.all(np.asarray(loo.pareto_k) < 0.7)
+    if not AZ1:  # ArviZ 1.x has no WAIC
+        waic: Any = az.waic(idata)
+        assert waic.elpd_waic == pytest.approx(float(np.sum(exact)), abs=0.2)
+
+
+def test_log_likelihood_of_draws_is_that_of_the_groups(draws):
+    raw = to_inference_data(draws, correction=None, prior=False, predictive=False)
+    of_draws = draws.log_likelihood()["score"]
+    expected = values(raw, "log_likelihood", "score").reshape(4000, 4)
+    np.testing.assert_allclose(of_draws, expected)
+    np.testing.assert_allclose(of_draws, norm.logpdf(DATA, draws.sites["effect"], SCALE))
+
+
+def test_a_log_density_predicts_nothing():
+    target = target_from_log_density(lambda x: -0.5 * x @ x, 1)
+    position = jnp.zeros((3, 1))
+    draws = Draws({"x": position}, jnp.zeros(3), position, jnp.zeros(3), target)
+    with pytest.raises(ValueError, match="log_likelihood needs a NumPyro model"):
+        draws.log_likelihood()
+
+
+@pytest.mark.parametrize("group", ["posterior_predictive", "prior_predictive"])
+def test_predictions_are_shown_with_the_data(idata, group):
+    figure = plot_predictive(idata, group, max_draws=20)
+    (panel,) = figure.axes
+    assert panel.get_title() == "score" and len(panel.lines) == 21
+    np.testing.assert_array_equal(np.unique(panel.lines[-1].get_xdata()[1:]), np.sort(DATA))
+    pyplot.close(figure)
+
+
+def test_predictions_that_are_not_there_are_asked_for(draws):
+    bare = to_inference_data(draws, **BARE)
+    with pytest.raises(ValueError, match="has no posterior_predictive: make it by"):
+        plot_predictive(bare)

@@ -20,18 +20,19 @@ FOLDERS = sorted(path.parent for path in PACKAGE.glob("*/__init__.py"))
 # From the ground up. A module imports from lower floors only, or from `base.py` in its own folder.
 # A folder stands for all its modules, except those that are named themselves.
 FLOORS = (
-    {"_typing", "_model_checks", "devices", "storage", "structure"},
+    {"_typing", "_model_checks", "_setting_checks", "devices", "storage", "structure"},
     {"target", "networks", "schedules", "noise_schedules", "samples", "identity"},
     {"kernels", "affine", "denoising_network"},
     {"gaussian_fits", "initial_laws", "integrators", "denoiser"},
     {"standardise", "prior_law"},
     {"processes"},
-    {"trajectories", "generation", "objectives.weightings"},
-    {"objectives", "weights", "generation.reflow"},
+    {"trajectories", "generation", "start", "objectives.weightings"},
+    {"objectives", "weights", "generation.reflow", "ends", "predictive", "nuts"},
     {"curricula"},
     {"train", "draws", "backward"},
     {"inference_data", "plots", "infer.optimizer", "infer.posterior"},
-    {"infer", "comparison"},
+    {"infer.auto_bridge", "infer.bridge_sampler", "infer.path_metropolis", "infer.blackjax_style"},
+    {"infer", "comparison", "model_comparison"},
 )
 
 

@@ -212,6 +212,26 @@ def test_data_that_cannot_be_saved_are_asked_for(tmp_path):
     assert_same_draws(loaded.sample(key, num_samples=10), posterior.sample(key, num_samples=10))
 
 
+# --- predictions ----------------------------------------------------------------------------------
+
+
+def test_predictions_have_the_exact_moments(posterior, data):
+    x, y = data
+    mean, covariance, _ = targets.regression_posterior(x, y)
+    key, new = jax.random.key(2), np.asarray([0.0, 2.0])
+    for predicted, at in (
+        (posterior.predictive(key, num_samples=4_000), x),
+        (posterior.predictive(key, new, num_samples=4_000), new),
+    ):
+        design = np.stack([np.ones_like(at), at], axis=1)
+        variance = np.sum(design @ covariance * design, axis=1) + targets.NOISE**2
+        error = np.sqrt(variance / 4_000)
+        assert np.all(np.abs(np.mean(predicted["y"], axis=0) - design @ mean) < 5 * error)
+        np.testing.assert_allclose(np.var(predicted["y"], axis=0), variance, rtol=0.12)
+    few = posterior.predictive(key, new, num_samples=30, return_sites=["slope"])
+    assert {name: x.shape for name, x in few.items()} == {"slope": (30,)}
+
+
 # --- modes ----------------------------------------------------------------------------------------
 
 
@@ -286,6 +306,15 @@ def test_settings_that_cannot_work_are_refused_with_what_to_write(monkeypatch):
             sampler(model, **settings)
     with pytest.raises(TypeError, match="learning_rate"):
         sampler(model, learning_rate=1e-3)
+    with pytest.raises(ValueError, match=r"such as optax.adam\(0.002\) .*got 0.002"):
+        sampler(model, optimizer=2e-3)
+    with pytest.raises(ValueError, match="CMCD takes no argument 'num_step'; did you mean 'num_s"):
+        sampler(model, process=partial(partial(nb.CMCD, num_step=8), width=4))
+    with pytest.raises(ValueError, match="log_variance takes no argument 'factor'; It takes rng_"):
+        sampler(model, objective=partial(nb.log_variance, factor=1.2))
+    for key, got in ((0, "got 0"), (jax.random.split(jax.random.key(0)), r"of shape \(2,\)")):
+        with pytest.raises(ValueError, match=rf"one JAX key, such as jax.random.key\(0\).*{got}"):
+            sampler(model).run(key)
 
 
 def test_a_target_holds_its_data_already():

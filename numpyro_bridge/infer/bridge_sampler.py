@@ -1,6 +1,5 @@
 """BridgeSampler: from a NumPyro model to a trained bridge in one call."""
 
-import inspect
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -9,17 +8,18 @@ from typing import Any
 import jax
 import optax
 
+from numpyro_bridge._setting_checks import check_function, check_key, check_optimizer
 from numpyro_bridge._typing import RNGKey
-from numpyro_bridge.affine import AbstractAffineMap, StandardisedTarget
+from numpyro_bridge.affine import StandardisedTarget
 from numpyro_bridge.curricula import AbstractCurriculum
 from numpyro_bridge.devices import Device, check_devices
 from numpyro_bridge.identity import name_of
 from numpyro_bridge.infer.optimizer import bridge_optimizer
 from numpyro_bridge.infer.posterior import Posterior
-from numpyro_bridge.initial_laws import MixtureLaw
 from numpyro_bridge.objectives import reverse_kl_ld
 from numpyro_bridge.processes import CMCD, AbstractProcess
-from numpyro_bridge.standardise import Modes, Standardisation, standardise
+from numpyro_bridge.standardise import Standardisation, standardise
+from numpyro_bridge.start import make_process
 from numpyro_bridge.target import Target, target_from_model
 from numpyro_bridge.train import UNCHANGED, fit
 
@@ -79,6 +79,7 @@ class BridgeSampler:
         self.objective = objective
         self.standardise = standardise
         self.optimizer = bridge_optimizer() if optimizer is None else optimizer
+        check_optimizer(self.optimizer)
         self.num_iterations = num_iterations
         self.num_trajectories = num_trajectories
         self.curriculum = curriculum
@@ -104,12 +105,13 @@ class BridgeSampler:
         Raises:
             ValueError: if the model cannot be sampled; the message says what to change.
         """
+        check_key(rng_key)
         target_key, map_key, process_key, fit_key = jax.random.split(rng_key, 4)
         target = self._target(target_key, args, kwargs)
         start = time.perf_counter()
         standardisation = self.standardise(map_key, target)
         standardise_time = time.perf_counter() - start
-        process = self._process(process_key, target.dim, standardisation)
+        process = make_process(self.process, process_key, target.dim, standardisation)
         standardised = StandardisedTarget(process.prepared(target), standardisation.map)
         extra = {} if self.trainable is None else {"trainable": self.trainable}
         training = fit(
@@ -155,23 +157,6 @@ class BridgeSampler:
             )
         return self.model
 
-    def _process(self, rng_key: RNGKey, dim: int, standardisation: Standardisation):
-        """The process; where several modes were seen and it can, it starts from all of them."""
-        parameter = inspect.signature(self.process).parameters.get("initial_law")
-        takes_law = parameter is not None and parameter.default is None  # and none is bound to it
-        if standardisation.modes is None or not takes_law:
-            return self.process(rng_key, dim)
-        law = _law_over_modes(standardisation.modes, standardisation.map)
-        return self.process(rng_key, dim, initial_law=law)
-
-
-def _law_over_modes(modes: Modes, map: AbstractAffineMap) -> MixtureLaw:
-    """A mixture of normal laws, one a mode, in standardised coordinates."""
-    laws, log_mass, _ = modes
-    means = jax.vmap(map.inverse)(laws.location)
-    columns = jax.vmap(jax.vmap(map.solve, in_axes=1, out_axes=1))
-    return MixtureLaw(log_mass - jax.nn.logsumexp(log_mass), means, columns(laws.factor))
-
 
 def _check_settings(model, process, objective, num_iterations: int, num_trajectories: int) -> None:
     if not callable(model) and not isinstance(model, Target):
@@ -184,12 +169,8 @@ def _check_settings(model, process, objective, num_iterations: int, num_trajecto
             "process is made for the model's dimension: pass the class or a partial, such as "
             "process=partial(nb.CMCD, num_steps=64), not an instance"
         )
-    for name, value in (("process", process), ("objective", objective)):
-        if not callable(value):
-            raise ValueError(
-                f"{name} must be a function or class such as nb.CMCD or "
-                f"nb.reverse_kl_ld, got {value!r}"
-            )
+    check_function("process", process, "nb.CMCD")
+    check_function("objective", objective, "nb.reverse_kl_ld")
     if num_iterations < 1 or num_trajectories < 2:
         raise ValueError(
             f"training needs num_iterations >= 1 and num_trajectories >= 2, got {num_iterations} "

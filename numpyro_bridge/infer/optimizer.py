@@ -1,5 +1,7 @@
 """The default optimiser: three learning rates, one for each kind of parameter."""
 
+import functools
+
 import jax
 import optax
 from jaxtyping import PyTree
@@ -8,6 +10,8 @@ LAWS = {"log_diffusion", "log_step_size", "log_friction", "log_mass", "initial_l
 """Fields of a process that shape its noise and its start."""
 
 
+# The same object for the same rates: to compiled code, another one would be another optimiser.
+@functools.lru_cache
 def bridge_optimizer(
     control: float = 2e-3,
     laws: float = 2e-3,

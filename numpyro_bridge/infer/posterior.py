@@ -12,19 +12,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
+from numpyro import handlers
 
+from numpyro_bridge._setting_checks import check_key
 from numpyro_bridge._typing import RNGKey
 from numpyro_bridge.affine import StandardisedTarget
 from numpyro_bridge.backward import BackwardRuns, backward_log_weights
 from numpyro_bridge.devices import Device, Devices, check_devices, copy_to, divide, divided_among
 from numpyro_bridge.draws import Draws
+from numpyro_bridge.ends import draw_end
+from numpyro_bridge.predictive import model_of, run_model
 from numpyro_bridge.processes import AbstractProcess
 from numpyro_bridge.standardise import Standardisation
 from numpyro_bridge.storage import load_header, load_tree, save_tree
 from numpyro_bridge.structure import NotDescribable, blank_arrays, describe, rebuild
-from numpyro_bridge.target import ModelTarget, Point, Target, target_from_model
+from numpyro_bridge.target import ModelTarget, Target, target_from_model
 from numpyro_bridge.train import Metrics
-from numpyro_bridge.trajectories import simulate
 
 BATCH = 1_000
 """Trajectories drawn per call of the compiled code; the last batch is cut to size."""
@@ -75,6 +78,7 @@ class Posterior:
         Raises:
             ValueError: if `num_samples` is below 1, or the devices do not divide a batch of 1,000.
         """
+        check_key(rng_key)
         if num_samples < 1:
             raise ValueError(f"num_samples must be at least 1, got {num_samples}")
         devices = check_devices(devices, BATCH)
@@ -86,21 +90,66 @@ class Posterior:
             for key in jax.random.split(rng_key, num_batches)
         ]
         joined = jax.tree.map(lambda *parts: np.concatenate(parts)[:num_samples], *batches)
-        position, log_density, log_weight, finite, sites = jax.tree.map(jnp.asarray, joined)
+        end, sites = jax.tree.map(jnp.asarray, joined)
         seconds = time.perf_counter() - start
         evaluations = num_batches * BATCH * (self.process.num_steps + 1)
         info = {**self.info, "sampling_time": seconds}
         info["num_gradient_evaluations"] = info.get("num_gradient_evaluations", 0) + evaluations
         return Draws(
             sites=sites,
-            log_weight=log_weight,
-            position=position,
-            log_density=log_density,
+            log_weight=end.log_weight,
+            position=end.position,
+            log_density=end.log_density,
             target=self.target.base,
-            num_non_finite=int(jnp.sum(~finite)),
+            num_non_finite=int(jnp.sum(~end.finite)),
             info=info,
-            warnings=tuple(self._unvisited_modes(position)),
+            warnings=tuple(self._unvisited_modes(end.position)),
         )
+
+    def predictive(
+        self,
+        rng_key: RNGKey,
+        *args: Any,
+        num_samples: int = 1_000,
+        return_sites: Sequence[str] | None = None,
+        **kwargs: Any,
+    ) -> dict[str, Array]:
+        """Predictions of the posterior: for new arguments of the model, or of the same data.
+
+            replicated = posterior.predictive(rng_key)["y"]
+            predicted = posterior.predictive(rng_key, x_new)["y"]
+
+        Draws are resampled by their weights, and the model is run once for each.
+
+        Args:
+            rng_key: The same key gives the same predictions.
+            *args: Arguments of the model to predict for, the observed ones None or left out.
+                Without any, those of the posterior, with its observed sites drawn anew.
+            num_samples: How many predictions.
+            return_sites: Names of sites; by default those that are not latent sites.
+            **kwargs: Likewise.
+
+        Returns:
+            Site name to values, shape (num_samples, ...).
+
+        Raises:
+            ValueError: if the posterior is that of a plain log density.
+
+        Warns:
+            ReliabilityWarning: if the draws are not to be trusted.
+        """
+        target = model_of(self.target.base, "predictive")
+        draw_key, resample_key, run_key = jax.random.split(rng_key, 3)
+        draws = self.sample(draw_key, num_samples)
+        draws.warn_if_unreliable(stacklevel=3)
+        resampled = draws.resample(resample_key, num_samples)
+        model = target.model
+        if not args and not kwargs:
+            args, kwargs = target.model_args, target.model_kwargs
+            model = handlers.uncondition(model)
+            return_sites = [*target.observed] if return_sites is None else return_sites
+        latents = {name: resampled[name] for name in target.sites}
+        return run_model(run_key, model, latents, return_sites, args, kwargs)
 
     def run_backward(
         self, rng_key: RNGKey, draws: Mapping[str, Any] | Float[Array, "num dim"]
@@ -304,12 +353,8 @@ def _draw_batch(
     rng_key: RNGKey, process: AbstractProcess, target: StandardisedTarget, devices: Devices
 ):
     def draw(key):
-        run = simulate(key, process, target)
-        last: Point = jax.tree.map(lambda leaf: leaf[-1], run.states)
-        position = target.map(last.position)
-        log_density = last.log_density - target.map.log_det
-        finite = jnp.all(run.states.finite)
-        return position, log_density, run.log_weight, finite, target.base.constrain(position)
+        end = draw_end(key, process, target)
+        return end, target.base.constrain(end.position)
 
     with divided_among(devices):
         return jax.vmap(draw)(divide(jax.random.split(rng_key, BATCH)))

@@ -86,6 +86,14 @@ class Target(eqx.Module):
         """One position from the prior; for targets made by `with_prior`."""
         return self.with_prior().draw_prior(rng_key)
 
+    def by_site(self, position: Vector) -> Any:
+        """Cut a position into unconstrained values, a pytree; here, the vector named "x"."""
+        return {"x": position}
+
+    def joined(self, values: Any) -> Vector:
+        """The position of unconstrained values: the inverse of `by_site`."""
+        return values["x"]
+
     @property
     def has_evidence(self) -> bool:
         """Whether the integral of the density means something (False under improper priors)."""

@@ -67,7 +67,7 @@ def target_from_model(
     positions, finite = draw_until_finite(rng_key, target, 8)
     if known_to_fail(finite):
         densities = jax.vmap(target.log_density)(positions)
-        tried = [target._by_site(position) for position in positions[:3]]
+        tried = [target.by_site(position) for position in positions[:3]]
         finite_density = bool(jnp.any(densities != REPLACED_LOG_DENSITY))
         raise checks.no_starting_point(*target._arguments(), tried, finite_density)
     return target
@@ -218,6 +218,17 @@ class ModelTarget(Target):
         position = _draw_prior(rng_key, self, 1)[0]
         return jnp.where(jnp.isfinite(position), position, 0.0)
 
+    def by_site(self, position: Vector) -> dict[str, Array]:
+        """Cut a position into unconstrained values by name, as NumPyro's potentials take them."""
+        check_position(position, self.dim)
+        ends = np.cumsum([np.prod(shape, dtype=int) for shape in self.sites.values()])
+        pieces = zip(self.sites.items(), jnp.split(position, ends[:-1]), strict=True)
+        return {name: piece.reshape(shape) for (name, shape), piece in pieces}
+
+    def joined(self, values: dict[str, Array]) -> Vector:
+        """The position of unconstrained values by name: the inverse of `by_site`."""
+        return jnp.concatenate([jnp.ravel(values[name]) for name in self.sites])
+
     @property
     def model(self) -> Callable:
         """The model."""
@@ -251,6 +262,11 @@ class ModelTarget(Target):
         return not self.improper_sites
 
     @property
+    def sums_out(self) -> bool:
+        """Whether the model has discrete latent sites, over whose values the density is a sum."""
+        return self._layout.sums_out
+
+    @property
     def dims(self) -> dict[str, list[str]]:
         """Names of the leading axes of each latent, observed and deterministic site, from plates.
 
@@ -267,13 +283,6 @@ class ModelTarget(Target):
     def _arguments(self) -> tuple[Callable, tuple, dict]:
         return self._skeleton.filled_with(self.arrays)
 
-    def _by_site(self, position: Vector) -> dict[str, Array]:
-        """Cut a position into unconstrained values by name."""
-        check_position(position, self.dim)
-        ends = np.cumsum([np.prod(shape, dtype=int) for shape in self.sites.values()])
-        pieces = zip(self.sites.items(), jnp.split(position, ends[:-1]), strict=True)
-        return {name: piece.reshape(shape) for (name, shape), piece in pieces}
-
     def _position_of(self, trace: dict) -> Vector:
         """Join the unconstrained values of the latent sites of a trace into a position."""
         latent = [trace[name] for name in self.sites]
@@ -282,7 +291,7 @@ class ModelTarget(Target):
 
     def _placed(self, model: Callable, position: Vector) -> Callable:
         """The model with its latent sites at a position, and their log-determinants as factors."""
-        reparam = partial(_unconstrain_reparam, self._by_site(position))
+        reparam = partial(_unconstrain_reparam, self.by_site(position))
         return handlers.substitute(model, substitute_fn=reparam)
 
     def _log_density(self, position: Vector) -> Scalar:
@@ -290,7 +299,7 @@ class ModelTarget(Target):
         model, sums_out = checks.Repeatable(model), self._layout.sums_out
         if sums_out:
             model = checks.enumerated(model, self._layout.num_plate_dims)
-        energy = potential_energy(model, args, kwargs, self._by_site(position), enum=sums_out)
+        energy = potential_energy(model, args, kwargs, self.by_site(position), enum=sums_out)
         return -jnp.asarray(energy, position.dtype)
 
     def _log_prior(self, position: Vector) -> Scalar:
@@ -326,7 +335,7 @@ def _constrained(target: ModelTarget, position: Vector) -> dict[str, Array]:
     model = checks.Repeatable(model)
     if target._layout.sums_out:
         model = handlers.seed(model, 0)
-    values = target._by_site(position)
+    values = target.by_site(position)
     sites = constrain_fn(model, args, kwargs, values, return_deterministic=True)
     kept = {name: site for name, site in sites.items() if name not in target._layout.hidden}
     return jax.tree.map(jnp.asarray, kept)

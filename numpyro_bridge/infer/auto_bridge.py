@@ -1,0 +1,298 @@
+"""AutoBridge: a bridge as a guide for NumPyro's SVI."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NoReturn
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+from jax.core import Tracer
+from jaxtyping import Array, Float
+from numpyro import handlers
+from numpyro.infer.autoguide import AutoContinuous
+from numpyro.infer.initialization import init_to_uniform
+
+from numpyro_bridge._setting_checks import check_function
+from numpyro_bridge._typing import RNGKey
+from numpyro_bridge.affine import AbstractAffineMap, StandardisedTarget, as_dense, diagonal_map
+from numpyro_bridge.ends import draw_end
+from numpyro_bridge.infer.posterior import Posterior
+from numpyro_bridge.processes import CMCD, AbstractProcess
+from numpyro_bridge.standardise import Standardisation, standardise
+from numpyro_bridge.start import make_process
+from numpyro_bridge.target import ModelTarget, Target, target_from_model
+from numpyro_bridge.train import Metrics
+
+NUM_DRAWS = 4_000
+"""Draws that medians and quantiles are read off."""
+
+
+class AutoBridge(AutoContinuous):
+    r"""A bridge as a NumPyro guide, on the same two chains and weights as `BridgeSampler`.
+
+        guide = nb.AutoBridge(model)
+        svi = SVI(model, guide, nb.bridge_optimizer(), nb.TraceReverseKLLD())
+        result = svi.run(jax.random.key(0), 1_000, x, y=y)
+        posterior = guide.to_posterior(result.params, result.losses)
+
+    The guide draws a path with the forward chain, hands its end to the model, and adds the rest of
+    the path to its own density, so that what a loss of NumPyro sees of one particle,
+
+    $$\log p(x_K, y) - \log q = \log \overleftarrow{p}(x_{0:K}) - \log \vec{p}(x_{0:K}),$$
+
+    is the log weight of that path: `Trace_ELBO` is the pathwise reverse divergence, at any number
+    of steps. `TraceReverseKLLD` and its like train faster, see there.
+
+    It is a guide for the data of its first call, which `svi.init` or `svi.run` make: the score
+    that steers the paths is that of this posterior. Later calls with other arguments, such as
+    those of `Predictive` with new covariates, draw from it all the same. For other data, make
+    another guide.
+
+    Draws of the guide are the bridge's own approximation. `to_posterior` makes of them what
+    `BridgeSampler.run` returns: weights, evidence, diagnostics, corrected draws for ArviZ.
+
+    Args:
+        model: A NumPyro model with continuous latent sites.
+        process: Makes the two chains from `(rng_key, dim)`, such as `nb.CMCD` or
+            `partial(nb.CMCD, num_steps=64)`.
+        standardise: Chooses an affine map from `(rng_key, target)`, once, when the guide first
+            sees the model. It is kept with the parameters and not trained.
+        prefix: Begins the names of the guide's two parameters, the process and the map.
+        init_loc_fn: One of NumPyro's initialisation strategies. If given, `standardise` is not
+            run: the bridge starts from a normal law at that place, of standard deviation
+            `init_scale` in every unconstrained coordinate.
+        init_scale: See `init_loc_fn`; positive.
+
+    Raises:
+        ValueError: when first called, if the model has discrete latent sites or subsampled plates,
+            or if that call is inside `jax.jit`; the message says what to write instead.
+    """
+
+    def __init__(
+        self,
+        model: Callable[..., Any],
+        *,
+        process: Callable[..., AbstractProcess] = CMCD,
+        standardise: Callable[[RNGKey, Target], Standardisation] = standardise,
+        prefix: str = "auto",
+        init_loc_fn: Callable[..., Any] | None = None,
+        init_scale: float = 0.1,
+    ):
+        check_function("process", process, "nb.CMCD")
+        if not init_scale > 0:
+            raise ValueError(f"init_scale is a standard deviation, positive, got {init_scale}")
+        super().__init__(model, prefix=prefix, init_loc_fn=init_loc_fn or init_to_uniform)
+        self.process = process
+        self.standardise = standardise
+        self.init_scale = init_scale
+        self._starts_from_location = init_loc_fn is not None
+        self._target: ModelTarget | None = None
+
+    def bridge(self, params: Mapping[str, Any]) -> tuple[AbstractProcess, StandardisedTarget]:
+        """The two chains that parameters stand for, and the target that they run on.
+
+        Args:
+            params: From `svi.get_params` or `result.params`.
+        """
+        names = self._names
+        missing = [name for name in names if name not in params]
+        if missing:
+            raise ValueError(
+                f"params should have {list(names)}, the parameters of this guide, but "
+                f"{missing} are missing: it has {sorted(params)}. Was the guide made with "
+                "another prefix?"
+            )
+        process, affine = (params[name] for name in names)
+        # Losses that hold the states fixed cannot see the map, so no loss trains it.
+        target = process.prepared(self._seen_target)
+        return process, StandardisedTarget(target, jax.lax.stop_gradient(affine))
+
+    def to_posterior(
+        self, params: Mapping[str, Any], losses: Float[Array, " iterations"] | None = None
+    ) -> Posterior:
+        """What `BridgeSampler.run` would have returned with this bridge.
+
+        For weights, evidence, diagnostics, files and ArviZ:
+        `nb.to_inference_data(guide.to_posterior(result.params).sample(rng_key))`.
+
+        Args:
+            params: From `svi.get_params` or `result.params`.
+            losses: `result.losses`, if the training curve is wanted.
+        """
+        process, target = self.bridge(params)
+        elbo = np.zeros(0) if losses is None else -np.asarray(losses, np.float64)
+        unknown = np.full_like(elbo, np.nan)
+        return Posterior(
+            process,
+            target,
+            self._standardisation._replace(map=target.map),
+            Metrics(elbo, unknown, unknown, unknown, unknown),
+            {"process": type(process).__name__, "objective": "SVI", "num_iterations": len(elbo)},
+        )
+
+    def params_from(self, posterior: Posterior) -> dict[str, Any]:
+        """Parameters that continue from a trained bridge: `svi.run(..., init_params=...)`.
+
+        Args:
+            posterior: Of the same model and data.
+        """
+        return dict(zip(self._names, (posterior.process, posterior.target.map), strict=True))
+
+    def sample_posterior(
+        self,
+        rng_key: RNGKey,
+        params: Mapping[str, Any],
+        *args: Any,
+        sample_shape: Sequence[int] = (),
+        **kwargs: Any,
+    ) -> dict[str, Array]:
+        """Independent draws of all sites, deterministic ones included, in one batch.
+
+        Args:
+            rng_key: The same key gives the same draws.
+            params: From `svi.get_params` or `result.params`.
+            *args: Ignored: the data are those of the first call.
+            sample_shape: Leading axes of every site.
+            **kwargs: Ignored.
+        """
+        process, target = self.bridge(params)
+        sites = _draw_sites(rng_key, process, target, math.prod(sample_shape))
+        shape = tuple(sample_shape)
+        return {name: x.reshape(shape + x.shape[1:]) for name, x in sites.items()}
+
+    def median(self, params: Mapping[str, Any]) -> dict[str, Array]:
+        """The median of every number, over 4,000 draws of the guide that are always the same."""
+        return self.quantiles(params, 0.5)
+
+    def quantiles(self, params: Mapping[str, Any], quantiles: Any) -> dict[str, Array]:
+        """Quantiles of every number, over 4,000 draws of the guide that are always the same.
+
+        Args:
+            params: From `svi.get_params` or `result.params`.
+            quantiles: A level in [0, 1] or several; several become a leading axis.
+        """
+        draws = self.sample_posterior(jax.random.key(0), params, sample_shape=(NUM_DRAWS,))
+        levels = jnp.asarray(quantiles)
+        return {name: jnp.quantile(x, levels, axis=0) for name, x in draws.items()}
+
+    def get_transform(self, params: Mapping[str, Any]) -> NoReturn:
+        """Refuse: the end of a random path is no function of one vector of noise."""
+        # Not NotImplementedError, for which NeuTraReparam would put a message of its own.
+        raise ValueError(
+            "AutoBridge draws the ends of random paths, so there is no transformation of its "
+            "draws, no base distribution, and no NeuTraReparam. To mix its draws with local moves "
+            "of NUTS, use numpyro.infer.MCMC(nb.BridgeKernel(guide.to_posterior(params), "
+            "local_kernel=NUTS), ...); for NeuTraReparam, a guide that is a flow, such as "
+            "numpyro.infer.autoguide.AutoBNAFNormal"
+        )
+
+    def get_base_dist(self) -> NoReturn:
+        """Refuse, as `get_transform` does."""
+        self.get_transform({})
+
+    def get_posterior(self, params: Mapping[str, Any]) -> NoReturn:
+        """Refuse, as `get_transform` does: the density of an end alone is not known."""
+        self.get_transform(params)
+
+    def _get_posterior(self) -> NoReturn:
+        self.get_transform({})
+
+    @property
+    def _names(self) -> tuple[str, str]:
+        return f"{self.prefix}_process", f"{self.prefix}_map"
+
+    @property
+    def _seen_target(self) -> ModelTarget:
+        if self._target is None:
+            raise ValueError(
+                "this guide has not seen its model and data yet: call svi.run or svi.init with "
+                "the model's arguments first"
+            )
+        return self._target
+
+    def _setup_prototype(self, *args: Any, **kwargs: Any) -> None:
+        rng_key = _key_for("its first call")
+        if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((rng_key, args, kwargs))):
+            raise ValueError(
+                "AutoBridge reads the model and standardises it when it is first called, which "
+                "cannot be done inside jax.jit, vmap or grad: call svi.init(rng_key, ...) outside, "
+                "once, before anything is compiled"
+            )
+        read_key, map_key, process_key = jax.random.split(rng_key, 3)
+        with handlers.block():
+            target = target_from_model(read_key, self.model, *args, **kwargs)
+            _refuse_sums(target)
+            super()._setup_prototype(*args, **kwargs)
+            if self._starts_from_location:
+                chosen = _at_location(self._init_latent, self.init_scale)
+            else:
+                chosen = self.standardise(map_key, target)
+            process = make_process(self.process, process_key, target.dim, chosen)
+        _check_leaves(process)
+        self._target, self._standardisation = target, chosen
+        self._initial_values = dict(zip(self._names, (process, chosen.map), strict=True))
+
+    def _sample_latent(self, *args: Any, **kwargs: Any) -> Float[Array, " dim"]:
+        params = {
+            # A value that can be called would be taken for a function that makes it.
+            name: numpyro.param(name, lambda rng_key, value=value: value)
+            for name, value in self._initial_values.items()
+        }
+        process, target = self.bridge(params)
+        rng_key = _key_for("each call")
+        with handlers.block():
+            end = draw_end(rng_key, process, target)
+        # The model adds the density of the end by itself; all else of the weight is the guide's.
+        numpyro.factor(f"{self.prefix}_path", end.log_density - end.log_weight)
+        return end.position
+
+
+def _key_for(purpose: str) -> RNGKey:
+    rng_key = numpyro.prng_key()
+    if rng_key is None:
+        raise ValueError(
+            f"AutoBridge needs randomness for {purpose}: wrap it, as in "
+            "numpyro.handlers.seed(guide, rng_seed=0)"
+        )
+    return rng_key
+
+
+def _refuse_sums(target: ModelTarget) -> None:
+    if target.sums_out:
+        raise ValueError(
+            "AutoBridge cannot guide a model with discrete latent sites: a loss of SVI asks the "
+            "guide for their values, and a bridge has none. Use nb.BridgeSampler(model), which "
+            "sums them out, or write the sum into the model (numpyro.factor, "
+            "dist.MixtureSameFamily)."
+        )
+
+
+def _check_leaves(process: AbstractProcess) -> None:
+    leaves = jax.tree.leaves(process)
+    others = [type(leaf).__name__ for leaf in leaves if not eqx.is_inexact_array(leaf)]
+    if others:
+        raise ValueError(
+            f"{type(process).__name__} becomes one NumPyro parameter, so all its leaves should be "
+            f"arrays of floats, but some are {sorted(set(others))}: declare them with "
+            "eqx.field(static=True)"
+        )
+
+
+def _at_location(location: Float[Array, " dim"], scale: float) -> Standardisation:
+    """A narrow normal law where an initialisation strategy put it."""
+    location = location.astype(jnp.result_type(float))
+    affine: AbstractAffineMap = diagonal_map(location, jnp.full_like(location, scale))
+    return Standardisation(as_dense(affine), "init_loc_fn", float("nan"), {}, None, 0)
+
+
+@eqx.filter_jit
+def _draw_sites(
+    rng_key: RNGKey, process: AbstractProcess, target: StandardisedTarget, num: int
+) -> dict[str, Array]:
+    def draw(key):
+        return target.base.constrain(draw_end(key, process, target).position)
+
+    return jax.vmap(draw)(jax.random.split(rng_key, num))

@@ -1,0 +1,160 @@
+"""A bridge in BlackJAX's style: a variational algorithm of three functions."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+from jax.core import Tracer
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float
+
+from numpyro_bridge._setting_checks import check_function, check_optimizer
+from numpyro_bridge._typing import RNGKey, Scalar, Vector
+from numpyro_bridge.affine import AbstractAffineMap, StandardisedTarget
+from numpyro_bridge.ends import draw_end
+from numpyro_bridge.infer.optimizer import bridge_optimizer
+from numpyro_bridge.objectives import reverse_kl_ld
+from numpyro_bridge.processes import CMCD, AbstractProcess
+from numpyro_bridge.standardise import Standardisation, no_standardisation, standardise
+from numpyro_bridge.start import make_process
+from numpyro_bridge.target import Target, target_from_log_density
+from numpyro_bridge.train import Metrics, gradient_step
+
+
+class BridgeVIState(NamedTuple):
+    """The bridge as far as it is trained; arrays only, so that any JAX loop can carry it."""
+
+    process: AbstractProcess
+    affine: AbstractAffineMap
+    """From standardised coordinates to flat positions."""
+    optimizer_state: Any
+    position: Any
+    """The first position, whose structure draws have."""
+
+
+class BridgeVI(NamedTuple):
+    """A `VIAlgorithm` in BlackJAX's sense: three functions."""
+
+    init: Callable[..., BridgeVIState]
+    step: Callable[[RNGKey, BridgeVIState], tuple[BridgeVIState, Metrics]]
+    sample: Callable[..., tuple[Any, Float[Array, " num_samples"]]]
+
+
+def as_blackjax(
+    logdensity_fn: Callable[[Any], Scalar],
+    *,
+    process: Callable[..., AbstractProcess] = CMCD,
+    objective: Callable[..., Any] = reverse_kl_ld,
+    standardise: Callable[[RNGKey, Target], Standardisation] = standardise,
+    optimizer: optax.GradientTransformation | None = None,
+    num_trajectories: int = 256,
+) -> BridgeVI:
+    """A bridge as a variational algorithm of BlackJAX, on a log density of any pytree.
+
+        algorithm = nb.as_blackjax(logdensity_fn)
+        state, (_, metrics) = blackjax.util.run_inference_algorithm(
+            rng_key, algorithm, num_steps=500, initial_position=position)
+        positions, log_weight = algorithm.sample(rng_key, state, 1_000)
+
+    The process, the loss and the iteration are those of `BridgeSampler`. What `BridgeSampler` does
+    between iterations is left to the caller: stopping, lowering the step size, keeping the best.
+
+    Args:
+        logdensity_fn: Unnormalised, in nats, of one position on R^dim: an array or a pytree of
+            arrays of floats.
+        process: Makes the two chains from `(rng_key, dim)`.
+        objective: The loss.
+        standardise: Chooses an affine map in `init`; `nb.no_standardisation` for none.
+        optimizer: An optax transformation; `bridge_optimizer()` if not given.
+        num_trajectories: Trajectories per step, at least 2.
+
+    Returns:
+        `init(position, rng_key=None)`, of which only the structure and the shapes of the position
+        matter; `step(rng_key, state)`, one iteration and its metrics; and
+        `sample(rng_key, state, num_samples=1)`, positions and the log weights that correct them.
+
+    Raises:
+        ValueError: if settings cannot work; in `init`, if it standardises inside `jax.jit`.
+    """
+    check_function("logdensity_fn", logdensity_fn, "jax.scipy.stats.norm.logpdf")
+    check_function("process", process, "nb.CMCD")
+    check_function("objective", objective, "nb.reverse_kl_ld")
+    optimizer = bridge_optimizer() if optimizer is None else optimizer
+    check_optimizer(optimizer)
+    loss = partial(objective, num_trajectories=num_trajectories)
+
+    def init(position: Any, rng_key: RNGKey | None = None) -> BridgeVIState:
+        rng_key = jax.random.key(0) if rng_key is None else rng_key
+        hidden = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((rng_key, position)))
+        if hidden and standardise is not no_standardisation:
+            raise ValueError(
+                "init standardises the density, which cannot be done inside jax.jit or vmap: call "
+                "it outside, or write nb.as_blackjax(..., standardise=nb.no_standardisation)"
+            )
+        map_key, process_key = jax.random.split(rng_key)
+        target = _target_of(logdensity_fn, position)
+        chosen = standardise(map_key, target)
+        made = make_process(process, process_key, target.dim, chosen)
+        params: Any = eqx.filter(made, eqx.is_inexact_array)
+        return BridgeVIState(made, chosen.map, optimizer.init(params), position)
+
+    def step(rng_key: RNGKey, state: BridgeVIState) -> tuple[BridgeVIState, Metrics]:
+        params, static = eqx.partition(state.process, eqx.is_inexact_array)
+        one = jnp.ones((), jnp.result_type(float))
+        params, optimizer_state, metrics = gradient_step(
+            rng_key,
+            params,
+            state.optimizer_state,
+            static,
+            loss,
+            _standardised(logdensity_fn, state),
+            optimizer,
+            one,
+        )
+        trained = eqx.combine(params, static)
+        return state._replace(process=trained, optimizer_state=optimizer_state), metrics
+
+    def sample(
+        rng_key: RNGKey, state: BridgeVIState, num_samples: int = 1
+    ) -> tuple[Any, Float[Array, " num_samples"]]:
+        keys = jax.random.split(rng_key, num_samples)
+        return _draw(keys, state.process, _standardised(logdensity_fn, state), state.position)
+
+    return BridgeVI(init, step, sample)
+
+
+class _OnVectors(eqx.Module):
+    """A log density of a pytree as one of flat vectors; the numbers in `like` do not matter."""
+
+    logdensity_fn: Callable[[Any], Scalar]
+    like: Any
+
+    def __call__(self, position: Vector) -> Scalar:
+        return self.logdensity_fn(_unravel(self.like, position))
+
+
+def _unravel(like: Any, position: Vector) -> Any:
+    return ravel_pytree(_floats(like))[1](position)
+
+
+def _floats(position: Any) -> Any:
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.result_type(float)), position)
+
+
+def _target_of(logdensity_fn: Callable[[Any], Scalar], position: Any) -> Target:
+    dim = ravel_pytree(_floats(position))[0].size
+    return target_from_log_density(_OnVectors(logdensity_fn, position), dim)
+
+
+def _standardised(logdensity_fn: Callable, state: BridgeVIState) -> StandardisedTarget:
+    return StandardisedTarget(_target_of(logdensity_fn, state.position), state.affine)
+
+
+@eqx.filter_jit
+def _draw(keys: Any, process: AbstractProcess, target: StandardisedTarget, like: Any):
+    ends = jax.vmap(draw_end, in_axes=(0, None, None))(keys, process, target)
+    return jax.vmap(partial(_unravel, like))(ends.position), ends.log_weight

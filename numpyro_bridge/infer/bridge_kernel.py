@@ -1,0 +1,278 @@
+"""BridgeKernel: a bridge as a kernel for NumPyro's MCMC."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jaxtyping import Array, Bool, Float, Int
+from numpyro.infer.mcmc import MCMCKernel
+from numpyro.util import is_prng_key
+
+from numpyro_bridge._setting_checks import check_key
+from numpyro_bridge._typing import RNGKey
+from numpyro_bridge.affine import StandardisedTarget
+from numpyro_bridge.ends import End, draw_path_to
+from numpyro_bridge.infer.bridge_sampler import BridgeSampler
+from numpyro_bridge.infer.path_metropolis import end_at, first_end, global_move
+from numpyro_bridge.infer.posterior import Posterior
+from numpyro_bridge.target import ModelTarget, Target
+from numpyro_bridge.target.base import Skeleton, take_out_arrays
+
+
+class BridgeKernelState(NamedTuple):
+    """The state of one chain; every field can be an extra field of `MCMC.run`."""
+
+    i: Int[Array, "*chains"]
+    """Iterations done."""
+    z: Any
+    """Unconstrained values by site."""
+    potential_energy: Float[Array, "*chains"]
+    """Minus the log density of `z`, in nats."""
+    log_weight: Float[Array, "*chains"]
+    """That of the path to `z`, in nats."""
+    accept_prob: Float[Array, "*chains"]
+    """Probability with which the last path was accepted."""
+    accepted: Bool[Array, "*chains"]
+    """Whether it was."""
+    mean_accept_prob: Float[Array, "*chains"]
+    """Mean of `accept_prob` over warm-up, then over sampling."""
+    local: Any
+    """State of the local kernel in standardised coordinates; None without one."""
+    rng_key: RNGKey | Any
+    """Randomness of the iterations to come."""
+
+
+class BridgeKernel(MCMCKernel):
+    r"""Train a bridge, then use its draws as proposals of a Markov chain that is exact.
+
+        mcmc = MCMC(nb.BridgeKernel(model), num_warmup=100, num_samples=1_000, num_chains=4,
+                    chain_method="vectorized")
+        mcmc.run(jax.random.key(0), x, y=y)
+
+    Each iteration draws a whole path of the bridge and accepts its end with probability
+    $\min(1, w' / w)$, the ratio of the weights of the new path and the present one: independence
+    Metropolis-Hastings on path space, exact for any trained bridge. Where the bridge is poor the
+    chain sticks, and ESS and r-hat say so.
+
+    With `local_kernel`, every iteration goes on with one move of another kernel from where the
+    chain is, and then draws a new path to the place it reached, by the backward chain. All three
+    steps leave the posterior invariant. The bridge jumps between modes, and the local kernel
+    explores them: a bridge that is a little off, or one trained briefly, is enough.
+
+    The bridge is trained when the first chain is initialised, with randomness from `training_key`
+    and not from the key of `MCMC.run`: once, whatever the number of chains and `chain_method`,
+    and not again as long as the data are the same. `posterior` is the result. Warm-up
+    iterations are moves as well; they let a chain forget its start and the local kernel adapt.
+
+    One draw costs one path, or two with `local_kernel`, drawn singly: to draw many independent
+    ones, `Posterior.sample` is faster by an order of magnitude.
+
+    Args:
+        model: A NumPyro model, a target made by `target_from_log_density`, or a trained
+            `Posterior`. The latter two hold their data: call `mcmc.run(rng_key)`.
+        local_kernel: Makes a kernel of NumPyro from `potential_fn`, such as `NUTS`, `BarkerMH` or
+            `partial(HMC, num_steps=1, trajectory_length=None)`, which is MALA. It works in
+            standardised coordinates.
+        training_key: Randomness of the training, `jax.random.key(0)` if not given.
+        **settings: Those of `BridgeSampler`: `process`, `objective`, `num_iterations` and so on.
+
+    Raises:
+        ValueError: if settings cannot work; in `MCMC.run`, as `BridgeSampler.run` does, and if
+            the data are not those that the bridge was trained on.
+    """
+
+    sample_field = "z"  # pyright: ignore[reportAssignmentType]
+    default_fields = ("z", "log_weight", "accept_prob")  # pyright: ignore[reportAssignmentType]
+
+    def __init__(
+        self,
+        model: Callable[..., Any] | Target | Posterior,
+        *,
+        local_kernel: Callable[..., MCMCKernel] | None = None,
+        training_key: RNGKey | None = None,
+        **settings: Any,
+    ):
+        self.local_kernel = _checked_local_kernel(local_kernel)
+        self.training_key = jax.random.key(0) if training_key is None else training_key
+        check_key(self.training_key)
+        self._sampler: BridgeSampler | None = None
+        self._trained_on: tuple[tuple[Array, ...], Skeleton] | None = None
+        self._sample_fn: Callable[[BridgeKernelState], BridgeKernelState] | None = None
+        self.posterior: Posterior | None = None
+        """The trained bridge; None before the first run."""
+        if isinstance(model, Posterior):
+            if settings:
+                raise ValueError(
+                    f"a trained posterior needs no settings of training, got {sorted(settings)}"
+                )
+            self.posterior, self.model = model, _model_with_data(model.target.base)
+        else:
+            self._sampler = BridgeSampler(model, **settings)
+            self.model = None if isinstance(model, Target) else model
+        self._holds_data = isinstance(model, Posterior | Target)
+
+    def init(
+        self,
+        rng_key: Any,
+        num_warmup: int,
+        init_params: Any,
+        model_args: tuple,
+        model_kwargs: dict[str, Any],
+    ) -> BridgeKernelState:
+        """Train the bridge unless that is done, and find the first state of one chain or of all."""
+        # With chain_method="parallel" this is being compiled, but the data are known all the same.
+        with jax.ensure_compile_time_eval():
+            posterior = self._posterior_for(model_args, model_kwargs)
+        local = self._make_local(posterior.target)
+        start = partial(_start, posterior, local, num_warmup)
+        self._sample_fn = partial(_step, posterior, local, num_warmup)
+        return (start if is_prng_key(rng_key) else jax.vmap(start))(rng_key, init_params)
+
+    def sample(
+        self, state: BridgeKernelState, model_args: tuple, model_kwargs: dict[str, Any]
+    ) -> BridgeKernelState:
+        """One iteration of one chain or of all."""
+        with jax.ensure_compile_time_eval():
+            self._check_data(model_args, model_kwargs)
+        assert self._sample_fn is not None, "`init` must be called before `sample`."
+        single = is_prng_key(state.rng_key)
+        return (self._sample_fn if single else jax.vmap(self._sample_fn))(state)
+
+    def postprocess_fn(self, model_args: tuple, model_kwargs: dict[str, Any]) -> Callable:
+        """From unconstrained values to those of all sites, deterministic ones included."""
+        assert self.posterior is not None, "`init` must be called before `postprocess_fn`."
+        target = self.posterior.target.base
+        return lambda z: target.constrain(target.joined(z))
+
+    def get_diagnostics_str(self, state: BridgeKernelState) -> str:
+        """How often paths are accepted, for the progress bar."""
+        return f"paths accepted {float(jnp.mean(state.mean_accept_prob)):.0%}"
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What can be pickled: a trained kernel leaves its training behind."""
+        state = {**self.__dict__, "_sample_fn": None}
+        return state if self.posterior is None else {**state, "_sampler": None}
+
+    def _posterior_for(self, args: tuple, kwargs: dict[str, Any]) -> Posterior:
+        """The bridge for these data, trained if need be."""
+        if self._holds_data and (args or kwargs):
+            raise ValueError(
+                "this kernel was made from a trained posterior or a target, which holds its data "
+                "already; call mcmc.run(rng_key) without further arguments"
+            )
+        if self.posterior is not None and self._is_trained_on(args, kwargs):
+            return self.posterior
+        if self._sampler is None:
+            raise ValueError(
+                "this kernel came out of a file with a bridge for other data; make a new "
+                "BridgeKernel to train on these"
+            )
+        self.posterior = self._sampler.run(self.training_key, *args, **kwargs)
+        self._trained_on = take_out_arrays((args, kwargs))
+        return self.posterior
+
+    def _is_trained_on(self, args: tuple, kwargs: dict[str, Any]) -> bool:
+        if self._holds_data or self._trained_on is None:
+            return self._holds_data
+        arrays, skeleton = take_out_arrays((args, kwargs))
+        trained_arrays, trained_skeleton = self._trained_on
+        if skeleton != trained_skeleton:
+            return False
+        pairs = list(zip(arrays, trained_arrays, strict=True))
+        known = not any(isinstance(array, Tracer) for array in arrays)
+        return not known or all(_same_numbers(*pair) for pair in pairs)
+
+    def _check_data(self, args: tuple, kwargs: dict[str, Any]) -> None:
+        if not self._holds_data and not self._is_trained_on(args, kwargs):
+            raise ValueError(
+                "the bridge was trained on other data than it is to be sampled with; to train on "
+                "these, run without a warm state: mcmc.post_warmup_state = None"
+            )
+
+    def _make_local(self, target: StandardisedTarget) -> MCMCKernel | None:
+        if self.local_kernel is None:
+            return None
+        return self.local_kernel(potential_fn=lambda x: -target.log_density(x))
+
+
+def _start(
+    posterior: Posterior,
+    local: MCMCKernel | None,
+    num_warmup: int,
+    rng_key: RNGKey,
+    init_params: Any,
+) -> BridgeKernelState:
+    path_key, local_key, rng_key = jax.random.split(rng_key, 3)
+    process, target = posterior.process, posterior.target
+    if init_params is None:
+        end = first_end(path_key, process, target)
+    else:
+        end = end_at(path_key, process, target, target.base.joined(init_params))
+    local_state = None
+    if local is not None:
+        inside = target.map.inverse(end.position)
+        local_state = local.init(local_key, num_warmup, inside, (), {})
+    zero = jnp.zeros_like(end.log_weight)
+    return _state(jnp.asarray(0), target, end, zero, jnp.asarray(False), zero, local_state, rng_key)
+
+
+def _step(
+    posterior: Posterior, local: MCMCKernel | None, num_warmup: int, state: BridgeKernelState
+) -> BridgeKernelState:
+    process, target = posterior.process, posterior.target
+    rng_key, move_key, path_key = jax.random.split(state.rng_key, 3)
+    position = target.base.joined(state.z)
+    end = End(position, -state.potential_energy, state.log_weight, jnp.asarray(True))
+    end, probability, accepted = global_move(move_key, process, target, end)
+    local_state = state.local
+    if local is not None:
+        local_state = local.sample(_moved(state.local, target, end.position), (), {})
+        position = target.map(getattr(local_state, local.sample_field))
+        end = draw_path_to(path_key, process, target, position)
+    # Counted anew after warm-up, as HMC does.
+    count = jnp.where(state.i < num_warmup, state.i + 1, state.i + 1 - num_warmup)
+    mean = state.mean_accept_prob + (probability - state.mean_accept_prob) / count
+    return _state(state.i + 1, target, end, probability, accepted, mean, local_state, rng_key)
+
+
+def _state(i, target, end: End, probability, accepted, mean, local, rng_key) -> BridgeKernelState:
+    z = target.base.by_site(end.position)
+    return BridgeKernelState(
+        i, z, -end.log_density, end.log_weight, probability, accepted, mean, local, rng_key
+    )
+
+
+def _moved(local_state: Any, target: StandardisedTarget, position: Array) -> Any:
+    """The local kernel's state elsewhere: what NumPyro's kernels know of a place is replaced."""
+    point = target.at(target.map.inverse(position))
+    known = {"z": point.position, "potential_energy": -point.log_density, "z_grad": -point.score}
+    fields = local_state._fields
+    return local_state._replace(**{name: x for name, x in known.items() if name in fields})
+
+
+def _checked_local_kernel(local_kernel: Any) -> Any:
+    is_made = isinstance(local_kernel, MCMCKernel)
+    if local_kernel is None or (callable(local_kernel) and not is_made):
+        return local_kernel
+    raise ValueError(
+        "local_kernel is made for the bridge's coordinates: pass the class or a partial, such as "
+        f"NUTS or numpyro.infer.BarkerMH, not {type(local_kernel).__name__}"
+    )
+
+
+def _same_numbers(a: Array, b: Array) -> bool:
+    if a is b:
+        return True
+    floating = jnp.issubdtype(a.dtype, jnp.inexact)
+    return a.dtype == b.dtype and np.array_equal(a, b, equal_nan=floating)
+
+
+def _model_with_data(target: Target) -> Callable[..., Any] | None:
+    """The model as ArviZ runs it, with the arguments that `mcmc.run` is not given."""
+    if not isinstance(target, ModelTarget):
+        return None
+    return partial(target.model, *target.model_args, **target.model_kwargs)

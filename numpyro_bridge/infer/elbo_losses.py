@@ -1,0 +1,95 @@
+"""Objectives as losses of NumPyro's SVI, for the guide `AutoBridge`."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from numpyro.infer import ELBO
+
+from numpyro_bridge._setting_checks import check_function
+from numpyro_bridge._typing import RNGKey, Scalar
+from numpyro_bridge.infer.auto_bridge import AutoBridge
+from numpyro_bridge.objectives import log_variance, reverse_kl_ld
+
+
+class TraceObjective(ELBO):
+    r"""Any objective that reads trajectories, as a loss for `SVI`.
+
+        SVI(model, guide, nb.bridge_optimizer(), nb.TraceObjective(nb.reverse_kl_path))
+
+    The gradient is that of the objective. The value is minus the ELBO of its trajectories whatever
+    the objective is, so that curves of different losses, `Trace_ELBO` among them, can be compared.
+
+    Args:
+        objective: Such as `nb.log_variance` or `partial(nb.log_variance, sampling=nb.widened)`.
+        num_particles: Trajectories per iteration.
+    """
+
+    def __init__(self, objective: Callable[..., Any], num_particles: int = 256):
+        check_function("objective", objective, "nb.reverse_kl_ld")
+        super().__init__(num_particles)
+        self.objective = objective
+
+    def loss(
+        self,
+        rng_key: RNGKey,
+        param_map: dict[str, Any],
+        model: Callable[..., Any],
+        guide: Callable[..., Any],
+        *args: Any,
+        **kwargs: Any,
+    ) -> Scalar:
+        """Minus the ELBO, with the objective's gradient; the data are those of the guide.
+
+        Raises:
+            TypeError: if the guide is not an `AutoBridge`, or its process is not one that the
+                objective can train.
+            ValueError: if the guide is of another model.
+        """
+        _check_guide(type(self).__name__, model, guide)
+        process, target = guide.bridge(param_map)
+        surrogate, runs = self.objective(
+            rng_key, process, target, num_trajectories=self.num_particles
+        )
+        negative_elbo = jax.lax.stop_gradient(-jnp.mean(runs.log_weight))
+        return negative_elbo + (surrogate - jax.lax.stop_gradient(surrogate))
+
+
+class TraceReverseKLLD(TraceObjective):
+    """`nb.reverse_kl_ld` as a loss for `SVI`: the choice of `BridgeSampler`.
+
+    It needs no gradient through the path, so an iteration costs less time and memory than with
+    `Trace_ELBO`, which is the same divergence.
+
+    Args:
+        num_particles: Trajectories per iteration, at least 2.
+    """
+
+    def __init__(self, num_particles: int = 256):
+        super().__init__(reverse_kl_ld, num_particles)
+
+
+class TraceLogVariance(TraceObjective):
+    """`nb.log_variance` as a loss for `SVI`.
+
+    Args:
+        num_particles: Trajectories per iteration, at least 2.
+    """
+
+    def __init__(self, num_particles: int = 256):
+        super().__init__(log_variance, num_particles)
+
+
+def _check_guide(loss: str, model: Callable[..., Any], guide: Any) -> None:
+    if not isinstance(guide, AutoBridge):
+        raise TypeError(
+            f"{loss} compares whole paths and needs the guide that draws them, "
+            f"nb.AutoBridge(model), but it was given {type(guide).__name__}; other guides are "
+            "trained with numpyro.infer.Trace_ELBO"
+        )
+    if model is not guide.model:
+        raise ValueError(
+            f"{loss} reads the density off the guide, whose model is another function than the "
+            "one given to SVI: make both with the same, as in SVI(model, nb.AutoBridge(model), ...)"
+        )
