@@ -75,7 +75,14 @@ from numpyro_bridge.train import Training, fit  # isort: skip
 from numpyro_bridge.backward import BackwardRuns  # isort: skip
 from numpyro_bridge.draws import Draws, ReliabilityWarning  # isort: skip
 from numpyro_bridge.inference_data import to_inference_data  # isort: skip
-from numpyro_bridge.infer import BridgeSampler, Posterior, bridge_optimizer, load  # isort: skip
+from numpyro_bridge.infer import (  # isort: skip
+    BridgeSampler,
+    DiffusionSampler,
+    Posterior,
+    PosteriorDistribution,
+    bridge_optimizer,
+    load,
+)
 from numpyro_bridge.comparison import Comparison, compare_with_nuts  # isort: skip
 
 __version__ = version("numpyro-bridge")
@@ -99,6 +106,7 @@ __all__ = [
     "Comparison",
     "Denoiser",
     "DenoisingProcess",
+    "DiffusionSampler",
     "Draws",
     "ElboByLevel",
     "EulerMaruyama",
@@ -106,6 +114,7 @@ __all__ = [
     "ModelTarget",
     "Point",
     "Posterior",
+    "PosteriorDistribution",
     "ReliabilityWarning",
     "Samples",
     "Standardisation",

@@ -29,7 +29,15 @@ FLOORS = (
     {"trajectories", "generation", "objectives.weightings"},
     {"objectives", "weights", "generation.reflow"},
     {"train", "draws", "backward"},
-    {"inference_data", "plots", "infer.optimizer", "infer.posterior"},
+    {
+        "inference_data",
+        "plots",
+        "infer.optimizer",
+        "infer.distribution",
+        "infer.particles",
+        "infer.given_draws",
+    },
+    {"infer.posterior", "infer.learning"},
     {"infer", "comparison"},
 )
 
