@@ -45,6 +45,10 @@ MIN_RISE = 1.05
 """A round is worth another one if it raised the effective sample size by this factor."""
 
 
+small_denoiser = partial(untrained_denoiser, width=96, depth=2)
+"""The default network: a few thousand draws do not teach a larger one more."""
+
+
 class Round(NamedTuple):
     """What one round of learning from the log joint gave."""
 
@@ -70,7 +74,7 @@ class DiffusionSampler:
     Args:
         model: A NumPyro model, or a target made by `target_from_log_density`.
         denoiser: Makes the network from `(rng_key, dim)`, such as
-            `partial(nb.untrained_denoiser, width=256)`.
+            `partial(nb.untrained_denoiser, width=256)`; two hidden layers of 96 units by default.
         num_steps: Steps of the process that generates and weighs.
         num_iterations: Training iterations, in each round if there are several.
         num_draws: Draws in the batch of an iteration.
@@ -81,7 +85,8 @@ class DiffusionSampler:
             and far fewer draws suffice. Without it only the draws count.
         start: Where particles come from if no draws are given: `(rng_key, target, num)` to a
             reference, such as `infer.particles.from_normal` with its settings bound.
-        num_particles: Particles, and draws of each later round.
+        num_particles: Particles that the first round learns from; each later round adds twice as
+            many draws.
         max_rounds: Rounds at most, where no draws are given.
         progress_bar: Show progress while training, and a line after each round.
     """
@@ -90,7 +95,7 @@ class DiffusionSampler:
         self,
         model: Callable[..., Any] | Target,
         *,
-        denoiser: Network = partial(untrained_denoiser, width=96, depth=2),
+        denoiser: Network = small_denoiser,
         num_steps: int = 64,
         num_iterations: int = 2_000,
         num_draws: int = 512,
@@ -137,8 +142,9 @@ class DiffusionSampler:
 
         With draws there is one round of training. Without, rounds: particles of tempered sequential
         Monte Carlo train the denoiser; its own draws, resampled by their weights and moved by
-        Hamiltonian Monte Carlo, train it further; and so on until the effective sample size of its
-        weights no longer rises. The best round is returned, and every round is in `info`.
+        Hamiltonian Monte Carlo, train it further, together with those of the rounds before; and so
+        on until the effective sample size of its weights no longer rises. The best round is
+        returned, and every round is in `info`.
 
         Args:
             rng_key: The same key gives the same result.
@@ -205,7 +211,7 @@ class _Learner:
         """Train the denoiser further, on draws in the target's own coordinates."""
         sampler = self.sampler
         samples = samples_of(self.target, position, log_weight, with_scores=sampler.with_scores)
-        self.num_scores += len(position)
+        self.num_scores += int(jnp.sum(jnp.isfinite(log_weight)))
         divide_key, fit_key = jax.random.split(rng_key)
         loss = jax.tree_util.Partial(
             _Watched(sampler.num_draws, self.weighting), schedule=self.schedule
@@ -226,40 +232,41 @@ class _Learner:
     def in_rounds(self, rng_key, position, log_weight):
         """Train, draw, weigh and refresh until the weights no longer get better."""
         best, trainings, rounds = self.denoiser, [], []
+        num, store = 2 * self.sampler.num_particles, None
         for number in range(1, self.sampler.max_rounds + 1):
             learn_key, draw_key, pick_key, move_key = jax.random.split(
                 jax.random.fold_in(rng_key, number), 4
             )
             before = time.perf_counter()
             trainings.append(self.learn(learn_key, position, log_weight))
-            drawn, log_weight, ess = self._draw(draw_key)
-            smoothed = weights.pareto_smooth(log_weight)
-            risen = not rounds or ess > MIN_RISE * max(one.ess for one in rounds)
-            if not rounds or ess > max(one.ess for one in rounds):
-                best = self.denoiser
-            evidence = float(weights.log_evidence(log_weight)[0])
+            drawn, drawn_weight = self._draw(draw_key, num)
+            ess = float(weights.effective_sample_size(drawn_weight))
+            smoothed = weights.pareto_smooth(drawn_weight)
+            evidence = float(weights.log_evidence(drawn_weight)[0])
+            highest = max((one.ess for one in rounds), default=0.0)
             seconds = time.perf_counter() - before
             rounds.append(Round(ess, evidence, smoothed.pareto_k, seconds))
             self._show(number, rounds[-1])
-            if not risen or number == self.sampler.max_rounds:
+            best = self.denoiser if ess > highest else best
+            if ess < MIN_RISE * highest or number == self.sampler.max_rounds:
                 break
-            index = weights.resample_indices(pick_key, smoothed.log_weight, len(drawn))
-            position = self._refresh(move_key, drawn[index])
-            log_weight = jnp.zeros_like(log_weight)
+            index = weights.resample_indices(pick_key, smoothed.log_weight, num)
+            # One store for all rounds, filled in turn: what is compiled for it serves every round.
+            if store is None:
+                rows = (self.sampler.max_rounds - 1) * num
+                store = jnp.zeros((rows, self.target.dim), position.dtype), jnp.full(rows, -jnp.inf)
+            rows = slice((number - 1) * num, number * num)
+            moved = jax.vmap(self.target.map)(refreshed(move_key, self.target, drawn[index]))
+            store = store[0].at[rows].set(moved), store[1].at[rows].set(0.0)
+            position, log_weight = store
         return best, trainings, rounds
 
-    def _draw(self, rng_key):
+    def _draw(self, rng_key, num: int):
         process = self._process(self.denoiser)
-        position, log_weight = _weighted_draws(
-            rng_key, process, self.target, self.sampler.num_particles
-        )
+        position, log_weight = _weighted_draws(rng_key, process, self.target, num)
+        self.num_scores += num
         # A weight that is not a number is that of a path which left the numbers: it counts nothing.
-        log_weight = jnp.where(jnp.isfinite(log_weight), log_weight, -jnp.inf)
-        self.num_scores += len(position)
-        return position, log_weight, float(weights.effective_sample_size(log_weight))
-
-    def _refresh(self, rng_key, standardised):
-        return jax.vmap(self.target.map)(refreshed(rng_key, self.target, standardised))
+        return position, jnp.where(jnp.isfinite(log_weight), log_weight, -jnp.inf)
 
     def _process(self, denoiser: Denoiser) -> DenoisingProcess:
         num_steps = self.sampler.num_steps

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
 from numpyro_bridge._typing import RNGKey, Scalar
@@ -53,23 +52,28 @@ def samples_of(
     *,
     with_scores: bool,
 ) -> Samples:
-    """Draws in the target's own coordinates as what a loss reads, without those it cannot use.
+    """Draws in the target's own coordinates as what a loss reads.
+
+    Those that it cannot use are left in with a weight of zero, so that code compiled for as many
+    draws serves again.
 
     Raises:
-        ValueError: if less than ten are left.
+        ValueError: if less than ten can be used.
     """
     standardised, score, finite = _evaluated(target, position)
-    usable = np.asarray(finite & jnp.isfinite(log_weight))
-    if np.sum(usable) < HELD_OUT:
+    usable = finite & jnp.isfinite(log_weight)
+    num_usable = int(jnp.sum(usable))
+    if num_usable < HELD_OUT:
         raise ValueError(
-            f"{np.sum(usable)} of {len(position)} draws have a finite log density and gradient, "
-            f"which is too few to learn from; check that they are draws of this model's posterior"
+            f"{num_usable} of {len(position)} draws have a finite log density and gradient, "
+            "which is too few to learn from; check that they are draws of this model's posterior"
         )
-    weighted = bool(jnp.ptp(log_weight[usable]) > 0)
+    log_weight = jnp.where(usable, log_weight, -jnp.inf)
+    weighted = num_usable < len(usable) or bool(jnp.ptp(log_weight) > 0)
     return Samples(
-        standardised[usable],
-        log_weight[usable] if weighted else None,
-        score[usable] if with_scores else None,
+        jnp.where(usable[:, None], standardised, 0.0),
+        log_weight if weighted else None,
+        jnp.where(usable[:, None], score, 0.0) if with_scores else None,
     )
 
 
