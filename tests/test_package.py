@@ -30,7 +30,15 @@ FLOORS = (
     {"objectives", "weights", "generation.reflow", "ends", "predictive", "nuts"},
     {"curricula"},
     {"train", "draws", "backward"},
-    {"inference_data", "plots", "infer.optimizer", "infer.posterior"},
+    {
+        "inference_data",
+        "plots",
+        "infer.optimizer",
+        "infer.distribution",
+        "infer.particles",
+        "infer.given_draws",
+    },
+    {"infer.posterior", "infer.learning"},
     {"infer.auto_bridge", "infer.bridge_sampler", "infer.path_metropolis", "infer.blackjax_style"},
     {"infer", "comparison", "model_comparison"},
 )

@@ -29,9 +29,9 @@ def reflow_pairs(
     for errors, so that few steps suffice:
 
         pairs = reflow_pairs(rng_key, trained, 10_000, dim=2)
-        straight = nb.fit(rng_key, trained, loss, pairs, ...).module
-        draws = generate_many(rng_key, with_flow_path(straight), euler_step, even_times(4), 1_000,
-                              dim=2)
+        training = nb.fit(rng_key, trained, loss, pairs, ...)
+        straight = with_flow_path(training.module)
+        draws = generate_many(rng_key, straight, euler_step, even_times(4), 1_000, dim=2)
 
     Args:
         rng_key: Randomness of the noise.

@@ -4,6 +4,8 @@ from numpyro_bridge.infer.auto_bridge import AutoBridge
 from numpyro_bridge.infer.blackjax_style import BridgeVI, as_blackjax
 from numpyro_bridge.infer.bridge_kernel import BridgeKernel
 from numpyro_bridge.infer.bridge_sampler import BridgeSampler
+from numpyro_bridge.infer.diffusion_sampler import DiffusionSampler
+from numpyro_bridge.infer.distribution import PosteriorDistribution
 from numpyro_bridge.infer.elbo_losses import TraceLogVariance, TraceObjective, TraceReverseKLLD
 from numpyro_bridge.infer.optimizer import bridge_optimizer
 from numpyro_bridge.infer.path_metropolis import PathMetropolis, path_metropolis
@@ -14,8 +16,10 @@ __all__ = [
     "BridgeKernel",
     "BridgeSampler",
     "BridgeVI",
+    "DiffusionSampler",
     "PathMetropolis",
     "Posterior",
+    "PosteriorDistribution",
     "TraceLogVariance",
     "TraceObjective",
     "TraceReverseKLLD",

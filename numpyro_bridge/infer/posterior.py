@@ -21,8 +21,9 @@ from numpyro_bridge.backward import BackwardRuns, backward_log_weights
 from numpyro_bridge.devices import Device, Devices, check_devices, copy_to, divide, divided_among
 from numpyro_bridge.draws import Draws
 from numpyro_bridge.ends import draw_end
+from numpyro_bridge.infer.distribution import PosteriorDistribution
 from numpyro_bridge.predictive import model_of, run_model
-from numpyro_bridge.processes import AbstractProcess
+from numpyro_bridge.processes import AbstractProcess, DenoisingProcess
 from numpyro_bridge.standardise import Standardisation
 from numpyro_bridge.storage import load_header, load_tree, save_tree
 from numpyro_bridge.structure import NotDescribable, blank_arrays, describe, rebuild
@@ -229,6 +230,19 @@ class Posterior:
                     f"{share:.2%} of the draws: the bridge has lost it, and neither the weights "
                     "nor the evidence can see that."
                 )
+
+    def as_distribution(self) -> PosteriorDistribution:
+        """The posterior as a NumPyro distribution, to be the prior of the next analysis.
+
+        Raises:
+            ValueError: if the process has no flow: only `DiffusionSampler` trains one.
+        """
+        if not isinstance(self.process, DenoisingProcess):
+            raise ValueError(
+                f"{type(self.process).__name__} has no density of its ends alone; train a flow on "
+                "its draws: nb.DiffusionSampler(model).run(..., draws=posterior.sample(rng_key))"
+            )
+        return PosteriorDistribution(self.process.denoiser, self.target.map, self.target.base)
 
     def save(self, path: str | os.PathLike) -> None:
         """Write the trained bridge and the model's data to one file, atomically.

@@ -1,0 +1,97 @@
+"""Posteriors learned from 4,000 draws of NUTS: evidence, effective sample size and speed.
+
+    python -m benchmarks.from_draws --data FOLDER
+
+Each row: NUTS with four vectorised chains makes the draws, `DiffusionSampler` with its defaults
+learns from them, and 16,000 draws of it are weighed. The table is written to `from_draws.md`.
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+from numpyro.diagnostics import effective_sample_size
+from numpyro.infer import MCMC, NUTS
+
+import numpyro_bridge as nb
+from benchmarks import posteriordb, targets
+
+CASES = ("seeds", "eight_schools", "arK", "gp_regr")
+TABLE = Path(__file__).with_suffix(".md")
+NUM = 16_000
+
+
+def load(name: str, data: Path) -> targets.Benchmark:
+    """Read one case from the data folder."""
+    return (targets if name in targets.NAMES else posteriordb).load(name, data)
+
+
+def draws_of_nuts(benchmark: targets.Benchmark) -> tuple[dict, float]:
+    """4,000 draws, and effective draws a second of the site that mixes worst, warm-up excluded."""
+    mcmc = MCMC(
+        NUTS(benchmark.model),
+        num_warmup=1_000,
+        num_samples=1_000,
+        num_chains=4,
+        chain_method="vectorized",
+        progress_bar=False,
+    )
+    mcmc.warmup(jax.random.key(0), **benchmark.kwargs)
+    mcmc.run(jax.random.key(1), **benchmark.kwargs)  # compiles
+    start = time.perf_counter()
+    mcmc.run(jax.random.key(2), **benchmark.kwargs)
+    chains = {k: np.asarray(v) for k, v in mcmc.get_samples(group_by_chain=True).items()}
+    seconds = time.perf_counter() - start
+    worst = min(float(np.min(effective_sample_size(value))) for value in chains.values())
+    return dict(mcmc.get_samples()), worst / seconds
+
+
+def measure(name: str, data: Path, **settings) -> str:
+    """One row of the table."""
+    benchmark = load(name, data)
+    given, nuts_speed = draws_of_nuts(benchmark)
+    sampler = nb.DiffusionSampler(benchmark.model, progress_bar=False, **settings)
+    start = time.perf_counter()
+    posterior = sampler.run(jax.random.key(0), draws=given, **benchmark.kwargs)
+    seconds = time.perf_counter() - start
+    posterior.sample(jax.random.key(1), num_samples=1)  # compiles
+    start = time.perf_counter()
+    draws = posterior.sample(jax.random.key(2), num_samples=NUM)
+    speed = NUM / (time.perf_counter() - start)
+    upper = posterior.run_backward(jax.random.key(3), given)
+    reference = benchmark.reference.log_evidence
+    return (
+        f"| {name} | {posterior.target.dim} | {reference:.3f} | {draws.elbo:.3f} | "
+        f"{draws.log_evidence:.3f} ± {draws.log_evidence_error:.3f} | {upper.eubo:.3f} | "
+        f"{draws.ess:.2f} | {draws.pareto_k:.2f} | {seconds:.0f} | {draws.ess * speed:.0f} | "
+        f"{nuts_speed:.0f} |"
+    )
+
+
+def main() -> None:
+    """Measure all cases, print and write the table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, help="folder of the benchmark data")
+    parser.add_argument("--cases", nargs="+", default=CASES, choices=CASES)
+    options = parser.parse_args()
+    lines = [
+        "# Learned from 4,000 draws of NUTS",
+        "",
+        "`python -m benchmarks.from_draws --data FOLDER`, defaults of `DiffusionSampler`, key 0. "
+        "The last two columns: effective draws a second after training, and of NUTS after warm-up "
+        "for the parameter that mixes worst.",
+        "",
+        "| target | dim | log Z | ELBO | log evidence | EUBO | ESS | k-hat | seconds to learn | "
+        "effective draws/s | NUTS ESS/s |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for name in options.cases:
+        lines.append(measure(name, options.data))
+        print(lines[-1], flush=True)
+    TABLE.write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,137 @@
+"""From weighted draws to a trained denoiser and its process, in standardised coordinates."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from numpyro_bridge._typing import RNGKey, Scalar
+from numpyro_bridge.affine import AbstractAffineMap, DenseMap, StandardisedTarget, diagonal_map
+from numpyro_bridge.denoiser import Denoiser
+from numpyro_bridge.gaussian_fits import DENSE_LIMIT
+from numpyro_bridge.infer.particles import particle_covariance
+from numpyro_bridge.noise_schedules import (
+    AbstractNoiseSchedule,
+    Tabulated,
+    Truncated,
+    VPCosine,
+)
+from numpyro_bridge.objectives import diffusion_elbo
+from numpyro_bridge.objectives.weightings import Weighting
+from numpyro_bridge.samples import SampleLosses, Samples
+
+HELD_OUT = 10
+"""One draw in so many is kept from training, to see whether it still learns."""
+
+
+class Divided(NamedTuple):
+    """Draws to learn from, and draws to look at."""
+
+    training: Samples
+    held_out: Samples
+
+
+def map_of_draws(
+    position: Float[Array, "num dim"], log_weight: Float[Array, " num"]
+) -> AbstractAffineMap:
+    """The affine map that gives weighted draws zero mean and unit covariance."""
+    mean = jax.nn.softmax(log_weight) @ position
+    covariance = particle_covariance(position, log_weight)
+    if position.shape[1] > DENSE_LIMIT:
+        return diagonal_map(mean, jnp.sqrt(covariance))
+    return DenseMap(mean, jnp.linalg.cholesky(covariance))
+
+
+def samples_of(
+    target: StandardisedTarget,
+    position: Float[Array, "num dim"],
+    log_weight: Float[Array, " num"],
+    *,
+    with_scores: bool,
+) -> Samples:
+    """Draws in the target's own coordinates as what a loss reads.
+
+    Those that it cannot use are left in with a weight of zero, so that code compiled for as many
+    draws serves again.
+
+    Raises:
+        ValueError: if less than ten can be used.
+    """
+    standardised, score, finite = _evaluated(target, position)
+    usable = finite & jnp.isfinite(log_weight)
+    num_usable = int(jnp.sum(usable))
+    if num_usable < HELD_OUT:
+        raise ValueError(
+            f"{num_usable} of {len(position)} draws have a finite log density and gradient, "
+            "which is too few to learn from; check that they are draws of this model's posterior"
+        )
+    log_weight = jnp.where(usable, log_weight, -jnp.inf)
+    weighted = num_usable < len(usable) or bool(jnp.ptp(log_weight) > 0)
+    return Samples(
+        jnp.where(usable[:, None], standardised, 0.0),
+        log_weight if weighted else None,
+        jnp.where(usable[:, None], score, 0.0) if with_scores else None,
+    )
+
+
+@eqx.filter_jit
+def _evaluated(target: StandardisedTarget, position: Float[Array, "num dim"]):
+    points = jax.vmap(lambda x: target.at(target.map.inverse(x)))(position)
+    inside = jnp.all(jnp.isfinite(position), axis=1)
+    return points.position, points.score, points.finite & inside
+
+
+def divided(rng_key: RNGKey, samples: Samples) -> Divided:
+    """A tenth of the draws, by chance, held out."""
+    order = jax.random.permutation(rng_key, len(samples.position))
+    cut = max(1, len(order) // HELD_OUT)
+    return Divided(
+        jax.tree.map(lambda leaf: leaf[order[cut:]], samples),
+        jax.tree.map(lambda leaf: leaf[order[:cut]], samples),
+    )
+
+
+def watched(
+    rng_key: RNGKey,
+    denoiser: Denoiser,
+    data: Divided,
+    *,
+    num_draws: int,
+    weighting: Weighting,
+    schedule: AbstractNoiseSchedule,
+) -> tuple[Scalar, SampleLosses]:
+    """`diffusion_elbo`, with held-out draws to report on.
+
+    They meet the same noise at every iteration: what is left between two of them is progress.
+    """
+    settings: dict[str, Any] = {"weighting": weighting, "schedule": schedule}
+    loss, _ = diffusion_elbo(rng_key, denoiser, data.training, num_draws=num_draws, **settings)
+    held = jax.lax.stop_gradient(denoiser)
+    _, report = diffusion_elbo(
+        jax.random.key(0), held, data.held_out, num_draws=num_draws, **settings
+    )
+    return loss, report
+
+
+def training_levels(denoiser: Denoiser, *, with_scores: bool) -> AbstractNoiseSchedule:
+    """The schedule on which the loss has little noise, between the ends of the denoiser's.
+
+    With scores the error falls like `alpha² sigma²` towards both ends, and a cosine visits them
+    accordingly; without, it rises to a constant, and all log-SNRs are visited alike.
+
+    Raises:
+        ValueError: if an end is infinite.
+    """
+    ends = jax.vmap(denoiser.schedule.log_snr)(jnp.asarray([0.0, 1.0], jnp.result_type(float)))
+    if not bool(jnp.all(jnp.isfinite(ends))):
+        raise ValueError(
+            f"the denoiser's schedule runs from log-SNR {ends[0]} to {ends[1]}; the loss needs "
+            "finite ends, as Truncated(schedule) has"
+        )
+    return Truncated(VPCosine(), *map(float, ends)) if with_scores else Tabulated(ends)
+
+
+Network = Callable[[RNGKey, int], Denoiser]
