@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import jax
 import numpy as np
 import pytest
+from matplotlib import pyplot
 from scipy.integrate import quad
 from scipy.stats import norm
 
@@ -104,8 +105,19 @@ def run_code(page: str, names: dict, **settings) -> dict:
         progress_bar=False,
         **settings,
     )
+    process = small.keywords["process"]
+
+    kernel = nb.BridgeKernel
+
+    def small_kernel(model, **given):
+        return kernel(model, **given, **(small.keywords if callable(model) else {}))
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(nb, "BridgeSampler", small)
+        patch.setattr(nb, "BridgeKernel", small_kernel)
+        patch.setattr(nb, "AutoBridge", partial(nb.AutoBridge, process=process))
+        patch.setattr(nb, "TraceReverseKLLD", partial(nb.TraceReverseKLLD, 32))
+        patch.setattr(nb, "as_blackjax", partial(nb.as_blackjax, process=process))
         exec(compile("\n".join(blocks), page, "exec"), names)
     return names
 
@@ -151,6 +163,24 @@ def test_the_code_of_the_settings_page_runs_and_holds_the_noise_fixed(names, key
     untrained = sampler.process(key, posterior.target.dim)
     assert np.array_equal(posterior.process.log_diffusion, untrained.log_diffusion)
     assert not np.array_equal(posterior.process.initial_law.mean, untrained.initial_law.mean)
+
+
+def test_the_code_of_the_interfaces_page_runs(names):
+    after = run_code("docs/how_to/use_from_numpyro.md", names)
+    draws = after["of_guide"].sample(jax.random.key(6), 2_000)
+    assert -32.5 < draws.elbo < draws.log_evidence < -30.5
+    assert after["predicted"].shape == (500, 8) and after["new_schools"].shape == (1_000, 8)
+    assert after["mcmc"].get_samples()["theta"].shape == (4_000, 8)
+    assert after["mixed"].get_samples()["theta"].shape == (1_000, 8)
+    factor, _ = after["models"].log_bayes_factor("hierarchical", "no pooling")
+    assert factor == pytest.approx(-31.311 - no_pooling_log_evidence(after), abs=0.3)
+    assert after["loo"].pareto_k.shape == (8,)
+    pyplot.close("all")
+
+
+def no_pooling_log_evidence(names) -> float:
+    scale = np.hypot(np.asarray(names["error"]), 15.0)
+    return float(np.sum(norm.logpdf(np.asarray(names["effect"]), scale=scale)))
 
 
 def test_the_reference_has_every_public_name():
