@@ -81,7 +81,7 @@ def by_blackjax(model, args, kwargs) -> Result:
         return target.log_density(target.joined(position))
 
     start = target.by_site(jnp.zeros(target.dim))
-    algorithm = nb.as_blackjax(
+    algorithm: Any = nb.as_blackjax(
         logdensity, process=PROCESS, optimizer=falling(ITERATIONS), num_trajectories=BATCH
     )
     state, _ = blackjax.util.run_inference_algorithm(

@@ -15,6 +15,7 @@ from scipy.integrate import quad
 from scipy.stats import norm
 
 import numpyro_bridge as nb
+from numpyro_bridge.gaussian_fits import laplace
 
 ROOT = Path(__file__).parents[1]
 SMALL = {"num_iterations": 150, "num_steps": 16, "num_samples": 2_000, "progress_bar": False}
@@ -93,6 +94,11 @@ def test_raw_log_density_has_the_evidence_of_the_closed_form(capsys):
     assert "closed form" in capsys.readouterr().out
 
 
+def small_kernel(kernel, settings: dict, model, **given):
+    """A kernel that trains has settings of training."""
+    return kernel(model, **given, **(settings if callable(model) else {}))
+
+
 def run_code(page: str, names: dict, **settings) -> dict:
     """Run a page's Python blocks, with small settings, and return the names they leave behind."""
     blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / page).read_text(), re.M | re.S)
@@ -105,19 +111,19 @@ def run_code(page: str, names: dict, **settings) -> dict:
         progress_bar=False,
         **settings,
     )
-    process = small.keywords["process"]
-
-    kernel = nb.BridgeKernel
-
-    def small_kernel(model, **given):
-        return kernel(model, **given, **(small.keywords if callable(model) else {}))
-
+    bridge = {name: small.keywords[name] for name in {"process", "standardise"} & {*small.keywords}}
+    compare = partial(nb.compare_with_nuts, num_samples=200, num_warmup=100, nuts_samples=100)
+    small_versions = {
+        "BridgeSampler": small,
+        "BridgeKernel": partial(small_kernel, nb.BridgeKernel, small.keywords),
+        "AutoBridge": partial(nb.AutoBridge, **bridge),
+        "TraceReverseKLLD": partial(nb.TraceReverseKLLD, 32),
+        "as_blackjax": partial(nb.as_blackjax, num_trajectories=32, **bridge),
+        "compare_with_nuts": compare,
+    }
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(nb, "BridgeSampler", small)
-        patch.setattr(nb, "BridgeKernel", small_kernel)
-        patch.setattr(nb, "AutoBridge", partial(nb.AutoBridge, process=process))
-        patch.setattr(nb, "TraceReverseKLLD", partial(nb.TraceReverseKLLD, 32))
-        patch.setattr(nb, "as_blackjax", partial(nb.as_blackjax, process=process))
+        for name, version in small_versions.items():
+            patch.setattr(nb, name, version)
         exec(compile("\n".join(blocks), page, "exec"), names)
     return names
 
@@ -166,7 +172,8 @@ def test_the_code_of_the_settings_page_runs_and_holds_the_noise_fixed(names, key
 
 
 def test_the_code_of_the_interfaces_page_runs(names):
-    after = run_code("docs/how_to/use_from_numpyro.md", names)
+    standardise = partial(nb.standardise, candidates=(laplace,), num_starts=2)
+    after = run_code("docs/how_to/use_from_numpyro.md", names, standardise=standardise)
     draws = after["of_guide"].sample(jax.random.key(6), 2_000)
     assert -32.5 < draws.elbo < draws.log_evidence < -30.5
     assert after["predicted"].shape == (500, 8) and after["new_schools"].shape == (1_000, 8)
