@@ -10,10 +10,12 @@ from types import SimpleNamespace
 import jax
 import numpy as np
 import pytest
+from matplotlib import pyplot
 from scipy.integrate import quad
 from scipy.stats import norm
 
 import numpyro_bridge as nb
+from numpyro_bridge.gaussian_fits import laplace
 
 ROOT = Path(__file__).parents[1]
 SMALL = {"num_iterations": 150, "num_steps": 16, "num_samples": 2_000, "progress_bar": False}
@@ -92,6 +94,11 @@ def test_raw_log_density_has_the_evidence_of_the_closed_form(capsys):
     assert "closed form" in capsys.readouterr().out
 
 
+def small_kernel(kernel, settings: dict, model, **given):
+    """A kernel that trains has settings of training."""
+    return kernel(model, **given, **(settings if callable(model) else {}))
+
+
 def run_code(page: str, names: dict, **settings) -> dict:
     """Run a page's Python blocks, with small settings, and return the names they leave behind."""
     blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / page).read_text(), re.M | re.S)
@@ -104,8 +111,19 @@ def run_code(page: str, names: dict, **settings) -> dict:
         progress_bar=False,
         **settings,
     )
+    bridge = {name: small.keywords[name] for name in {"process", "standardise"} & {*small.keywords}}
+    compare = partial(nb.compare_with_nuts, num_samples=200, num_warmup=100, nuts_samples=100)
+    small_versions = {
+        "BridgeSampler": small,
+        "BridgeKernel": partial(small_kernel, nb.BridgeKernel, small.keywords),
+        "AutoBridge": partial(nb.AutoBridge, **bridge),
+        "TraceReverseKLLD": partial(nb.TraceReverseKLLD, 32),
+        "as_blackjax": partial(nb.as_blackjax, num_trajectories=32, **bridge),
+        "compare_with_nuts": compare,
+    }
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(nb, "BridgeSampler", small)
+        for name, version in small_versions.items():
+            patch.setattr(nb, name, version)
         exec(compile("\n".join(blocks), page, "exec"), names)
     return names
 
@@ -151,6 +169,25 @@ def test_the_code_of_the_settings_page_runs_and_holds_the_noise_fixed(names, key
     untrained = sampler.process(key, posterior.target.dim)
     assert np.array_equal(posterior.process.log_diffusion, untrained.log_diffusion)
     assert not np.array_equal(posterior.process.initial_law.mean, untrained.initial_law.mean)
+
+
+def test_the_code_of_the_interfaces_page_runs(names):
+    standardise = partial(nb.standardise, candidates=(laplace,), num_starts=2)
+    after = run_code("docs/how_to/use_from_numpyro.md", names, standardise=standardise)
+    draws = after["of_guide"].sample(jax.random.key(6), 2_000)
+    assert -32.5 < draws.elbo < draws.log_evidence < -30.5
+    assert after["predicted"].shape == (500, 8) and after["new_schools"].shape == (1_000, 8)
+    assert after["mcmc"].get_samples()["theta"].shape == (4_000, 8)
+    assert after["mixed"].get_samples()["theta"].shape == (1_000, 8)
+    factor, _ = after["models"].log_bayes_factor("hierarchical", "no pooling")
+    assert factor == pytest.approx(-31.311 - no_pooling_log_evidence(after), abs=0.3)
+    assert after["loo"].pareto_k.shape == (8,)
+    pyplot.close("all")
+
+
+def no_pooling_log_evidence(names) -> float:
+    scale = np.hypot(np.asarray(names["error"]), 15.0)
+    return float(np.sum(norm.logpdf(np.asarray(names["effect"]), scale=scale)))
 
 
 def test_the_reference_has_every_public_name():
