@@ -108,7 +108,7 @@ class VPCosine(AbstractNoiseSchedule):
 class VPLinear(AbstractNoiseSchedule):
     r"""Variance preserving, with a noise rate that falls linearly towards the data.
 
-    $\log\alpha = -\tfrac14 r^2 (\beta_1 - \beta_0) - \tfrac12 r \beta_0$, where $r$ is one minus time.
+    $\log\alpha = -\tfrac14 r^2 (\beta_1 - \beta_0) - \tfrac12 r \beta_0$, with $r$ one minus time.
 
     Args:
         lowest: Noise rate at the data, $\beta_0$.
