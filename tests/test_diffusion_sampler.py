@@ -1,5 +1,6 @@
 """From draws, or from the log joint alone, to a posterior with weights and a density."""
 
+from dataclasses import replace
 from functools import partial
 
 import jax
@@ -10,9 +11,12 @@ import numpyro
 import numpyro.distributions as dist
 import pytest
 from jax.scipy.stats import multivariate_normal
+from numpyro.infer import MCMC, NUTS
+from numpyro.infer.reparam import NeuTraReparam
 from numpyro.infer.util import log_density
 
 import numpyro_bridge as nb
+from numpyro_bridge.affine import StandardisedTarget, identity_map
 from numpyro_bridge.infer.particles import (
     from_normal,
     from_prior,
@@ -70,6 +74,42 @@ def test_given_draws_bound_the_evidence_from_above(posterior, exact_draws):
     backward = posterior.run_backward(jax.random.key(3), exact_draws)
     assert backward.eubo > LOG_EVIDENCE - 5 * backward.eubo_error
     assert backward.ess > 0.95
+
+
+def test_nuts_is_transported_by_the_flow(posterior):
+    """Exact for any flow: the moments are those of the posterior, whatever the network learned."""
+    neutra = NeuTraReparam(posterior.as_guide(num_steps=3), params={})
+    mcmc = MCMC(
+        NUTS(neutra.reparam(targets.regression)),
+        num_warmup=300,
+        num_samples=2_000,
+        progress_bar=False,
+    )
+    mcmc.run(jax.random.key(9), X, y=Y)
+    w = neutra.transform_sample(mcmc.get_samples()["flow_shared_latent"])["w"]
+    thinned = np.asarray(w)[::4]
+    assert_same_mean(thinned, jnp.asarray(MEAN))
+    assert_same_mean((thinned - MEAN) ** 2, jnp.asarray(np.diag(COVARIANCE)))
+
+
+def test_the_flow_of_a_guide_has_the_density_of_its_draws(posterior):
+    """The determinant is that of the steps: with many of them, that of the equation."""
+    guide = posterior.as_guide(num_steps=32)
+    flow = dist.TransformedDistribution(guide.get_base_dist(), guide.get_transform({}))
+    values = jax.jit(lambda key: flow.sample(key, (5,)))(jax.random.key(2))
+    noise = flow.base_dist.sample(jax.random.key(2), (5,))
+    log_det = guide.get_transform({}).log_abs_det_jacobian(noise, values)
+    log_prob = jax.jit(posterior.as_distribution().log_prob)(values)
+    np.testing.assert_allclose(flow.base_dist.log_prob(noise) - log_det, log_prob, atol=0.01)
+
+
+def test_a_bridge_is_no_guide_for_transport(posterior):
+    process = nb.CMCD(jax.random.key(0), 2, num_steps=2, width=4)
+    with pytest.raises(ValueError, match="CMCD has no density of its ends alone; train a flow"):
+        replace(posterior, process=process).as_guide()
+    plain = StandardisedTarget(targets.skewed().target, identity_map(2))
+    with pytest.raises(ValueError, match="a guide needs a NumPyro model"):
+        replace(posterior, target=plain).as_guide()
 
 
 def test_a_posterior_is_the_prior_of_the_next_analysis(posterior):

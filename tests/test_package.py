@@ -35,6 +35,7 @@ FLOORS = (
         "plots",
         "infer.optimizer",
         "infer.distribution",
+        "infer.flow_guide",
         "infer.particles",
         "infer.given_draws",
     },

@@ -4,7 +4,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from numpyro_bridge._typing import RNGKey, Scalar
+from numpyro_bridge._typing import RNGKey, Scalar, Vector
 from numpyro_bridge.denoiser import Denoiser
 from numpyro_bridge.generation.base import Context, Noisy
 from numpyro_bridge.generation.flow_steps import heun_step
@@ -44,7 +44,7 @@ def reflow_pairs(
     Reference: Liu, Gong and Liu (2023), arXiv:2209.03003.
     """
     noise = jax.random.normal(rng_key, (num, dim), jnp.result_type(float))
-    draws = jax.vmap(lambda z: _carried(z, denoiser, num_steps, context))(noise)
+    draws = jax.vmap(lambda z: carried(z, denoiser, num_steps, context))(noise)
     return Samples(draws, noise=noise)
 
 
@@ -82,7 +82,8 @@ def with_flow_path(denoiser: Denoiser) -> Denoiser:
     return Denoiser(denoiser.network, FlowPath(), denoiser.prediction)
 
 
-def _carried(noise, denoiser: Denoiser, num_steps: int, context: Context):
+def carried(noise: Vector, denoiser: Denoiser, num_steps: int, context: Context = None) -> Vector:
+    """Where `num_steps` steps of Heun's method along the straight path carry standard noise."""
     times = even_times(num_steps)
     keys = jax.random.split(jax.random.key(0), num_steps)  # a deterministic step reads none
     start = _noisy(noise, times[0])

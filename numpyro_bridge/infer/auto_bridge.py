@@ -185,8 +185,8 @@ class AutoBridge(AutoContinuous):
             "AutoBridge draws the ends of random paths, so there is no transformation of its "
             "draws, no base distribution, and no NeuTraReparam. To mix its draws with local moves "
             "of NUTS, use numpyro.infer.MCMC(nb.BridgeKernel(guide.to_posterior(params), "
-            "local_kernel=NUTS), ...); for NeuTraReparam, a guide that is a flow, such as "
-            "numpyro.infer.autoguide.AutoBNAFNormal"
+            "local_kernel=NUTS), ...); for NeuTraReparam, a guide that is a flow: "
+            "nb.DiffusionSampler(model).run(..., draws=...).as_guide()"
         )
 
     def get_base_dist(self) -> NoReturn:

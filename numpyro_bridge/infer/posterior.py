@@ -18,10 +18,12 @@ from numpyro_bridge._setting_checks import check_key
 from numpyro_bridge._typing import RNGKey
 from numpyro_bridge.affine import StandardisedTarget
 from numpyro_bridge.backward import BackwardRuns, backward_log_weights
+from numpyro_bridge.denoiser import Denoiser
 from numpyro_bridge.devices import Device, Devices, check_devices, copy_to, divide, divided_among
 from numpyro_bridge.draws import Draws
 from numpyro_bridge.ends import draw_end
 from numpyro_bridge.infer.distribution import PosteriorDistribution
+from numpyro_bridge.infer.flow_guide import FlowGuide
 from numpyro_bridge.predictive import model_of, run_model
 from numpyro_bridge.processes import AbstractProcess, DenoisingProcess
 from numpyro_bridge.standardise import Standardisation
@@ -237,12 +239,26 @@ class Posterior:
         Raises:
             ValueError: if the process has no flow: only `DiffusionSampler` trains one.
         """
+        return PosteriorDistribution(self._flow(), self.target.map, self.target.base)
+
+    def as_guide(self, num_steps: int = 8) -> FlowGuide:
+        """The flow as a guide for `numpyro.infer.reparam.NeuTraReparam`; it has no parameters.
+
+        Args:
+            num_steps: Steps of the flow, two evaluations of the network each.
+
+        Raises:
+            ValueError: if the process has no flow, or there is no NumPyro model.
+        """
+        return FlowGuide(self._flow(), self.target, num_steps)
+
+    def _flow(self) -> Denoiser:
         if not isinstance(self.process, DenoisingProcess):
             raise ValueError(
                 f"{type(self.process).__name__} has no density of its ends alone; train a flow on "
                 "its draws: nb.DiffusionSampler(model).run(..., draws=posterior.sample(rng_key))"
             )
-        return PosteriorDistribution(self.process.denoiser, self.target.map, self.target.base)
+        return self.process.denoiser
 
     def save(self, path: str | os.PathLike) -> None:
         """Write the trained bridge and the model's data to one file, atomically.
