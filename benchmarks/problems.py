@@ -28,15 +28,18 @@ class Problem(NamedTuple):
 
 
 @functools.cache
-def load(name: str, data: Path) -> Problem:
-    """A problem of `NAMES`, with exact draws where these exist, and NUTS's for a model."""
+def load(name: str, data: Path, reference: bool = True) -> Problem:
+    """A problem of `NAMES`, with exact draws where these exist, and NUTS's for a model.
+
+    Without `reference`, only those draws that cost nothing.
+    """
     if name in densities.LOADERS:
         density = densities.LOADERS[name](data)
         draws = density.draw and density.draw(jax.random.key(0), NUM_DRAWS)
         return Problem(density.target, density.log_evidence, draws, density.modes)
     benchmark = targets.load(name, data)
     target = nb.target_from_model(jax.random.key(0), benchmark.model, **benchmark.kwargs)
-    draws = _by_nuts(benchmark, target)
+    draws = _by_nuts(benchmark, target) if reference else None
     return Problem(target, benchmark.reference.log_evidence, draws, None)
 
 
