@@ -121,12 +121,17 @@ def _verdict(one: list[dict], other: list[dict]) -> str:
             return "undecided"
         return "holds" if bad_first < bad_second else "reversed"
     difference = np.mean(second) - np.mean(first)
-    variances = [np.var(x, ddof=1) / len(x) if len(x) > 1 else 0.0 for x in (first, second)]
-    errors = [np.mean(r.column(x, "gap_error") ** 2) / len(x) for x in (one, other)]
-    margin = max(0.01, 2 * np.sqrt(np.sum(np.maximum(variances, errors))))
+    margin = max(0.01, 2 * float(np.hypot(_error(one), _error(other))))
     if abs(difference) <= margin:
         return "undecided"
     return "holds" if difference > 0 else "reversed"
+
+
+def _error(found: list[dict]) -> float:
+    """Standard error of the mean gap: by its spread over keys, and not below that of the draws."""
+    gaps, errors = r.column(found, "gap"), r.column(found, "gap_error")
+    spread = float(np.std(gaps, ddof=1)) if len(gaps) > 1 else 0.0
+    return max(spread, float(np.sqrt(np.mean(errors**2)))) / len(gaps) ** 0.5
 
 
 def _groups(rows: list[dict], free: set[str]) -> list[dict]:
@@ -163,9 +168,8 @@ def write_plot(rows: list[dict], path: Path) -> None:
     figure, axes = pyplot.subplots(
         len(scales),
         len(names),
-        figsize=(1 + 0.55 * len(groups) * len(names), 3 * len(scales)),
+        figsize=(max(3.0, 0.55 * len(groups)) * len(names), 3 * len(scales)),
         squeeze=False,
-        sharey="col",
         layout="constrained",
     )
     for (i, scale), (j, name) in itertools.product(enumerate(scales), enumerate(names)):

@@ -70,8 +70,8 @@ def over_keys(rows: list[dict], name: str, digits: int = 3) -> str:
     values = column(rows, name)
     if not values.size or np.all(np.isnan(values)):
         return ""
-    text = _short(np.mean(values), digits)
-    return text if len(values) == 1 else f"{text} ± {_short(np.std(values, ddof=1), digits)}"
+    text = _short(float(np.mean(values)), digits)
+    return text if len(values) == 1 else f"{text} ± {_short(float(np.std(values, ddof=1)), digits)}"
 
 
 def _short(value: float, digits: int) -> str:

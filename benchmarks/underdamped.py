@@ -70,7 +70,7 @@ def run_case(case: Case, data: Path, num_iterations: int) -> dict:
         "gap_error": draws.elbo_error,
         "ess": draws.ess,
         "pareto_k": draws.pareto_k,
-        "seconds": sum(posterior.info["training_time"] for posterior in trained.values()),
+        "seconds": sum(float(posterior.info["training_time"]) for posterior in trained.values()),
         "num_iterations": num_iterations,
         **rows.where(),
     }
@@ -138,8 +138,9 @@ def write_plot(results: list[dict], path: Path) -> None:
             found = rows.select(results, target=name, process=process)
             steps, gaps = rows.column(found, "num_steps"), rows.column(found, "gap")
             style = "o-" if process.startswith("Underdamped") else "s--"
-            axis.loglog(steps, np.maximum(gaps, 1e-3), style, color=f"C{place // 2}", label=process)
+            axis.semilogx(steps, gaps, style, color=f"C{place // 2}", label=process)
         axis.set(title=name, xlabel="gradient evaluations a draw")
+        axis.set_ylim(bottom=0)
         axis.set_xticks(NUM_STEPS, map(str, NUM_STEPS))
         axis.minorticks_off()
         axis.grid(alpha=0.3)

@@ -48,19 +48,14 @@ class Dynamics(eqx.Module):
         """A: the position after moving with a momentum for a part of the step."""
         return position + part * self.step_size * momentum / self.mass
 
-    def renewal(
-        self, point: Point, part: float = 1.0, strength: float = 1.0
-    ) -> tuple[Vector, Vector]:
+    def renewal(self, point: Point, part: float = 1.0) -> tuple[Vector, Vector]:
         """O: mean and standard deviation of the momentum that replaces that of a point.
 
-        Without control, the exact solution of an Ornstein-Uhlenbeck process. The control counts
-        `strength` times, and is not evaluated where that is zero.
+        Without control, the exact solution of an Ornstein-Uhlenbeck process.
         """
         time = part * jnp.abs(self.step_size) * self.friction
         variance = -jnp.expm1(-2 * time) * self.mass
-        mean = jnp.exp(-time) * momentum_of(point)
-        if strength > 0:
-            mean = mean + strength * variance * self.control(point)
+        mean = jnp.exp(-time) * momentum_of(point) + variance * self.control(point)
         return mean, jnp.sqrt(variance)
 
 
@@ -126,20 +121,15 @@ class OBABO(AbstractIntegrator):
 
     Two renewals reach every state from every other, so the step has a density and all that is
     in it can be learned by every loss.
-
-    Departs from the paper in where the control acts: all of it in the first renewal of the
-    forward chain, and in the last one of the backward chain, which takes that back. It is
-    evaluated half as often, for nearly the same gap (see `docs/explanation/design_notes.md`).
     """
 
     fixes_force: ClassVar[bool] = False
     fixes_step: ClassVar[bool] = False
 
     def forward(self, start: Point, dynamics: Dynamics) -> "_LeapBetween":
-        return _LeapBetween(start, dynamics, first=2.0, last=0.0)
+        return _LeapBetween(start, dynamics)
 
-    def backward(self, start: Point, dynamics: Dynamics) -> "_LeapBetween":
-        return _LeapBetween(start, dynamics, first=0.0, last=2.0)
+    backward = forward
 
 
 # Each kernel below is one order of moves. Where two chains are mirror images it serves both.
@@ -231,16 +221,13 @@ class _LeapAround(_Step):
 
 
 class _LeapBetween(_Step):
-    first: float = eqx.field(static=True)
-    last: float = eqx.field(static=True)
-
     def sample(self, rng_key: RNGKey) -> Point:
         first_key, second_key = jax.random.split(rng_key)
-        momentum = _normal(first_key, *self._renewal(self.start, self.first))
+        momentum = _normal(first_key, *self.dynamics.renewal(self.start, 0.5))
         momentum = self.dynamics.kick(self.start, momentum)
         point = self._arrive(self.dynamics.drift(self.start.position, momentum))
         point = point._replace(momentum=self.dynamics.kick(point, momentum))
-        return point._replace(momentum=_normal(second_key, *self._renewal(point, self.last)))
+        return point._replace(momentum=_normal(second_key, *self.dynamics.renewal(point, 0.5)))
 
     def log_prob(self, point: Point) -> Scalar:
         rate = self.dynamics.step_size / self.dynamics.mass
@@ -249,13 +236,10 @@ class _LeapBetween(_Step):
         arrived = point._replace(momentum=self.dynamics.kick(point, moving))
         # The first renewal is seen through the position that it leads to.
         return (
-            normal_log_prob(renewed, *self._renewal(self.start, self.first))
-            + normal_log_prob(momentum_of(point), *self._renewal(arrived, self.last))
+            normal_log_prob(renewed, *self.dynamics.renewal(self.start, 0.5))
+            + normal_log_prob(momentum_of(point), *self.dynamics.renewal(arrived, 0.5))
             - jnp.sum(jnp.log(jnp.abs(rate)))
         )
-
-    def _renewal(self, point: Point, strength: float) -> tuple[Vector, Vector]:
-        return self.dynamics.renewal(point, 0.5, strength)
 
 
 def _normal(rng_key: RNGKey, mean: Vector, scale: Vector) -> Vector:
