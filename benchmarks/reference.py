@@ -7,7 +7,6 @@ Every row is a fresh process, so its seconds include all compilation; rows that 
 """
 
 import argparse
-import csv
 import json
 import platform
 import subprocess
@@ -17,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks import rows
 from benchmarks.targets import NAMES, load
 
 HERE = Path(__file__).parent
@@ -135,22 +135,6 @@ def _numbers(row: dict) -> dict:
     return {name: number(str(value)) for name, value in row.items()}
 
 
-def _read_rows() -> list[dict]:
-    if not RESULTS.exists():
-        return []
-    with RESULTS.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def _append_row(row: dict) -> None:
-    is_new = not RESULTS.exists()
-    with RESULTS.open("a", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(row))
-        if is_new:
-            writer.writeheader()
-        writer.writerow(row)
-
-
 def main() -> None:
     """Run what is missing, then print and write the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -166,7 +150,7 @@ def main() -> None:
         return
     if options.fresh:
         RESULTS.unlink(missing_ok=True)
-    done = {(row["target"], int(row["key"])) for row in _read_rows()}
+    done = {(row["target"], int(row["key"])) for row in rows.read(RESULTS)}
     for name in options.targets:
         for key in options.keys:
             if (name, key) in done:
@@ -175,9 +159,9 @@ def main() -> None:
             command += ["--one", name, str(key)]
             output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
             row = json.loads(output.splitlines()[-1])
-            _append_row(row)
+            rows.append(RESULTS, row)
             print(name, key, verdict(row), flush=True)
-    write_table(_read_rows())
+    write_table(rows.read(RESULTS))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,128 @@
+"""One training iteration of every sampler with every loss, against that of the defaults.
+
+    python -m benchmarks.catalogue --data FOLDER
+
+Seeds, 256 trajectories, 64 steps, width 64. Each iteration is timed in turn with one of CMCD with
+`reverse_kl_ld`, so that a drift of the machine's speed cancels from the ratio. Rows that are in
+`catalogue.csv` already are kept; `catalogue.md` shows all of them.
+"""
+
+import argparse
+import itertools
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jax.tree_util import Partial
+
+import numpyro_bridge as nb
+from benchmarks import rows
+from benchmarks.iteration import iteration, seconds_of, standardised_seeds
+
+HERE = Path(__file__).parent
+RESULTS, PAGE = HERE / "catalogue.csv", HERE / "catalogue.md"
+NUM_TRAJECTORIES, NUM_STEPS = 256, 64
+
+PROCESSES = {
+    "CMCD": nb.CMCD,
+    "DBS": nb.DBS,
+    "PIS": nb.PIS,
+    "DDS": nb.DDS,
+    "DIS": nb.DIS,
+    "UnderdampedCMCD": nb.UnderdampedCMCD,
+    "UnderdampedCMCD, BAOAB": Partial(nb.UnderdampedCMCD, integrator=nb.BAOAB()),
+    "UnderdampedCMCD, OBAB": Partial(nb.UnderdampedCMCD, integrator=nb.OBAB()),
+    "UnderdampedCMCD, Euler-Maruyama": Partial(nb.UnderdampedCMCD, integrator=nb.EulerMaruyama()),
+    "UnderdampedDBS": nb.UnderdampedDBS,
+    "UnderdampedDIS": nb.UnderdampedDIS,
+    "AnnealedLangevin": nb.AnnealedLangevin,
+    "MCD": nb.MCD,
+    "UHA": nb.UHA,
+    "LDVI": nb.LDVI,
+}
+OBJECTIVES = {
+    "reverse_kl_ld": nb.reverse_kl_ld,
+    "log_variance": nb.log_variance,
+    "trajectory_balance": nb.trajectory_balance,
+    "forward_kl": nb.forward_kl,
+    "reverse_kl": nb.reverse_kl,
+    "reverse_kl_path": nb.reverse_kl_path,
+}
+
+
+class Case(NamedTuple):
+    """One cell of the table."""
+
+    process: str
+    objective: str
+
+
+def run_case(case: Case, target, reference, repeats: int) -> dict:
+    """Least seconds of an iteration, and of the reference measured in turn with it."""
+    make = PROCESSES[case.process]
+    if case.objective == "trajectory_balance":
+        make = nb.with_log_evidence(make)
+    process = make(jax.random.key(2), target.dim, num_steps=NUM_STEPS)
+    step = iteration(OBJECTIVES[case.objective], NUM_TRAJECTORIES)
+    args = (jax.random.key(3), process, target)
+    seconds_of(step, *args)
+    pairs = [(seconds_of(step, *args), reference()) for _ in range(repeats)]
+    one, other = np.min(np.asarray(pairs), axis=0)
+    seconds = {"seconds": float(one), "reference_seconds": float(other)}
+    return {**case._asdict(), "ratio": float(one / other), **seconds, **rows.where()}
+
+
+def reference_iteration(target):
+    """Seconds of one iteration of CMCD with `reverse_kl_ld`, whenever it is called."""
+    process = nb.CMCD(jax.random.key(2), target.dim, num_steps=NUM_STEPS)
+    step = iteration(nb.reverse_kl_ld, NUM_TRAJECTORIES)
+    run = partial(seconds_of, step, jax.random.key(3), process, target)
+    run()
+    return run
+
+
+def write_table(results: list[dict]) -> None:
+    """Samplers down, losses across."""
+    milliseconds = 1e3 * np.median(rows.column(results, "reference_seconds"))
+    lines = [
+        "# One training iteration of every sampler and loss",
+        "",
+        "`python -m benchmarks.catalogue --data FOLDER`, Seeds, 256 trajectories, 64 steps, width "
+        f"64; {results[0]['machine']}.",
+        "Seconds of an iteration over those of CMCD with `reverse_kl_ld`, measured in turn, the "
+        f"least of ten; that one takes {milliseconds:.0f} ms. Compilation apart.",
+        "",
+        "| sampler | " + " | ".join(OBJECTIVES) + " |",
+        "|---" * (1 + len(OBJECTIVES)) + "|",
+    ]
+    for process in PROCESSES:
+        found = [rows.select(results, process=process, objective=name) for name in OBJECTIVES]
+        if any(found):
+            cells = (f"{float(row[0]['ratio']):.2f}" if row else "" for row in found)
+            lines.append(f"| {process} | " + " | ".join(cells) + " |")
+    PAGE.write_text("\n".join(lines) + "\n")
+    print("\n".join(lines))
+
+
+def main() -> None:
+    """Measure every combination that is missing and write the table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, help="folder of the benchmark data")
+    parser.add_argument("--repeats", type=int, default=10)
+    parser.add_argument("--processes", nargs="+", default=list(PROCESSES), choices=PROCESSES)
+    parser.add_argument("--objectives", nargs="+", default=list(OBJECTIVES), choices=OBJECTIVES)
+    options = parser.parse_args()
+    target = standardised_seeds(options.data)
+    reference = reference_iteration(target)
+    cases = itertools.starmap(Case, itertools.product(options.processes, options.objectives))
+    for case in rows.missing(cases, RESULTS):
+        row = run_case(case, target, reference, options.repeats)
+        rows.append(RESULTS, row)
+        print(*case, f"{row['ratio']:.2f}", flush=True)
+    write_table(rows.read(RESULTS))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,192 @@
+"""Table, rankings and plot of the study of losses."""
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks import rows as r
+
+LOSSES = ("reverse_kl", "reverse_kl_ld", "log_variance")
+NOISE = ("learned", "fixed")
+
+LD, LV = {"objective": "reverse_kl_ld"}, {"objective": "log_variance"}
+LEARNED, FIXED = {"noise": "learned"}, {"noise": "fixed"}
+YES, NO = {"standardised": "yes"}, {"standardised": "no"}
+CLAIMS = (
+    # As the paper has them: what it says, what should be smaller than what.
+    ("`reverse_kl_ld` is better than `log_variance`, noise learned", LD | LEARNED, LV | LEARNED),
+    ("`reverse_kl_ld` is better than `log_variance`, noise fixed", LD | FIXED, LV | FIXED),
+    (
+        "`reverse_kl_ld` is better than `reverse_kl`, noise learned",
+        LD | LEARNED,
+        {"objective": "reverse_kl"} | LEARNED,
+    ),
+    ("learned noise is better than fixed noise, by `reverse_kl_ld`", LD | LEARNED, LD | FIXED),
+    ("learned noise is better than fixed noise, by `log_variance`", LV | LEARNED, LV | FIXED),
+    (
+        "standardisation helps, by `reverse_kl_ld`, noise learned",
+        LD | LEARNED | YES,
+        LD | LEARNED | NO,
+    ),
+)
+PROBLEM = ("target", "standardised", "num_steps", "num_trajectories", "num_iterations")
+
+
+def write_table(rows: list[dict], path: Path) -> None:
+    """A section for each problem, a line for each sampler and loss; then the paper's rankings."""
+    lines = [
+        "# Losses over samplers",
+        "",
+        "`python -m benchmarks.losses --data FOLDER`; all numbers are in `losses.csv`.",
+        f"Machine: {', '.join(_distinct(rows, 'machine'))}; commit: "
+        f"{', '.join(_distinct(rows, 'commit'))}.",
+        "",
+        "Gap is log Z - ELBO, EUBO gap EUBO - log Z, in nats, mean ± standard deviation over keys; "
+        "log Z is how far the forward and the backward estimate of the log evidence are from it. "
+        "ESS as the forward and as the backward runs see it, k-hat of the forward weights, "
+        "Sinkhorn and MMD of unweighted draws (see `benchmarks/bridges.py` for cost, kernel and "
+        "widths), entropic mode coverage, seconds of training without compilation: means.",
+        "",
+        "## What the paper says, and what is seen here",
+        "",
+        *_rankings(rows),
+    ]
+    for problem in _problems(rows):
+        found = r.select(rows, **problem)
+        scale = "standardised" if problem["standardised"] == "yes" else "as it is"
+        budget = "{num_steps} steps, {num_trajectories} trajectories, {num_iterations} iterations"
+        lines += [
+            "",
+            f"## {problem['target']}, {scale}",
+            "",
+            budget.format(**problem) + f"; keys {', '.join(_distinct(found, 'key'))}.",
+            "",
+            "| sampler | noise | loss | gap | EUBO gap | log Z, forward | log Z, backward | ESS "
+            "| ESS, backward | k-hat | Sinkhorn | MMD | coverage | seconds |",
+            "|---" * 14 + "|",
+        ]
+        for process, noise, loss in itertools.product(_distinct(found, "process"), NOISE, LOSSES):
+            line = r.select(found, process=process, noise=noise, objective=loss)
+            if line:
+                lines.append(f"| {process} | {noise} | {loss} | {_cells(line)} |")
+    path.write_text("\n".join(lines) + "\n")
+    print("\n".join(lines))
+
+
+def _cells(found: list[dict]) -> str:
+    cells = [r.over_keys(found, "gap"), r.over_keys(found, "eubo_gap")]
+    digits = {
+        "evidence_error": 3,
+        "evidence_error_reverse": 3,
+        "ess": 2,
+        "ess_reverse": 2,
+        "pareto_k": 2,
+        "sinkhorn": 2,
+        "mmd": 3,
+        "coverage": 3,
+        "seconds": 1,
+    }
+    for name, places in digits.items():
+        value = np.mean(r.column(found, name))
+        cells.append("" if np.isnan(value) else f"{value:.{places}f}")
+    return " | ".join(cells)
+
+
+def _rankings(rows: list[dict]) -> list[str]:
+    lines = [
+        "Cases are pairs that differ in nothing else, of one target and sampler; one is decided "
+        "where the means over keys are apart by more than twice the standard error of their "
+        "difference and by 0.01 nats. A bridge that has diverged loses.",
+        "",
+        "| claim | holds | undecided | reversed | reversed for |",
+        "|---|---|---|---|---|",
+    ]
+    for claim, better, worse in CLAIMS:
+        verdicts = {"holds": [], "undecided": [], "reversed": []}
+        for group in _groups(rows, set(better)):
+            one, other = r.select(rows, **group, **better), r.select(rows, **group, **worse)
+            if one and other:
+                verdicts[_verdict(one, other)].append(_name(group))
+        counts = " | ".join(str(len(found)) for found in verdicts.values())
+        lines.append(f"| {claim} | {counts} | {'; '.join(verdicts['reversed'])} |")
+    return lines
+
+
+def _verdict(one: list[dict], other: list[dict]) -> str:
+    first, second = (np.nan_to_num(r.column(x, "gap"), nan=np.inf) for x in (one, other))
+    if not (np.isfinite(first).all() and np.isfinite(second).all()):
+        bad_first, bad_second = (np.mean(~np.isfinite(x)) for x in (first, second))
+        if bad_first == bad_second:
+            return "undecided"
+        return "holds" if bad_first < bad_second else "reversed"
+    difference = np.mean(second) - np.mean(first)
+    margin = max(0.01, 2 * float(np.hypot(_error(one), _error(other))))
+    if abs(difference) <= margin:
+        return "undecided"
+    return "holds" if difference > 0 else "reversed"
+
+
+def _error(found: list[dict]) -> float:
+    """Standard error of the mean gap: by its spread over keys, and not below that of the draws."""
+    gaps, errors = r.column(found, "gap"), r.column(found, "gap_error")
+    spread = float(np.std(gaps, ddof=1)) if len(gaps) > 1 else 0.0
+    return max(spread, float(np.sqrt(np.mean(errors**2)))) / len(gaps) ** 0.5
+
+
+def _groups(rows: list[dict], free: set[str]) -> list[dict]:
+    fields = [name for name in (*PROBLEM, "process", "noise", "objective") if name not in free]
+    distinct = dict.fromkeys(tuple(row[name] for name in fields) for row in rows)
+    return [dict(zip(fields, values, strict=True)) for values in distinct]
+
+
+def _name(group: dict) -> str:
+    names = [group["target"], group["process"]]
+    if group.get("standardised") == "no":
+        names.append("as it is")
+    return " ".join(names)
+
+
+def _problems(rows: list[dict]) -> list[dict]:
+    distinct = dict.fromkeys(tuple(row[name] for name in PROBLEM) for row in rows)
+    return [dict(zip(PROBLEM, values, strict=True)) for values in distinct]
+
+
+def _distinct(rows: list[dict], name: str) -> list[str]:
+    return list(dict.fromkeys(row[name] for row in rows))
+
+
+def write_plot(rows: list[dict], path: Path) -> None:
+    """The gaps on a logarithmic axis: a column of panels for each target."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    names, scales = _distinct(rows, "target"), _distinct(rows, "standardised")
+    groups = list(itertools.product(_distinct(rows, "process"), NOISE))
+    figure, axes = pyplot.subplots(
+        len(scales),
+        len(names),
+        figsize=(max(3.0, 0.55 * len(groups)) * len(names), 3 * len(scales)),
+        squeeze=False,
+        layout="constrained",
+    )
+    for (i, scale), (j, name) in itertools.product(enumerate(scales), enumerate(names)):
+        axis, found = axes[i, j], r.select(rows, target=name, standardised=scale)
+        for place, loss in enumerate(LOSSES):
+            for group, (process, noise) in enumerate(groups):
+                gaps = r.column(
+                    r.select(found, process=process, noise=noise, objective=loss), "gap"
+                )
+                at = np.full(len(gaps), group + 0.2 * (place - 1))
+                label = loss if group == 0 else None
+                axis.plot(at, np.clip(gaps, 1e-3, 1e4), ".", color=f"C{place}", label=label)
+        axis.set(title=f"{name}, " + ("standardised" if scale == "yes" else "as it is"))
+        axis.set(yscale="log")
+        axis.grid(axis="y", alpha=0.3)
+        axis.set_xticks(range(len(groups)), [f"{p}\n{n}" for p, n in groups], fontsize=7)
+    for row in axes:
+        row[0].set_ylabel("log Z - ELBO [nats]")
+    axes[0, 0].legend(fontsize=7)
+    figure.savefig(path, dpi=90)

@@ -1,0 +1,171 @@
+"""Underdamped against overdamped samplers at equal numbers of gradient evaluations.
+
+    python -m benchmarks.underdamped --data FOLDER
+
+Each sampler trains from two first noise levels with equal budgets and standardised targets, and
+the better one, by the ELBO of its last iterations, is measured. Rows that are in
+`underdamped.csv` already are kept; `underdamped.md` and `underdamped.png` show all of them.
+"""
+
+import argparse
+import functools
+import itertools
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+import numpyro_bridge as nb
+from benchmarks import bridges, problems, rows
+
+HERE = Path(__file__).parent
+RESULTS, TABLE, PLOT = (HERE / f"underdamped.{suffix}" for suffix in ("csv", "md", "png"))
+
+TARGETS = ("seeds", "funnel", "brownian")
+PROCESSES = {
+    "CMCD": (nb.CMCD, "diffusion"),
+    "UnderdampedCMCD": (nb.UnderdampedCMCD, "step_size"),
+    "DBS": (nb.DBS, "diffusion"),
+    "UnderdampedDBS": (nb.UnderdampedDBS, "step_size"),
+}
+NUM_STEPS = (8, 16, 32, 64)
+LEVELS = (0.25, 0.5)
+NUM_TRAJECTORIES, NUM_ITERATIONS, NUM_DRAWS = 64, 300, 8_000
+
+
+class Case(NamedTuple):
+    """One row of the study; a step is a gradient evaluation."""
+
+    target: str
+    process: str
+    num_steps: int
+
+
+def run_case(case: Case, data: Path, num_iterations: int) -> dict:
+    """Train from each noise level, and measure the better bridge."""
+    problem = problems.load(case.target, data, reference=False)
+    standardisation = standardisation_of(case.target, data)
+
+    def train(level: float) -> nb.Posterior:
+        make, noise = PROCESSES[case.process]
+        return bridges.train(
+            jax.random.key(0),
+            partial(make, num_steps=case.num_steps, **{noise: level}),
+            nb.reverse_kl_ld,
+            problem,
+            standardisation,
+            num_trajectories=NUM_TRAJECTORIES,
+            num_iterations=num_iterations,
+        )
+
+    trained = {level: train(level) for level in LEVELS}
+    level = max(trained, key=lambda level: _late_elbo(trained[level]))
+    draws = trained[level].sample(jax.random.key(1), NUM_DRAWS)
+    return {
+        **case._asdict(),
+        "level": level,
+        "gap": problem.log_evidence - draws.elbo,
+        "gap_error": draws.elbo_error,
+        "ess": draws.ess,
+        "pareto_k": draws.pareto_k,
+        "seconds": sum(float(posterior.info["training_time"]) for posterior in trained.values()),
+        "num_iterations": num_iterations,
+        **rows.where(),
+    }
+
+
+def _late_elbo(posterior: nb.Posterior) -> float:
+    """Mean over the last tenth of training; minus infinity where it has diverged."""
+    elbo = np.asarray(posterior.metrics.elbo)
+    return float(np.nan_to_num(np.mean(elbo[-len(elbo) // 10 :]), nan=-np.inf))
+
+
+@functools.cache
+def standardisation_of(target: str, data: Path) -> nb.Standardisation:
+    """One fit for all samplers."""
+    return nb.standardise(jax.random.key(100), problems.load(target, data, reference=False).target)
+
+
+def write_table(results: list[dict], path: Path) -> None:
+    """A section for each target, a line for each sampler."""
+    iterations = results[0]["num_iterations"]
+    lines = [
+        "# Underdamped against overdamped samplers",
+        "",
+        "`python -m benchmarks.underdamped --data FOLDER`. Gap log Z - ELBO in nats at equal "
+        "numbers of steps, each with one gradient evaluation; in brackets ESS and k-hat of 8,000 "
+        f"draws. Standardised targets, `reverse_kl_ld`, {NUM_TRAJECTORIES} trajectories, "
+        f"{iterations} iterations from each of two first values of `diffusion` or `step_size` "
+        f"({', '.join(map(str, LEVELS))}), the better one shown; one key, so that a difference of "
+        "0.02 nats says nothing.",
+        f"Machine: {results[0]['machine']}; commit: {results[0]['commit']}.",
+    ]
+    for target in dict.fromkeys(row["target"] for row in results):
+        steps = " | ".join(f"{num} steps" for num in NUM_STEPS)
+        lines += ["", f"## {target}", "", f"| sampler | {steps} |", "|---" * 5 + "|"]
+        for process in PROCESSES:
+            found = (
+                rows.select(results, target=target, process=process, num_steps=num)
+                for num in NUM_STEPS
+            )
+            cells = " | ".join(_cell(row[0]) if row else "" for row in found)
+            lines.append(f"| {process} | {cells} |")
+    lines += ["", "![Gap against the number of steps](underdamped.png)"]
+    path.write_text("\n".join(lines) + "\n")
+    print("\n".join(lines))
+
+
+def _cell(row: dict) -> str:
+    gap, ess, pareto_k = (float(row[name]) for name in ("gap", "ess", "pareto_k"))
+    return f"{gap:.3f} ({ess:.2f}, {pareto_k:.2f})"
+
+
+def write_plot(results: list[dict], path: Path) -> None:
+    """The gap against the number of steps, a panel for each target."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    names = list(dict.fromkeys(row["target"] for row in results))
+    figure, axes = pyplot.subplots(
+        1, len(names), figsize=(3.2 * len(names), 3), squeeze=False, layout="constrained"
+    )
+    for axis, name in zip(axes[0], names, strict=True):
+        for place, process in enumerate(PROCESSES):
+            found = rows.select(results, target=name, process=process)
+            steps, gaps = rows.column(found, "num_steps"), rows.column(found, "gap")
+            style = "o-" if process.startswith("Underdamped") else "s--"
+            axis.semilogx(steps, gaps, style, color=f"C{place // 2}", label=process)
+        axis.set(title=name, xlabel="gradient evaluations a draw")
+        axis.set_ylim(bottom=0)
+        axis.set_xticks(NUM_STEPS, map(str, NUM_STEPS))
+        axis.minorticks_off()
+        axis.grid(alpha=0.3)
+    axes[0, 0].set_ylabel("log Z - ELBO [nats]")
+    axes[0, 0].legend(fontsize=7)
+    figure.savefig(path, dpi=90)
+
+
+def main() -> None:
+    """Run what is missing, then write table and plot."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, help="folder of the benchmark data")
+    parser.add_argument("--targets", nargs="+", choices=problems.NAMES, default=TARGETS)
+    parser.add_argument("--num-iterations", type=int, default=NUM_ITERATIONS)
+    parser.add_argument("--output", type=Path, default=HERE, help="folder of what is written")
+    options = parser.parse_args()
+    results, table, plot = (options.output / path.name for path in (RESULTS, TABLE, PLOT))
+    cases = itertools.starmap(Case, itertools.product(options.targets, PROCESSES, NUM_STEPS))
+    for case in rows.missing(cases, results):
+        row = run_case(case, options.data, options.num_iterations)
+        rows.append(results, row)
+        print(*case, f"gap {row['gap']:.3f}, ESS {row['ess']:.2f}, {row['seconds']:.0f} s")
+    write_table(rows.read(results), table)
+    write_plot(rows.read(results), plot)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,161 @@
+"""The benchmarks' own mathematics: metrics against closed forms, densities against their draws."""
+
+import math
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.scipy.stats import multivariate_normal
+
+from benchmarks import densities, metrics
+from tests.statistics import assert_same_mean
+
+# --- distances ------------------------------------------------------------------------------------
+
+
+def quantiles(mean: float, scale: float, num: int = 200):
+    """A normal law as equally weighted points on the line."""
+    levels = (jnp.arange(num) + 0.5) / num
+    return (mean + scale * jax.scipy.stats.norm.ppf(levels))[:, None]
+
+
+def entropic_cost_of_normals(distance, first, second, epsilon):
+    """Between normal laws on the line, Janati et al. (2020), arXiv:2006.02572."""
+    root = math.sqrt(4 * (first * second) ** 2 + epsilon**2 / 4)
+    overlap = (
+        root - epsilon / 2 * (1 - math.log(epsilon)) - epsilon / 2 * math.log(root + epsilon / 2)
+    )
+    return distance**2 + first**2 + second**2 - overlap
+
+
+@pytest.mark.parametrize("epsilon", [0.3, 2.0])
+def test_entropic_cost_between_normal_laws(epsilon):
+    cost = metrics.entropic_cost(quantiles(0.0, 1.0), quantiles(1.5, 0.6), epsilon)
+    np.testing.assert_allclose(cost, entropic_cost_of_normals(1.5, 1.0, 0.6, epsilon), rtol=0.01)
+
+
+def test_entropic_cost_between_two_pairs_of_points():
+    """One number is left free in the plan, and the minimum over it has a closed form."""
+    x, y = jnp.asarray([[0.0, 0.0], [1.0, 2.0]]), jnp.asarray([[1.0, 0.0], [0.0, 2.0]])
+    cost, epsilon = np.asarray([[1.0, 4.0], [4.0, 1.0]]), 2.0
+    ratio = math.exp(3.0 / epsilon)
+    share = 0.5 * ratio / (1 + ratio)
+    plan = np.asarray([[share, 0.5 - share], [0.5 - share, share]])
+    expected = np.sum(plan * cost + epsilon * plan * np.log(4 * plan))
+    value = metrics.entropic_cost(x, y, epsilon, tolerance=1e-9)
+    np.testing.assert_allclose(value, expected, rtol=1e-9)
+
+
+def test_entropic_cost_tends_to_that_of_the_sorted_coupling():
+    """On the line the best plan takes the points in order."""
+    x, y = jnp.asarray([[3.0], [-1.0], [0.5]]), jnp.asarray([[0.0], [4.0], [-2.5]])
+    best = np.mean((np.sort(x, axis=0) - np.sort(y, axis=0)) ** 2)
+    values = [float(metrics.entropic_cost(x, y, epsilon)) for epsilon in (1.0, 0.1, 0.01)]
+    assert values == sorted(values, reverse=True)
+    # What is left is the entropy of a plan without freedom.
+    np.testing.assert_allclose(values[-1] - 0.01 * math.log(3), best, atol=1e-3)
+
+
+def test_an_iteration_that_has_not_ended_has_no_value():
+    x, y = quantiles(0.0, 1.0, 50), quantiles(1.0, 2.0, 50)
+    assert np.isnan(metrics.entropic_cost(x, y, 0.01, max_iterations=5))
+
+
+def test_sinkhorn_divergence_of_a_shift_is_its_square():
+    x = quantiles(0.0, 1.0)
+    np.testing.assert_allclose(metrics.sinkhorn_divergence(x, x, 0.5), 0.0, atol=1e-9)
+    np.testing.assert_allclose(metrics.sinkhorn_divergence(x, x + 0.7, 0.5), 0.49, rtol=0.01)
+
+
+def test_mmd_is_unbiased():
+    """Over many small batches, against the closed form for two normal laws."""
+    width, shift = 1.3, jnp.asarray([0.8, 0.0])
+    x, y = jax.random.normal(jax.random.key(0), (2, 2_000, 10, 2))
+    values = jax.vmap(metrics.squared_mmd, in_axes=(0, 0, None))(x, y + shift, width)
+    apart = math.exp(-0.5 * 0.8**2 / (width**2 + 2))
+    assert_same_mean(values, 2 * width**2 / (width**2 + 2) * (1 - apart))
+
+
+def test_median_distance():
+    np.testing.assert_allclose(metrics.median_distance(jnp.asarray([[0.0], [1.0], [3.0]])), 2.0)
+
+
+def test_mode_coverage():
+    modes = jnp.asarray([[0.0, 0.0], [4.0, 0.0], [0.0, 4.0], [4.0, 4.0]])
+    shares = metrics.mode_shares(
+        jnp.asarray([[0.1, 0.3], [3.8, 0.0], [3.0, 1.0], [4.0, 5.0]]), modes
+    )
+    np.testing.assert_allclose(shares, [0.25, 0.5, 0.0, 0.25])
+    np.testing.assert_allclose(metrics.entropic_mode_coverage(shares), 0.75)
+    np.testing.assert_allclose(metrics.entropic_mode_coverage(jnp.full(5, 0.2)), 1.0)
+    np.testing.assert_allclose(metrics.entropic_mode_coverage(jnp.asarray([1.0, 0.0])), 0.0)
+
+
+# --- densities ------------------------------------------------------------------------------------
+
+CENTRES = np.asarray([[-3.0, 0.5], [1.0, 2.0], [2.0, -1.5]])
+DENSITIES = {
+    "funnel": lambda: densities.funnel(3),
+    "double wells": lambda: densities.double_wells(2),
+    "many well": lambda: densities.many_well(1),
+    "normal mixture": lambda: densities.normal_mixture(CENTRES),
+    "student mixture": lambda: densities.student_mixture(CENTRES),
+}
+
+
+@eqx.filter_jit
+def two_sides(rng_key, target, log_evidence, exact):
+    """Bounded functions under the target and under a normal law, whose means must agree.
+
+    As in the laws of the samplers: `p sigmoid(-l)` and `q sigmoid(l)` are the same function.
+    """
+    mean, covariance = jnp.zeros(target.dim), 6.0 * jnp.eye(target.dim)
+    normal = jax.random.multivariate_normal(rng_key, mean, covariance, (len(exact),))
+
+    def log_ratio(x):
+        return (
+            target.log_density(x) - log_evidence - multivariate_normal.logpdf(x, mean, covariance)
+        )
+
+    def side(x, sign):
+        features = jnp.concatenate([jnp.ones(1), jnp.tanh(x), jnp.tanh(x[:1] * x[1:])])
+        return jax.nn.sigmoid(sign * log_ratio(x)) * features
+
+    return jax.vmap(side, in_axes=(0, None))(exact, -1.0), jax.vmap(side, in_axes=(0, None))(
+        normal, 1.0
+    )
+
+
+@pytest.mark.parametrize("name", DENSITIES)
+def test_density_evidence_and_draws_belong_together(name):
+    density = DENSITIES[name]()
+    assert density.draw is not None
+    exact = density.draw(jax.random.key(1), 20_000)
+    on_target, on_normal = two_sides(jax.random.key(2), density.target, density.log_evidence, exact)
+    assert float(jnp.mean(on_target[:, 0])) > 0.05  # they overlap
+    assert_same_mean(on_target, on_normal)
+
+
+def test_the_evidence_of_the_published_sizes():
+    """Given to the last digit that other implementations print."""
+    np.testing.assert_allclose(densities.double_wells().log_evidence, -0.5410555128794535)
+    np.testing.assert_allclose(densities.many_well().log_evidence, 164.69567531318188)
+
+
+def test_modes_of_equal_mass_are_covered_by_exact_draws():
+    density = densities.double_wells()
+    assert density.draw is not None and density.modes.shape == (32, 5)
+    shares = metrics.mode_shares(density.draw(jax.random.key(0), 20_000), density.modes)
+    assert metrics.entropic_mode_coverage(shares) > 0.999
+    np.testing.assert_allclose(shares, 1 / 32, atol=5 * math.sqrt(1 / 32 / 20_000))
+
+
+def test_a_cox_process_without_correlation_is_a_product_of_cells():
+    """One cell holds all points: a normal prior times a Poisson likelihood without factorial."""
+    density = densities.cox_process([[0.2, 0.9], [0.4, 0.1]], 1)
+    normal = -0.5 * (0.3 - densities.COX_MEAN) ** 2 / densities.COX_VARIANCE
+    normal -= 0.5 * math.log(2 * math.pi * densities.COX_VARIANCE)
+    value = density.target.log_density(jnp.asarray([0.3]))
+    np.testing.assert_allclose(value, normal + 2 * 0.3 - math.exp(0.3), rtol=1e-6)
