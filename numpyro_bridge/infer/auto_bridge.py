@@ -107,7 +107,8 @@ class AutoBridge(AutoContinuous):
             )
         process, affine = (params[name] for name in names)
         # Losses that hold the states fixed cannot see the map, so no loss trains it.
-        target = process.prepared(self._seen_target)
+        seen = self._seen_target
+        target = process.prepared(seen)
         return process, StandardisedTarget(target, jax.lax.stop_gradient(affine))
 
     def to_posterior(
