@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import jax
+import jaxtyping
 import numpy as np
 import pytest
 from matplotlib import pyplot
@@ -122,6 +123,8 @@ def run_code(page: str, names: dict, **settings) -> dict:
         "compare_with_nuts": compare,
     }
     with pytest.MonkeyPatch.context() as patch:
+        # Users run without the type checker of the tests, and in half the time.
+        patch.setattr(jaxtyping.config, "jaxtyping_disable", True)
         for name, version in small_versions.items():
             patch.setattr(nb, name, version)
         exec(compile("\n".join(blocks), page, "exec"), names)
