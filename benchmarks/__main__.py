@@ -1,16 +1,11 @@
 """List the benchmarks."""
 
-import importlib
-import pkgutil
+import ast
+from pathlib import Path
 
-import benchmarks
-
-STUDIES = [
-    module.name
-    for module in pkgutil.iter_modules(benchmarks.__path__)
-    if hasattr(importlib.import_module(f"benchmarks.{module.name}"), "main")
-]
-
-for study in STUDIES:
-    summary = importlib.import_module(f"benchmarks.{study}").__doc__ or ""
-    print(f"python -m benchmarks.{study}\n    {summary.splitlines()[0]}")
+# Read, not imported: a study may configure JAX for itself.
+for path in sorted(Path(__file__).parent.glob("*.py")):
+    module = ast.parse(path.read_text(encoding="utf-8"))
+    if any(isinstance(node, ast.FunctionDef) and node.name == "main" for node in module.body):
+        summary = (ast.get_docstring(module) or "").splitlines()[0]
+        print(f"python -m benchmarks.{path.stem}\n    {summary}")
