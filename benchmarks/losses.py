@@ -4,8 +4,9 @@
 
 With and without standardisation, and with equal budgets. Every bridge starts from one normal law,
 also where standardisation sees several modes; no scale is tuned to the targets as they are, as the
-paper does by grids. The preset `small` takes about twenty minutes on two cores. Rows that are in `losses.csv` already are kept, so
-an interrupted study goes on where it was; `losses.md` and `losses.png` show all of them.
+paper does by grids. Rows that are in `losses.csv` already are kept, so an interrupted study goes on
+where it was; `losses.md` and `losses.png` show all of them. The preset `small` takes about twenty
+minutes on two cores.
 """
 
 import argparse
