@@ -55,10 +55,10 @@ def as_blackjax(
 ) -> BridgeVI:
     """A bridge as a variational algorithm of BlackJAX, on a log density of any pytree.
 
+        run = blackjax.util.run_inference_algorithm
         algorithm = nb.as_blackjax(logdensity_fn)
-        state, (_, metrics) = blackjax.util.run_inference_algorithm(
-            rng_key, algorithm, num_steps=500, initial_position=position)
-        positions, log_weight = algorithm.sample(rng_key, state, 1_000)
+        state, (_, metrics) = run(key, algorithm, 500, initial_position=position)
+        positions, log_weight = algorithm.sample(key, state, 1_000)
 
     The process, the loss and the iteration are those of `BridgeSampler`. What `BridgeSampler` does
     between iterations is left to the caller: stopping, lowering the step size, keeping the best.

@@ -49,8 +49,8 @@ class BridgeKernelState(NamedTuple):
 class BridgeKernel(MCMCKernel):
     r"""Train a bridge, then use its draws as proposals of a Markov chain that is exact.
 
-        mcmc = MCMC(nb.BridgeKernel(model), num_warmup=100, num_samples=1_000, num_chains=4,
-                    chain_method="vectorized")
+        kernel = nb.BridgeKernel(model)
+        mcmc = MCMC(kernel, num_warmup=100, num_samples=1_000, num_chains=4)
         mcmc.run(jax.random.key(0), x, y=y)
 
     Each iteration draws a whole path of the bridge and accepts its end with probability

@@ -47,9 +47,9 @@ class PathMetropolis(NamedTuple):
 def path_metropolis(posterior: Posterior) -> PathMetropolis:
     r"""A trained bridge as a BlackJAX sampling algorithm, exact however well it is trained.
 
+        run = blackjax.util.run_inference_algorithm
         algorithm = nb.path_metropolis(posterior)
-        blackjax.util.run_inference_algorithm(
-            rng_key, algorithm, num_steps=1_000, initial_position=position)
+        state, (states, info) = run(key, algorithm, 1_000, initial_position=position)
 
     Each step draws a path and moves to its end with probability $\min(1, w' / w)$, where $w'$ and
     $w$ are the weights of the two paths. This leaves the law of paths that end in the posterior
