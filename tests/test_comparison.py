@@ -1,6 +1,7 @@
 """A bridge and NUTS on a model with normal posteriors, whose moments are known exactly."""
 
 import dataclasses
+import sys
 from typing import Any
 
 import arviz as az
@@ -323,7 +324,7 @@ def test_overlapping_spans_count_once():
     assert _length_of_union([]) == 0.0
 
 
-def teststopwatch_tells_compiling_from_running():
+def test_a_stopwatch_tells_compiling_from_running():
     @jax.jit
     def slow_to_compile(x):
         for _ in range(40):
@@ -336,6 +337,12 @@ def teststopwatch_tells_compiling_from_running():
         jax.block_until_ready(slow_to_compile(jnp.arange(3.0)))
     assert first.compiling > 0.02 and second.compiling < 0.2 * first.compiling
     assert first.running < first.compiling
+
+
+def test_a_missing_blackjax_is_named(monkeypatch, posterior):
+    monkeypatch.setitem(sys.modules, "blackjax", None)
+    with pytest.raises(ImportError, match="needs BlackJAX.*pip install blackjax"):
+        compare_with_nuts(posterior, jax.random.key(1), nuts=blackjax_nuts, **SHORT)
 
 
 def test_the_nuts_of_blackjax_can_stand_in(posterior):
