@@ -1,6 +1,7 @@
 """What every test runs under: the CPU as two devices, float64, and no window for a plot."""
 
 import os
+from pathlib import Path
 
 # Read when JAX and Matplotlib are first imported, so before the imports below. Setting defaults
 # leaves a developer free to run the tests on an accelerator.
@@ -16,6 +17,19 @@ import pytest
 jax.config.update("jax_num_cpu_devices", 2)
 # Identities are checked to many digits; a test of float32 asks for `jax.enable_x64(False)`.
 jax.config.update("jax_enable_x64", True)
+
+
+MAPS = Path("/proc/self/maps")
+MANY_MAPS = 40_000
+"""Linux gives a process 65,530 memory maps, and every compiled program takes some."""
+
+
+@pytest.fixture(autouse=True)
+def room_for_more_programs():
+    """Forget compiled programs before there are so many that the next one cannot be loaded."""
+    yield
+    if MAPS.exists() and MAPS.read_bytes().count(b"\n") > MANY_MAPS:
+        jax.clear_caches()
 
 
 @pytest.fixture
