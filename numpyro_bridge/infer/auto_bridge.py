@@ -248,7 +248,9 @@ class AutoBridge(AutoContinuous):
             end = draw_end(rng_key, process, target)
         # The model adds the density of the end by itself; all else of the weight is the guide's.
         numpyro.factor(f"{self.prefix}_path", end.log_density - end.log_weight)
-        return end.position
+        # NumPyro joins the sites in the order of the model, a target in that of their names.
+        values = target.base.by_site(end.position)
+        return jnp.concatenate([jnp.ravel(values[name]) for name in self._init_locs])
 
 
 def _key_for(purpose: str) -> RNGKey:

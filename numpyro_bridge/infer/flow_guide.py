@@ -5,7 +5,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
-from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 from numpyro import handlers
 from numpyro.distributions.transforms import Transform
@@ -48,9 +47,9 @@ class FlowGuide(AutoContinuous):
                 "draws and density of its flow use posterior.as_distribution()"
             )
         super().__init__(base.model, prefix="flow")
-        self._transform = FlowTransform(denoiser, target, num_steps)
         with handlers.block(), handlers.seed(rng_seed=0):
             self._setup_prototype(*base.model_args, **base.model_kwargs)
+        self._transform = FlowTransform(denoiser, target, num_steps, tuple(self._init_locs))
 
     def get_base_dist(self) -> dist.Distribution:
         """Standard normal noise, one vector."""
@@ -71,15 +70,23 @@ class FlowTransform(Transform):
         denoiser: Trained in standardised coordinates.
         target: The posterior.
         num_steps: Steps.
+        order: Names of the sites as the guide joins them, the order of the model.
     """
 
     domain: Any = dist.constraints.real_vector
     codomain: Any = dist.constraints.real_vector
 
-    def __init__(self, denoiser: Denoiser, target: StandardisedTarget, num_steps: int):
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        target: StandardisedTarget,
+        num_steps: int,
+        order: tuple[str, ...],
+    ):
         self.denoiser = denoiser
         self.target = target
         self.num_steps = num_steps
+        self.order = order
 
     def __call__(self, x: Float[Array, "*batch dim"]) -> Float[Array, "*batch dim"]:
         return jnp.vectorize(self._one, signature="(n)->(n)")(x)
@@ -97,9 +104,12 @@ class FlowTransform(Transform):
     def tree_flatten(self) -> tuple[tuple, tuple]:
         """The arrays of denoiser and target, as NumPyro's transforms do it."""
         names = ("denoiser", "target")
-        return (self.denoiser, self.target), (names, {"num_steps": self.num_steps})
+        return (self.denoiser, self.target), (
+            names,
+            {"num_steps": self.num_steps, "order": self.order},
+        )
 
     def _one(self, noise: Vector) -> Vector:
         position = self.target.map(carried(noise, self.denoiser, self.num_steps))
-        # NumPyro joins the sites in the order of their names.
-        return ravel_pytree(self.target.base.by_site(position))[0]
+        values = self.target.base.by_site(position)
+        return jnp.concatenate([jnp.ravel(values[name]) for name in self.order])
