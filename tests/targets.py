@@ -37,6 +37,16 @@ def regression(x, y=None):
         numpyro.sample("y", dist.Normal(intercept + slope * x, NOISE), obs=y)
 
 
+def unordered():
+    """Sites of unequal sizes, which the model does not sample in the order of their names."""
+    numpyro.sample("z", dist.Normal(5.0, 0.01))
+    numpyro.sample("a", dist.Normal(UNORDERED_MEANS["a"], 0.01).to_event(1))
+
+
+UNORDERED_MEANS = {"z": np.asarray(5.0), "a": np.asarray([-5.0, -6.0])}
+"""The means of both sites."""
+
+
 def regression_data(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Covariate and response, six of each."""
     noise = np.random.default_rng(seed).normal(size=(2, 6))

@@ -192,6 +192,23 @@ def test_an_initialisation_strategy_says_where_to_start(key):
     np.testing.assert_allclose(draws["w"].mean(axis=0), [5.0, -3.0], atol=0.01)
 
 
+def test_sites_keep_their_values_in_whatever_order_the_model_samples_them(key):
+    """NumPyro joins them in that order, a target in the order of their names."""
+    start = init_to_value(values=targets.UNORDERED_MEANS)
+    still = partial(CMCD, diffusion=1e-3)
+    guide = nb.AutoBridge(targets.unordered, process=still, init_loc_fn=start, init_scale=0.02)
+    svi = SVI(targets.unordered, guide, nb.bridge_optimizer(), Trace_ELBO())
+    params = svi.get_params(svi.init(key))
+    trace = handlers.trace(handlers.seed(handlers.substitute(guide, params), key)).get_trace()
+    draws = guide.sample_posterior(key, params)
+    for name, value in targets.UNORDERED_MEANS.items():
+        np.testing.assert_allclose(trace[name]["value"], value, atol=0.1)
+        np.testing.assert_allclose(draws[name], value, atol=0.1)
+    expected = -draw_end(path_key(key), *guide.bridge(params)).log_weight
+    loss = Trace_ELBO().loss(key, params, targets.unordered, guide)
+    np.testing.assert_allclose(loss, expected, rtol=1e-9)
+
+
 def test_a_guide_survives_pickling(trained, key):
     guide, result = trained
     copy, params = pickle.loads(pickle.dumps((guide, result.params)))

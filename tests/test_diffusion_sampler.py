@@ -16,7 +16,8 @@ from numpyro.infer.reparam import NeuTraReparam
 from numpyro.infer.util import log_density
 
 import numpyro_bridge as nb
-from numpyro_bridge.affine import StandardisedTarget, identity_map
+from numpyro_bridge.affine import StandardisedTarget, diagonal_map, identity_map
+from numpyro_bridge.infer.flow_guide import FlowGuide
 from numpyro_bridge.infer.particles import (
     from_normal,
     from_prior,
@@ -101,6 +102,16 @@ def test_the_flow_of_a_guide_has_the_density_of_its_draws(posterior):
     log_det = guide.get_transform({}).log_abs_det_jacobian(noise, values)
     log_prob = jax.jit(posterior.as_distribution().log_prob)(values)
     np.testing.assert_allclose(flow.base_dist.log_prob(noise) - log_det, log_prob, atol=0.01)
+
+
+def test_a_flow_keeps_sites_in_the_order_that_numpyro_joins_them(key):
+    target = nb.target_from_model(key, targets.unordered)
+    means = target.joined(targets.UNORDERED_MEANS)
+    narrow = StandardisedTarget(target, diagonal_map(means, jnp.full(3, 0.01)))
+    guide = FlowGuide(nb.untrained_denoiser(key, 3, width=4, depth=1), narrow, num_steps=2)
+    values = guide._unpack_latent(guide.get_posterior({}).sample(key))
+    for name, mean in targets.UNORDERED_MEANS.items():
+        np.testing.assert_allclose(values[name], mean, atol=0.2)
 
 
 def test_a_bridge_is_no_guide_for_transport(posterior):

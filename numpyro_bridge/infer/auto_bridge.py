@@ -23,7 +23,7 @@ from numpyro_bridge.infer.posterior import Posterior
 from numpyro_bridge.processes import CMCD, AbstractProcess
 from numpyro_bridge.standardise import Standardisation, standardise
 from numpyro_bridge.start import make_process
-from numpyro_bridge.target import ModelTarget, Target, target_from_model
+from numpyro_bridge.target import ModelTarget, Target, joined_in_order, target_from_model
 from numpyro_bridge.train import Metrics
 
 NUM_DRAWS = 4_000
@@ -228,7 +228,7 @@ class AutoBridge(AutoContinuous):
             _refuse_sums(target)
             super()._setup_prototype(*args, **kwargs)
             if self._starts_from_location:
-                chosen = _at_location(self._init_latent, self.init_scale)
+                chosen = _at_location(target.joined(self._init_locs), self.init_scale)
             else:
                 chosen = self.standardise(map_key, target)
             process = make_process(self.process, process_key, target.dim, chosen)
@@ -248,9 +248,7 @@ class AutoBridge(AutoContinuous):
             end = draw_end(rng_key, process, target)
         # The model adds the density of the end by itself; all else of the weight is the guide's.
         numpyro.factor(f"{self.prefix}_path", end.log_density - end.log_weight)
-        # NumPyro joins the sites in the order of the model, a target in that of their names.
-        values = target.base.by_site(end.position)
-        return jnp.concatenate([jnp.ravel(values[name]) for name in self._init_locs])
+        return joined_in_order(self._init_locs, target.base.by_site(end.position))
 
 
 def _key_for(purpose: str) -> RNGKey:

@@ -14,7 +14,7 @@ from numpyro_bridge._typing import Vector
 from numpyro_bridge.affine import StandardisedTarget
 from numpyro_bridge.denoiser import Denoiser
 from numpyro_bridge.generation.reflow import carried
-from numpyro_bridge.target import ModelTarget
+from numpyro_bridge.target import ModelTarget, joined_in_order
 
 
 class FlowGuide(AutoContinuous):
@@ -111,5 +111,4 @@ class FlowTransform(Transform):
 
     def _one(self, noise: Vector) -> Vector:
         position = self.target.map(carried(noise, self.denoiser, self.num_steps))
-        values = self.target.base.by_site(position)
-        return jnp.concatenate([jnp.ravel(values[name]) for name in self.order])
+        return joined_in_order(self.order, self.target.base.by_site(position))

@@ -6,7 +6,7 @@ turned into named, constrained values. Only this folder reads a NumPyro model.
 
 from numpyro_bridge.target.base import REPLACED_LOG_DENSITY, Point, Prior, Target, TargetWrapper
 from numpyro_bridge.target.log_density import LogDensityTarget, target_from_log_density
-from numpyro_bridge.target.model import ModelTarget, target_from_model
+from numpyro_bridge.target.model import ModelTarget, joined_in_order, target_from_model
 
 __all__ = [
     "REPLACED_LOG_DENSITY",
@@ -16,6 +16,7 @@ __all__ = [
     "Prior",
     "Target",
     "TargetWrapper",
+    "joined_in_order",
     "target_from_log_density",
     "target_from_model",
 ]

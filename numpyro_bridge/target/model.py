@@ -1,6 +1,6 @@
 """A NumPyro model and its data as a target."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
-from jaxtyping import Array, Float
+from jaxtyping import Array, ArrayLike, Float
 from numpyro import handlers
 from numpyro.infer.util import (
     _unconstrain_reparam,
@@ -225,9 +225,9 @@ class ModelTarget(Target):
         pieces = zip(self.sites.items(), jnp.split(position, ends[:-1]), strict=True)
         return {name: piece.reshape(shape) for (name, shape), piece in pieces}
 
-    def joined(self, values: dict[str, Array]) -> Vector:
+    def joined(self, values: Mapping[str, ArrayLike]) -> Vector:
         """The position of unconstrained values by name: the inverse of `by_site`."""
-        return jnp.concatenate([jnp.ravel(values[name]) for name in self.sites])
+        return joined_in_order(self.sites, values)
 
     @property
     def model(self) -> Callable:
@@ -368,3 +368,11 @@ def _observed_values(target: ModelTarget) -> dict[str, Array]:
         for name, site in trace.items()
         if site["type"] == "sample" and site["is_observed"] and not checks.is_factor(site)
     }
+
+
+def joined_in_order(names: Iterable[str], values: Mapping[str, ArrayLike]) -> Vector:
+    """One vector of the values of sites, in the order of `names`.
+
+    A target joins them in the order of their names, NumPyro's guides in that of the model.
+    """
+    return jnp.concatenate([jnp.ravel(values[name]) for name in names])
