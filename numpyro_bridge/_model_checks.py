@@ -1,10 +1,8 @@
 """Reading a NumPyro model: the layout of its sites, and refusals that say what to write instead."""
 
 import inspect
-import math
 import warnings
-from collections.abc import Callable, Iterable
-from functools import partial
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -13,7 +11,7 @@ import jax.numpy as jnp
 import numpyro.distributions as dist
 from numpyro import handlers
 from numpyro.infer.initialization import init_to_uniform
-from numpyro.infer.util import _unconstrain_reparam, compute_log_probs
+from numpyro.infer.util import compute_log_probs
 from numpyro.primitives import Messenger
 from numpyro.util import _validate_model
 
@@ -41,14 +39,18 @@ def check_arguments(model: object, args: tuple, kwargs: dict) -> None:
     try:
         signature.bind(*args, **kwargs)
     except TypeError as error:
-        passed = [_describe(value) for value in args]
-        passed += [f"{name}={_describe(value)}" for name, value in kwargs.items()]
         name = getattr(model, "__name__", type(model).__name__)
         raise ModelRefusedError(
             f"The model does not accept these arguments: {error}. Its signature is "
-            f"{name}{signature}, and it was given ({', '.join(passed)}). Pass the data that the "
-            "model needs exactly as you would call the model yourself."
+            f"{name}{signature}, and it was given ({described(args, kwargs)}). Pass the data "
+            "that the model needs exactly as you would call the model yourself."
         ) from error
+
+
+def described(args: tuple, kwargs: dict) -> str:
+    """Arguments of a model as a reader knows them: arrays by type and shape."""
+    named = [f"{name}={_describe(value)}" for name, value in kwargs.items()]
+    return ", ".join([*map(_describe, args), *named])
 
 
 def _describe(value: Any) -> str:
@@ -62,6 +64,11 @@ def innermost(fn: dist.Distribution) -> dist.Distribution:
     while isinstance(fn, dist.ExpandedDistribution | dist.MaskedDistribution | dist.Independent):
         fn = fn.base_dist
     return fn
+
+
+def family_of(fn: dist.Distribution) -> str:
+    """The name of its innermost distribution."""
+    return type(innermost(fn)).__name__
 
 
 def is_discrete(fn: dist.Distribution) -> bool:
@@ -116,7 +123,7 @@ def _check_plate(site: dict) -> None:
 
 
 def _check_latent(name: str, fn: dist.Distribution, enumerate_as: str | None) -> None:
-    family = _family(fn)
+    family = family_of(fn)
     if family == "Delta":
         raise ModelRefusedError(
             f"Latent site '{name}' has a Delta distribution: its value is certain and has no "
@@ -211,91 +218,6 @@ def number_needed(error: Exception) -> ModelRefusedError:
         "result as a Python number. If it comes from a latent site (if mu > 0: ...), write "
         "jnp.where or jax.lax.cond instead."
     )
-
-
-def no_starting_point(
-    model: Callable, args: tuple, kwargs: dict, positions: Iterable[dict], finite_density: bool
-) -> ModelRefusedError:
-    """The error for a model with no finite start: name the sites that spoil every position.
-
-    Args:
-        model: the model.
-        args: its positional arguments.
-        kwargs: its keyword arguments.
-        positions: a few positions that were tried, as unconstrained values by site name.
-        finite_density: whether the density was finite somewhere, but never its gradient.
-    """
-    runs = [_non_finite_sites(model, args, kwargs, position) for position in positions]
-    culprits = [text for name, text in runs[0].items() if all(name in run for run in runs)]
-    if culprits:
-        reason = "At every one of them: " + "; ".join(culprits) + "."
-    elif finite_density:
-        reason = (
-            "The density is finite at some of them, but its gradient never is: look for sqrt, log, "
-            "norm or a division at zero, and for jnp.where with a NaN in the branch not taken."
-        )
-    else:
-        reason = "No single site is to blame: look at the scales of the priors."
-    return ModelRefusedError(
-        "No starting point with a finite density and gradient among hundreds of random ones "
-        f"(unconstrained values uniform between -2 and 2). {reason}"
-    )
-
-
-def _non_finite_sites(model: Callable, args: tuple, kwargs: dict, position: dict) -> dict[str, str]:
-    """The sites whose log probability is not finite at one position, each with a description."""
-    sites = {}
-
-    @jax.jit  # where NumPyro raises no errors of its own
-    def count(position):
-        reparam = partial(_unconstrain_reparam, position)
-        seeded = handlers.seed(Repeatable(model), 0)
-        replayed = handlers.substitute(seeded, substitute_fn=reparam)
-        log_probs, trace = compute_log_probs(replayed, args, kwargs, {})
-        sites.update({name: (_kind(trace[name]), _family(trace[name]["fn"])) for name in log_probs})
-        return {
-            name: (value, _count_nan(trace[name]), _count_outside(trace[name]))
-            for name, value in log_probs.items()
-        }
-
-    numbers = {name: [x.item() for x in values] for name, values in count(position).items()}
-    return {
-        name: _blame(name, *sites[name], *values)
-        for name, values in numbers.items()
-        if not math.isfinite(values[0])
-    }
-
-
-def _kind(site: dict) -> str:
-    if is_factor(site):
-        return "factor"
-    return "observed site" if site["is_observed"] else "latent site"
-
-
-def _family(fn: dist.Distribution) -> str:
-    return type(innermost(fn)).__name__
-
-
-def _count_nan(site: dict) -> jax.Array:
-    return jnp.sum(jnp.isnan(jnp.asarray(site["value"])))
-
-
-def _count_outside(site: dict) -> jax.Array:
-    return jnp.sum(~jnp.asarray(site["fn"].support(site["value"])))
-
-
-def _blame(
-    name: str, kind: str, family: str, log_prob: float, num_nan: int, num_outside: int
-) -> str:
-    text = f"{kind} '{name}' has log probability {log_prob}"
-    if kind != "observed site":
-        return text
-    if num_nan:
-        return (
-            f"{text} ({num_nan} of its values are NaN: drop them, or hide them with "
-            "numpyro.handlers.mask(mask=~jnp.isnan(y)) around the site)"
-        )
-    return f"{text} (data outside the support of {family})" if num_outside else text
 
 
 class Layout(NamedTuple):

@@ -21,6 +21,7 @@ FOLDERS = sorted(path.parent for path in PACKAGE.glob("*/__init__.py"))
 # A folder stands for all its modules, except those that are named themselves.
 FLOORS = (
     {"_typing", "_model_checks", "_setting_checks", "devices", "storage", "structure"},
+    {"_no_start"},
     {"target", "networks", "schedules", "noise_schedules", "samples", "identity"},
     {"kernels", "affine", "denoising_network"},
     {"gaussian_fits", "initial_laws", "integrators", "denoiser"},

@@ -228,6 +228,7 @@ def test_predictions_have_the_exact_moments(posterior, data):
         error = np.sqrt(variance / 4_000)
         assert np.all(np.abs(np.mean(predicted["y"], axis=0) - design @ mean) < 5 * error)
         np.testing.assert_allclose(np.var(predicted["y"], axis=0), variance, rtol=0.12)
+        assert predicted.keys() == {"slope", "y"}
     few = posterior.predictive(key, new, num_samples=30, return_sites=["slope"])
     assert {name: x.shape for name, x in few.items()} == {"slope": (30,)}
 

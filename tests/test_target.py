@@ -36,6 +36,7 @@ from numpyro_bridge.target import (
     target_from_log_density,
     target_from_model,
 )
+from tests import targets
 
 KEY = jax.random.key(0)
 ENUMERATE = {"enumerate": "parallel"}
@@ -872,6 +873,7 @@ REFUSALS = {
     "branch": (branching, (), "jnp.where or jax.lax.cond"),
     "JAX array": (model_max, (jnp.array([0, 1, 1]), Y), "NumPy arrays rather than JAX arrays"),
     "NaN data": (normal_data, (np.array([1, math.nan, 2]),), "site 'y' has .*1 of its values are"),
+    "NaN covariate": (targets.regression, (np.array([1, math.nan]), Y[:2]), "x holds 1 NaN"),
     "outside": (positive_data, (np.array([1.0, -2.0]),), "'y'.*outside the support of LogNormal"),
     "infinite factor": (impossible, (), "factor 'never' has log probability -inf"),
     "gradient": (kinked, (Y,), "its gradient never is"),
@@ -901,6 +903,12 @@ def test_an_error_inside_the_model_is_not_hidden():
     with pytest.raises(TypeError, match=r"object of type 'int' has no len\(\)") as caught:
         target_from_model(KEY, model)
     assert caught.value.__context__ is None
+
+
+def test_an_error_inside_the_model_comes_with_the_shapes_of_the_data():
+    with pytest.raises(ValueError, match="shape") as caught:
+        target_from_model(KEY, targets.regression, np.ones(4), y=np.ones(3))
+    assert any("run on (float64[4], y=float64[3])" in note for note in caught.value.__notes__)
 
 
 def test_model_must_be_callable():

@@ -43,5 +43,5 @@ def positions_and_weights(
     else:
         positions = jnp.asarray(draws, dtype)
     if positions.ndim != 2 or positions.shape[1] != target.dim:
-        raise ValueError(f"draws should have shape (num, {target.dim}), got {positions.shape}")
+        raise ValueError(f"positions should have shape (num, {target.dim}), got {positions.shape}")
     return positions, jnp.zeros(len(positions), dtype)

@@ -24,6 +24,7 @@ from numpyro_bridge.draws import Draws
 from numpyro_bridge.ends import draw_end
 from numpyro_bridge.infer.distribution import PosteriorDistribution
 from numpyro_bridge.infer.flow_guide import FlowGuide
+from numpyro_bridge.infer.given_draws import positions_and_weights
 from numpyro_bridge.predictive import model_of, run_model
 from numpyro_bridge.processes import AbstractProcess, DenoisingProcess
 from numpyro_bridge.standardise import Standardisation
@@ -150,7 +151,9 @@ class Posterior:
         if not args and not kwargs:
             args, kwargs = target.model_args, target.model_kwargs
             model = handlers.uncondition(model)
-            return_sites = [*target.observed] if return_sites is None else return_sites
+            # Not the sites that are factors, which this makes latent.
+            made = [*target.observed, *(name for name in resampled if name not in target.sites)]
+            return_sites = made if return_sites is None else return_sites
         latents = {name: resampled[name] for name in target.sites}
         return run_model(run_key, model, latents, return_sites, args, kwargs)
 
@@ -187,26 +190,7 @@ class Posterior:
         return BackwardRuns(log_weight[usable], int(np.sum(~usable)))
 
     def _positions(self, draws) -> Float[Array, "num dim"]:
-        target = self.target.base
-        if isinstance(draws, Mapping):
-            if not isinstance(target, ModelTarget):
-                raise ValueError(
-                    "this posterior is that of a log density, without sites: pass positions of "
-                    f"shape (num, {target.dim})"
-                )
-            values = {name: jnp.asarray(value) for name, value in draws.items()}
-            if len({value.shape[:1] for value in values.values()}) > 1:
-                raise ValueError(
-                    "draws should have one row for each draw, equally many for every site, got "
-                    f"{ {name: value.shape for name, value in values.items()} }"
-                )
-            return jax.vmap(target.unconstrain)(values)
-        positions = jnp.asarray(draws, jnp.result_type(float))
-        if positions.ndim != 2 or positions.shape[1] != target.dim:
-            raise ValueError(
-                f"positions should have shape (num, {target.dim}), got {positions.shape}"
-            )
-        return positions
+        return positions_and_weights(self.target.base, draws)[0]
 
     def mode_shares(
         self, draws: Mapping[str, Any] | Float[Array, "num dim"]

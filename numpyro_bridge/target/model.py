@@ -20,6 +20,7 @@ from numpyro.infer.util import (
 )
 
 from numpyro_bridge import _model_checks as checks
+from numpyro_bridge._no_start import no_starting_point
 from numpyro_bridge._typing import RNGKey, Scalar, Vector
 from numpyro_bridge.target.base import (
     REPLACED_LOG_DENSITY,
@@ -63,13 +64,19 @@ def target_from_model(
         ImportError: if discrete sites have to be summed out and funsor is not installed.
     """
     checks.check_arguments(model, args, kwargs)
-    target = _read_model(model, args, kwargs)
+    try:
+        target = _read_model(model, args, kwargs)
+    except checks.ModelRefusedError:
+        raise
+    except Exception as error:
+        error.add_note(f"The model raised it when run on ({checks.described(args, kwargs)}).")
+        raise
     positions, finite = draw_until_finite(rng_key, target, 8)
     if known_to_fail(finite):
         densities = jax.vmap(target.log_density)(positions)
         tried = [target.by_site(position) for position in positions[:3]]
         finite_density = bool(jnp.any(densities != REPLACED_LOG_DENSITY))
-        raise checks.no_starting_point(*target._arguments(), tried, finite_density)
+        raise no_starting_point(*target._arguments(), tried, finite_density)
     return target
 
 
