@@ -87,7 +87,7 @@ def _autoregression(values: dict):
     order, y = int(values["K"]), values["y"]
     past = np.stack([y[order - lag : len(y) - lag] for lag in range(1, order + 1)], axis=1)
     design = np.column_stack([np.ones(len(past)), past])
-    evidence = regression_evidence(design, y[order:], _half_cauchy, prior_variance=100.0)
+    evidence = regression_evidence(design, y[order:], half_cauchy, prior_variance=100.0)
     return models.autoregression, {"past": past, "y": y[order:]}, evidence
 
 
@@ -100,7 +100,7 @@ def _kidscore(values: dict):
     school, iq = values["mom_hs"], values["mom_iq"]
     design = np.column_stack([np.ones(len(iq)), school, iq, school * iq])
     y = values["kid_score"]
-    evidence = regression_evidence(design, y, _half_cauchy)
+    evidence = regression_evidence(design, y, half_cauchy)
     return models.regression_with_flat_priors, {"design": design, "y": y}, evidence
 
 
@@ -143,7 +143,7 @@ LOADERS = {
 }
 
 
-def _half_cauchy(sigma):
+def half_cauchy(sigma):
     """Log density of a half-Cauchy law of scale 2.5."""
     return np.log(2 / (np.pi * 2.5)) - np.log1p((sigma / 2.5) ** 2)
 

@@ -1,5 +1,7 @@
 """The posteriors of posteriordb that benchmarks learn, as NumPyro models."""
 
+from typing import cast
+
 import diffrax
 import jax
 import jax.numpy as jnp
@@ -109,4 +111,5 @@ def elimination(times, concentration=None, dose=30.0, volume=2.0):
         max_steps=1_024,
         throw=False,
     )
-    numpyro.sample("concentration", dist.LogNormal(jnp.log(solution.ys), sigma), obs=concentration)
+    log_amount = jnp.log(cast("jax.Array", solution.ys))
+    numpyro.sample("concentration", dist.LogNormal(log_amount, sigma), obs=concentration)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from jax.scipy.stats import multivariate_normal
 
-from benchmarks import densities, metrics
+from benchmarks import densities, metrics, posteriordb, posteriordb_models
 from tests.statistics import assert_same_mean
 
 # --- distances ------------------------------------------------------------------------------------
@@ -159,3 +159,31 @@ def test_a_cox_process_without_correlation_is_a_product_of_cells():
     normal -= 0.5 * math.log(2 * math.pi * densities.COX_VARIANCE)
     value = density.target.log_density(jnp.asarray([0.3]))
     np.testing.assert_allclose(value, normal + 2 * 0.3 - math.exp(0.3), rtol=1e-6)
+
+
+# --- reference evidences --------------------------------------------------------------------------
+
+
+def test_evidence_by_importance_sampling_is_that_in_closed_form():
+    """Coefficients integrated out, under flat priors; the draws need only be near the posterior."""
+    rng = np.random.default_rng(0)
+    design = np.stack([np.ones(12), np.linspace(-1, 1, 12)], axis=1)
+    y = design @ [1.0, 2.0] + 0.5 * rng.normal(size=12)
+    near = {
+        "beta": [1.0, 2.0] + 0.2 * rng.normal(size=(500, 2)),
+        "sigma": 0.5 * np.exp(0.25 * rng.normal(size=500)),
+    }
+    expected = posteriordb.regression_evidence(design, y, posteriordb.half_cauchy)
+    value = posteriordb.importance_evidence(
+        posteriordb_models.regression_with_flat_priors, {"design": design, "y": y}, near, num=20_000
+    )
+    np.testing.assert_allclose(value, expected, atol=0.06)
+
+
+def test_evidence_of_a_regression_tends_to_that_of_a_flat_prior_as_its_prior_widens():
+    rng = np.random.default_rng(1)
+    design, y = rng.normal(size=(10, 2)), rng.normal(size=10)
+    flat = posteriordb.regression_evidence(design, y, posteriordb.half_cauchy)
+    wide = posteriordb.regression_evidence(design, y, posteriordb.half_cauchy, 1e8)
+    # The wide prior's density, of two coefficients, is all that differs.
+    np.testing.assert_allclose(wide, flat - math.log(2 * math.pi * 1e8), atol=1e-5)
