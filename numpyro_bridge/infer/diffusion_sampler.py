@@ -305,7 +305,7 @@ class _Watched(eqx.Module):
     """`watched` with its settings, equal to another with the same: no compilation for each run."""
 
     num_draws: int = eqx.field(static=True)
-    weighting: Weighting = eqx.field(static=True)
+    weighting: Weighting
 
     def __call__(self, rng_key, denoiser, data, *, schedule):
         return watched(
