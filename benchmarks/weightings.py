@@ -153,14 +153,14 @@ def write_plot(found: list[dict]) -> None:
                 values = sign * rows.column(here, column)
                 axis.plot(values, [place] * len(values), marker, color=color, alpha=0.7)
         axis.axvline(0, color="0.5", linewidth=1)
-        axis.set_xscale("symlog", linthresh=0.1)
+        axis.set_xscale("symlog", linthresh=1)
         axis.set_title(f"{target}{', scores' if with_scores else ''}")
         axis.set_xlabel("bound - log Z [nats]")
     axes[0].set_yticks(range(len(WEIGHTINGS)), list(WEIGHTINGS))
     axes[0].invert_yaxis()
     labels = [Line2D([], [], color=f"C{i}", marker="o", linestyle="") for i in range(2)]
-    axes[-1].legend(labels, ["monotone", "not monotone"], loc="lower left", fontsize=8)
-    figure.tight_layout()
+    figure.tight_layout(rect=(0, 0.06, 1, 1))
+    figure.legend(labels, ["monotone", "not monotone"], loc="lower center", ncols=2)
     figure.savefig(PLOT, dpi=120)
     plt.close(figure)
 
