@@ -31,7 +31,8 @@ def check_optimizer(optimizer: Any) -> None:
 def check_function(name: str, function: Any, such_as: str) -> None:
     """Raise a ValueError unless this can be called with the keywords of its `functools.partial`."""
     if not callable(function):
-        raise ValueError(f"{name} must be a function or class such as {such_as}, got {function!r}")
+        got = _described(function)
+        raise ValueError(f"{name} must be a function or class such as {such_as}, got {got}")
     while isinstance(function, partial):
         _check_keywords(name, function.func, function.keywords)
         function = function.func

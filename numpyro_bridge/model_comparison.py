@@ -145,8 +145,9 @@ def compare_models(
         rng_key: a JAX key for these draws; `jax.random.key(0)` if not given.
 
     Raises:
-        ValueError: if there are fewer than two models, none has an evidence, `prior` does not
-            have these names and positive numbers, or the models observe different data.
+        ValueError: if there are fewer than two models, one is no posterior, none has an evidence,
+            `prior` does not have these names and positive numbers, or the models observe different
+            data.
 
     Warns:
         ReliabilityWarning: if an evidence is meaningless: k-hat above 0.7, a lost mode, weights
@@ -156,6 +157,12 @@ def compare_models(
         raise ValueError(
             f'give two models or more by name, such as {{"a": a, "b": b}}: {[*models]}'
         )
+    for name, model in models.items():
+        if not isinstance(model, Posterior | Draws):
+            raise ValueError(
+                f"{name} should be a trained posterior or draws of one, got "
+                f"{type(model).__name__}: nb.BridgeSampler(model).run(rng_key, ...) trains it"
+            )
     names = tuple(models)
     log_prior = _log_prior(names, prior)
     keys = jax.random.split(jax.random.key(0) if rng_key is None else rng_key, len(names))

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from numpyro_bridge._precision import check_precision
 from numpyro_bridge._typing import RNGKey, Scalar
 from numpyro_bridge.devices import divide
 from numpyro_bridge.processes.base import AbstractProcess, State
@@ -35,7 +36,12 @@ class Trajectory(NamedTuple):
 
 
 def simulate(rng_key: RNGKey, process: AbstractProcess, target: Target) -> Trajectory:
-    """Run the forward chain once and score it under both chains; differentiable throughout."""
+    """Run the forward chain once and score it under both chains; differentiable throughout.
+
+    Raises:
+        ValueError: if the process was made in another precision than the present one.
+    """
+    check_precision(process)
     initial_key, *_ = keys = jax.random.split(rng_key, process.num_steps + 1)
     initial = process.initial(target)
     first = initial.sample(initial_key)
@@ -81,7 +87,11 @@ def simulate_backward(
 
     With `last` drawn from the normalised target the mean log weight is the EUBO, an upper bound
     on the log evidence.
+
+    Raises:
+        ValueError: if the process was made in another precision than the present one.
     """
+    check_precision(process)
     last_key, *_ = keys = jax.random.split(rng_key, process.num_steps + 1)
     extension = process.extension(last)
     last = last if extension is None else extension.sample(last_key)

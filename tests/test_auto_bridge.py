@@ -220,6 +220,34 @@ def test_a_guide_survives_pickling(trained, key):
 # --- refusals -------------------------------------------------------------------------------------
 
 
+def test_a_guide_is_not_trained_on_other_data_than_it_was_made_for(trained, key):
+    guide, result = trained
+    svi = SVI(targets.regression, guide, nb.bridge_optimizer(), nb.TraceReverseKLLD(8))
+    svi.init(key, X, y=Y)
+    for args, y in (((X,), Y + 1), ((X[:3],), Y[:3])):
+        with pytest.raises(ValueError, match="made for other data, those of its first call"):
+            svi.init(key, *args, y=y)
+        with pytest.raises(ValueError, match="made for other data"):
+            svi.loss.loss(key, result.params, targets.regression, guide, *args, y=y)
+    # Inside compiled code only shapes are known.
+    with pytest.raises(ValueError, match="made for other data"):
+        svi.run(key, 1, X[:3], y=Y[:3], progress_bar=False)
+
+
+def test_wrong_settings_of_a_guide_are_named(trained):
+    guide, result = trained
+    with pytest.raises(ValueError, match="levels from 0 to 1, such as 0.05, got"):
+        guide.quantiles(result.params, [5, 95])
+    with pytest.raises(ValueError, match="standardise takes no argument 'starts'"):
+        nb.AutoBridge(targets.regression, standardise=partial(nb.standardise, starts=3))
+    with pytest.raises(ValueError, match="num_particles must be at least 1, got 0"):
+        nb.TraceReverseKLLD(0)
+    other = guide_of(positive, standardise=nb.no_standardisation)
+    seen(other)
+    with pytest.raises(ValueError, match="has 2 dimensions and this guide's model 1"):
+        other.params_from(guide.to_posterior(result.params))
+
+
 def mixture(y):
     share = numpyro.sample("share", dist.Beta(1, 1))
     with numpyro.plate("n", len(y)):

@@ -5,6 +5,7 @@ import math
 import blackjax
 import jax
 import jax.numpy as jnp
+import jaxtyping
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
@@ -165,7 +166,11 @@ def test_what_makes_an_evidence_meaningless_is_said(models):
     np.testing.assert_allclose(np.sum(comparison.probability[1:]), 1.0)
 
 
-def test_what_cannot_be_compared_is_refused(models):
+def test_what_cannot_be_compared_is_refused(models, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+        with pytest.raises(ValueError, match="a should be a trained posterior or draws"):
+            nb.compare_models({"a": constant, "b": constant})  # pyright: ignore
     with pytest.raises(ValueError, match="give two models or more by name"):
         nb.compare_models({"line": models["line"]})
     for prior in ({"line": 1.0}, {"line": 1.0, "constant": 0.0}):

@@ -20,7 +20,15 @@ FOLDERS = sorted(path.parent for path in PACKAGE.glob("*/__init__.py"))
 # From the ground up. A module imports from lower floors only, or from `base.py` in its own folder.
 # A folder stands for all its modules, except those that are named themselves.
 FLOORS = (
-    {"_typing", "_model_checks", "_setting_checks", "devices", "storage", "structure"},
+    {
+        "_precision",
+        "_typing",
+        "_model_checks",
+        "_setting_checks",
+        "devices",
+        "storage",
+        "structure",
+    },
     {"_no_start"},
     {"target", "networks", "schedules", "noise_schedules", "samples", "identity"},
     {"kernels", "affine", "denoising_network"},
@@ -40,7 +48,7 @@ FLOORS = (
         "infer.particles",
         "infer.given_draws",
     },
-    {"infer.posterior", "infer.learning"},
+    {"infer.posterior", "infer.learning", "infer.seen_data"},
     {"infer.auto_bridge", "infer.bridge_sampler", "infer.path_metropolis", "infer.blackjax_style"},
     {"infer", "comparison", "model_comparison"},
 )

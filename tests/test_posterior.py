@@ -212,6 +212,25 @@ def test_data_that_cannot_be_saved_are_asked_for(tmp_path):
     assert_same_draws(loaded.sample(key, num_samples=10), posterior.sample(key, num_samples=10))
 
 
+def test_a_posterior_of_another_precision_is_loaded_into_the_present_one(posterior, tmp_path):
+    key = jax.random.key(1)
+    process, map = jax.tree.map(
+        lambda x: x.astype(jnp.float32) if eqx.is_inexact_array(x) else x,
+        (posterior.process, posterior.target.map),
+    )
+    target = StandardisedTarget(posterior.target.base, map)
+    single = dataclasses.replace(posterior, process=process, target=target)
+    with pytest.raises(ValueError, match="was made in float32 and JAX works in float64 now"):
+        single.sample(key, num_samples=10)
+    single.save(tmp_path / "file")
+    loaded = nb.load(tmp_path / "file", targets.regression)
+    np.testing.assert_allclose(
+        loaded.sample(key, num_samples=10).position,
+        posterior.sample(key, num_samples=10).position,
+        atol=1e-3,
+    )
+
+
 # --- predictions ----------------------------------------------------------------------------------
 
 

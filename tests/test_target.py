@@ -911,6 +911,18 @@ def test_an_error_inside_the_model_comes_with_the_shapes_of_the_data():
     assert any("run on (float64[4], y=float64[3])" in note for note in caught.value.__notes__)
 
 
+def test_values_of_wrong_shapes_are_refused():
+    """Even where their sizes add up to the right number."""
+    target = target_from_model(KEY, targets.unordered)
+    swapped = {"z": np.zeros(2), "a": np.zeros(1)}
+    with pytest.raises(ValueError, match=r"the shapes \{'a': \(2,\), 'z': \(\)\}, by site, got"):
+        target.joined(swapped)
+    with pytest.raises(ValueError, match="by site, got {'z'"):
+        target.joined({"z": np.zeros(())})
+    with pytest.raises(ValueError, match="several draws should be rows"):
+        target.unconstrain(swapped)
+
+
 def test_model_must_be_callable():
     with pytest.raises(ValueError, match="A NumPyro model is a function.*type float"):
         _model_checks.check_arguments(1.0, (), {})

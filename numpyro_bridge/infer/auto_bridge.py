@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NoReturn
 
 import equinox as eqx
@@ -20,6 +21,7 @@ from numpyro_bridge._typing import RNGKey
 from numpyro_bridge.affine import AbstractAffineMap, StandardisedTarget, as_dense, diagonal_map
 from numpyro_bridge.ends import draw_end
 from numpyro_bridge.infer.posterior import Posterior
+from numpyro_bridge.infer.seen_data import SeenData
 from numpyro_bridge.processes import CMCD, AbstractProcess
 from numpyro_bridge.standardise import Standardisation, standardise
 from numpyro_bridge.start import make_process
@@ -47,9 +49,11 @@ class AutoBridge(AutoContinuous):
     of steps. `TraceReverseKLLD` and its like train faster, see there.
 
     It is a guide for the data of its first call, which `svi.init` or `svi.run` make: the score
-    that steers the paths is that of this posterior. Later calls with other arguments, such as
-    those of `Predictive` with new covariates, draw from it all the same. For other data, make
-    another guide.
+    that steers the paths is that of this posterior. With trained parameters it may be called with
+    other arguments, as by `Predictive` with new covariates, and draws from it all the same. To
+    train on other data, make another guide: `svi.init` and `svi.run` refuse them, and so do the
+    losses of this package, by shape inside compiled code. `Trace_ELBO` in a loop of `svi.update`
+    cannot tell.
 
     Draws of the guide are the bridge's own approximation. `to_posterior` makes of them what
     `BridgeSampler.run` returns: weights, evidence, diagnostics, corrected draws for ArviZ.
@@ -64,11 +68,13 @@ class AutoBridge(AutoContinuous):
         init_loc_fn: One of NumPyro's initialisation strategies. If given, `standardise` is not
             run: the bridge starts from a normal law at that place, of standard deviation
             `init_scale` in every unconstrained coordinate.
-        init_scale: See `init_loc_fn`; positive.
+        init_scale: See `init_loc_fn`; positive. Training starts from this law, so make it about
+            that of the posterior; the default of `standardise` saves this choice.
 
     Raises:
         ValueError: when first called, if the model has discrete latent sites or subsampled plates,
-            or if that call is inside `jax.jit`; the message says what to write instead.
+            or if that call is inside `jax.jit`; when trained on other data than at first. The
+            message says what to write instead.
     """
 
     def __init__(
@@ -82,6 +88,7 @@ class AutoBridge(AutoContinuous):
         init_scale: float = 0.1,
     ):
         check_function("process", process, "nb.CMCD")
+        check_function("standardise", standardise, "nb.standardise")
         if not init_scale > 0:
             raise ValueError(f"init_scale is a standard deviation, positive, got {init_scale}")
         super().__init__(model, prefix=prefix, init_loc_fn=init_loc_fn or init_to_uniform)
@@ -90,6 +97,7 @@ class AutoBridge(AutoContinuous):
         self.init_scale = init_scale
         self._starts_from_location = init_loc_fn is not None
         self._target: ModelTarget | None = None
+        self._seen: SeenData | None = None
 
     def bridge(self, params: Mapping[str, Any]) -> tuple[AbstractProcess, StandardisedTarget]:
         """The two chains that parameters stand for, and the target that they run on.
@@ -139,7 +147,16 @@ class AutoBridge(AutoContinuous):
 
         Args:
             posterior: Of the same model and data.
+
+        Raises:
+            ValueError: if its dimension is another.
         """
+        dim = self._seen_target.dim if self._target is not None else posterior.target.dim
+        if posterior.target.dim != dim:
+            raise ValueError(
+                f"the posterior has {posterior.target.dim} dimensions and this guide's model "
+                f"{dim}: it is that of another model"
+            )
         return dict(zip(self._names, (posterior.process, posterior.target.map), strict=True))
 
     def sample_posterior(
@@ -174,9 +191,14 @@ class AutoBridge(AutoContinuous):
         Args:
             params: From `svi.get_params` or `result.params`.
             quantiles: A level in [0, 1] or several; several become a leading axis.
+
+        Raises:
+            ValueError: if a level is outside.
         """
+        levels = jnp.asarray(quantiles, jnp.result_type(float))
+        if not bool(jnp.all((levels >= 0) & (levels <= 1))):
+            raise ValueError(f"quantiles are levels from 0 to 1, such as 0.05, got {quantiles}")
         draws = self.sample_posterior(jax.random.key(0), params, sample_shape=(NUM_DRAWS,))
-        levels = jnp.asarray(quantiles)
         return {name: jnp.quantile(x, levels, axis=0) for name, x in draws.items()}
 
     def get_transform(self, params: Mapping[str, Any]) -> NoReturn:
@@ -234,12 +256,31 @@ class AutoBridge(AutoContinuous):
             process = make_process(self.process, process_key, target.dim, chosen)
         _check_leaves(process)
         self._target, self._standardisation = target, chosen
+        self._seen = SeenData.of(self.model, args, kwargs)
         self._initial_values = dict(zip(self._names, (process, chosen.map), strict=True))
 
+    def check_data(self, args: tuple, kwargs: dict[str, Any]) -> None:
+        """Raise a ValueError unless these are the data that the guide was made for.
+
+        Args:
+            args: Positional arguments of the model.
+            kwargs: Keyword arguments.
+        """
+        if self._seen is not None and not self._seen.are(self.model, args, kwargs):
+            raise ValueError(
+                "this guide was made for other data, those of its first call, and its paths are "
+                "steered by their posterior; for these data make another, nb.AutoBridge(model), "
+                "and an SVI with it"
+            )
+
     def _sample_latent(self, *args: Any, **kwargs: Any) -> Float[Array, " dim"]:
+        def first_value(rng_key, value):
+            self.check_data(args, kwargs)  # no trained parameters are given: training begins
+            return value
+
         params = {
             # A value that can be called would be taken for a function that makes it.
-            name: numpyro.param(name, lambda rng_key, value=value: value)
+            name: numpyro.param(name, partial(first_value, value=value))
             for name, value in self._initial_values.items()
         }
         process, target = self.bridge(params)

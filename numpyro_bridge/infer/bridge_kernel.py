@@ -6,8 +6,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int
 from numpyro.infer.mcmc import MCMCKernel
 from numpyro.util import is_prng_key
@@ -19,8 +17,8 @@ from numpyro_bridge.ends import End, draw_path_to
 from numpyro_bridge.infer.bridge_sampler import BridgeSampler
 from numpyro_bridge.infer.path_metropolis import end_at, first_end, global_move
 from numpyro_bridge.infer.posterior import Posterior
+from numpyro_bridge.infer.seen_data import SeenData
 from numpyro_bridge.target import ModelTarget, Target
-from numpyro_bridge.target.base import Skeleton, take_out_arrays
 
 
 class BridgeKernelState(NamedTuple):
@@ -100,7 +98,7 @@ class BridgeKernel(MCMCKernel):
         self.training_key = jax.random.key(0) if training_key is None else training_key
         check_key(self.training_key)
         self._sampler: BridgeSampler | None = None
-        self._trained_on: tuple[tuple[Array, ...], Skeleton] | None = None
+        self._trained_on: SeenData | None = None
         self._sample_fn: Callable[[BridgeKernelState], BridgeKernelState] | None = None
         self.posterior: Posterior | None = None
         """The trained bridge; None before the first run."""
@@ -172,19 +170,13 @@ class BridgeKernel(MCMCKernel):
                 "BridgeKernel to train on these"
             )
         self.posterior = self._sampler.run(self.training_key, *args, **kwargs)
-        self._trained_on = take_out_arrays((args, kwargs))
+        self._trained_on = SeenData.of(self.model, args, kwargs)
         return self.posterior
 
     def _is_trained_on(self, args: tuple, kwargs: dict[str, Any]) -> bool:
         if self._holds_data or self._trained_on is None:
             return self._holds_data
-        arrays, skeleton = take_out_arrays((args, kwargs))
-        trained_arrays, trained_skeleton = self._trained_on
-        if skeleton != trained_skeleton:
-            return False
-        pairs = list(zip(arrays, trained_arrays, strict=True))
-        known = not any(isinstance(array, Tracer) for array in arrays)
-        return not known or all(_same_numbers(*pair) for pair in pairs)
+        return self._trained_on.are(self.model, args, kwargs)
 
     def _check_data(self, args: tuple, kwargs: dict[str, Any]) -> None:
         if not self._holds_data and not self._is_trained_on(args, kwargs):
@@ -262,13 +254,6 @@ def _checked_local_kernel(local_kernel: Any) -> Any:
         "local_kernel is made for the bridge's coordinates: pass the class or a partial, such as "
         f"NUTS or numpyro.infer.BarkerMH, not {type(local_kernel).__name__}"
     )
-
-
-def _same_numbers(a: Array, b: Array) -> bool:
-    if a is b:
-        return True
-    floating = jnp.issubdtype(a.dtype, jnp.inexact)
-    return a.dtype == b.dtype and np.array_equal(a, b, equal_nan=floating)
 
 
 def _model_with_data(target: Target) -> Callable[..., Any] | None:

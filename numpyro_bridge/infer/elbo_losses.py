@@ -28,6 +28,8 @@ class TraceObjective(ELBO):
 
     def __init__(self, objective: Callable[..., Any], num_particles: int = 256):
         check_function("objective", objective, "nb.reverse_kl_ld")
+        if num_particles < 1:
+            raise ValueError(f"num_particles must be at least 1, got {num_particles}")
         super().__init__(num_particles)
         self.objective = objective
 
@@ -45,9 +47,10 @@ class TraceObjective(ELBO):
         Raises:
             TypeError: if the guide is not an `AutoBridge`, or its process is not one that the
                 objective can train.
-            ValueError: if the guide is of another model.
+            ValueError: if the guide is of another model, or was made for other data.
         """
         _check_guide(type(self).__name__, model, guide)
+        guide.check_data(args, kwargs)
         process, target = guide.bridge(param_map)
         surrogate, runs = self.objective(
             rng_key, process, target, num_trajectories=self.num_particles

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float
 from numpyro import handlers
 
+from numpyro_bridge._precision import in_present_precision
 from numpyro_bridge._setting_checks import check_key
 from numpyro_bridge._typing import RNGKey
 from numpyro_bridge.affine import StandardisedTarget
@@ -285,7 +286,7 @@ class Posterior:
 def load(
     path: str | os.PathLike, model: Callable[..., Any] | Target, /, *args: Any, **kwargs: Any
 ) -> Posterior:
-    """Read a posterior that `Posterior.save` wrote.
+    """Read a posterior that `Posterior.save` wrote, into the precision that JAX works in now.
 
     Args:
         path: The file.
@@ -306,6 +307,7 @@ def load(
         )
     _, arrays = load_tree(path, blank_arrays(header["description"]))
     parts = rebuild(header["description"], list(arrays))
+    parts |= in_present_precision({name: parts[name] for name in ("process", "map", "modes")})
     base = _same_target(path, model, args, kwargs, parts.get("data"))
     target = StandardisedTarget(parts["process"].prepared(base), parts["map"])
     _check_same_density(path, header, target)

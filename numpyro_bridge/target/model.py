@@ -177,11 +177,20 @@ class ModelTarget(Target):
             sites: values by name; names that are not latent sites are ignored.
 
         Raises:
-            ValueError: if a latent site is missing.
+            ValueError: if a latent site is missing or has another shape.
         """
         missing = [name for name in self.sites if name not in sites]
         if missing:
             raise ValueError(f"Latent sites {missing} are missing; got values of {sorted(sites)}.")
+        position = jax.ShapeDtypeStruct((self.dim,), jnp.result_type(float))
+        sites_here = eqx.filter_eval_shape(lambda target, x: target.constrain(x), self, position)
+        shapes = {name: sites_here[name].shape for name in self.sites}
+        given = {name: jnp.shape(sites[name]) for name in self.sites}
+        if given != shapes:
+            raise ValueError(
+                f"the latent sites have the shapes {shapes} at one draw, got {given}: several "
+                "draws should be rows, one axis in front of every site"
+            )
         return _unconstrained(self, {name: jnp.asarray(sites[name]) for name in self.sites})
 
     def prior_positions(self, rng_key: RNGKey, num: int) -> Float[Array, "{num} {self.dim}"] | None:
@@ -233,7 +242,17 @@ class ModelTarget(Target):
         return {name: piece.reshape(shape) for (name, shape), piece in pieces}
 
     def joined(self, values: Mapping[str, ArrayLike]) -> Vector:
-        """The position of unconstrained values by name: the inverse of `by_site`."""
+        """The position of unconstrained values by name: the inverse of `by_site`.
+
+        Raises:
+            ValueError: if a site is missing or has another shape.
+        """
+        shapes = {name: jnp.shape(values[name]) for name in self.sites if name in values}
+        if shapes != self.sites:
+            raise ValueError(
+                f"unconstrained values should have the shapes {self.sites}, by site, got "
+                f"{ {name: jnp.shape(value) for name, value in values.items()} }"
+            )
         return joined_in_order(self.sites, values)
 
     @property
