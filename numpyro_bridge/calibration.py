@@ -13,7 +13,7 @@ NUM_NULL = 9_999
 """Uniform sets of ranks that a p-value is measured against."""
 
 SMALL = 0.01
-"""A p-value below it, corrected for the number of parameters, counts as a sign of miscalibration."""
+"""The smallest p-value, corrected for their number, counts as miscalibration if below it."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -91,7 +91,7 @@ def _lines(calibration: Calibration) -> Iterator[str]:
     width = max([10, *map(len, calibration.parameters)])
     yield f"{'':>{width}} {'mean':>9} {'spread':>9} {'p-value':>9}"
     for label, ranks in calibration.parameters.items():
-        # The midpoints of equal parts of the unit interval: mean 1/2, and spread relative to theirs.
+        # Middles of equal parts of the unit interval: mean 1/2, spread relative to the uniform one.
         shares = (ranks + 0.5) / (calibration.num_draws + 1)
         spread = np.std(shares) * np.sqrt(12 / (1 - (calibration.num_draws + 1.0) ** -2))
         p_value = calibration.p_values[label]
@@ -121,17 +121,18 @@ def uniformity(ranks: Int[np.ndarray, " num"], num_draws: int) -> float:
 
 def simultaneous_band(
     num: int, num_draws: int, prob: float = 0.95
-) -> tuple[Float[np.ndarray, " places"], Float[np.ndarray, " places"]]:
+) -> Float[np.ndarray, "3 places"]:
     """Where the distribution function of `num` uniform ranks stays everywhere, with probability.
 
     Returns:
-        Lower and upper ends at the places 1, …, `num_draws` of `num_draws + 1`.
+        Places, the shares below `1, …, num_draws` of `num_draws + 1`, and lower and upper ends.
     """
     from scipy.stats import binom
 
     tail = np.quantile(_null_tails(num, num_draws), 1 - prob) / 2
     places = _places(num_draws)
-    return binom.ppf(tail, num, places) / num, binom.isf(tail, num, places) / num
+    lower, upper = binom.ppf(tail, num, places), binom.isf(tail, num, places)
+    return np.stack([places, lower / num, upper / num])
 
 
 def _places(num_draws: int) -> Float[np.ndarray, " places"]:

@@ -83,5 +83,6 @@ def negative_log_likelihood(
 ) -> tuple[Scalar, SampleLosses]:
     """Minus the mean log density of draws, each given its context, in nats."""
     batch = samples.minibatch(rng_key, num_draws)
+    assert batch.context is not None
     losses = -jax.vmap(law.log_prob)(batch.position, batch.context)
     return jnp.mean(losses), SampleLosses(losses)

@@ -1,4 +1,4 @@
-"""Context: data as the vector that a conditional network reads, and whether it is a familiar one."""
+"""Context: data as the vector that a conditional network reads, and whether it is familiar."""
 
 from collections.abc import Callable
 from typing import Any

@@ -12,7 +12,7 @@ from numpyro import handlers
 from numpyro.primitives import Messenger
 
 from numpyro_bridge import _model_checks as checks
-from numpyro_bridge._typing import RNGKey, Vector
+from numpyro_bridge._typing import RNGKey
 from numpyro_bridge.target import ModelTarget, target_from_model
 
 BATCH = 1_000
@@ -50,7 +50,7 @@ class OfData(eqx.Module):
 
     def __call__(self, data: Data, args: tuple, kwargs: dict[str, Any]) -> Any:
         """Run the model with these data in place of those among its arguments."""
-        return handlers.condition(SetFree(self.model), data)(*args, **kwargs)
+        return handlers.condition(SetFree(self.model), {**data})(*args, **kwargs)
 
 
 class SetFree(Messenger):
@@ -69,7 +69,7 @@ class SetFree(Messenger):
 
 
 def target_of_data(rng_key: RNGKey, target: ModelTarget) -> ModelTarget:
-    """The posterior of the same model as a function of its data: its arguments are those of `OfData`.
+    """The posterior of the same model as a function of its data, with the arguments of `OfData`.
 
     Raises:
         ValueError: if the model cannot simulate its data.
@@ -85,14 +85,16 @@ def with_data(target: ModelTarget, data: Data) -> ModelTarget:
     return target.with_arguments(data, args, kwargs)
 
 
+@eqx.filter_jit  # where NumPyro does not look at the numbers of an arbitrary position
 def shown_data(target: ModelTarget) -> Data:
     """The data of a target, with zeros where a mask hides them from the likelihood."""
-    seeded = handlers.seed(checks.Repeatable(target.model), 0)
-    trace = handlers.trace(seeded).get_trace(*target.model_args, **target.model_kwargs)
+    model = handlers.seed(checks.Repeatable(target.model), 0)
+    placed = target._placed(model, jnp.zeros(target.dim))
+    trace = handlers.trace(placed).get_trace(*target.model_args, **target.model_kwargs)
     return {
         name: _shown(site)
         for name, site in trace.items()
-        if site["type"] == "sample" and site["is_observed"]
+        if site["type"] == "sample" and site["is_observed"] and not checks.is_factor(site)
     }
 
 
@@ -111,14 +113,16 @@ def prior_predictive(rng_key: RNGKey, target: ModelTarget, num: int) -> Simulati
         trace = _simulated_trace(rng_key, target.model.model, args, kwargs)
         seen = {name: site for name, site in trace.items() if _was_observed(site)}
         data = {name: jnp.asarray(site["value"]) for name, site in seen.items()}
-        return Simulations(target._position_of(trace), data, {k: _shown(v) for k, v in seen.items()})
+        return Simulations(
+            target._position_of(trace), data, {k: _shown(v) for k, v in seen.items()}
+        )
 
     keys = jax.random.split(rng_key, num)
     return jax.lax.map(simulate, keys, batch_size=min(num, BATCH))
 
 
 def _check_that_it_simulates(target: ModelTarget) -> None:
-    """Raise if the prior predictive of the model is not the joint law that its density describes."""
+    """Raise if what the model simulates is not the joint law that its density describes."""
     if target.data_are_constants:
         raise ValueError(
             "the model needs the numbers of its data while it is compiled (int(x.max()), "
@@ -148,6 +152,9 @@ def _check_that_it_simulates(target: ModelTarget) -> None:
             "a distribution of the model has a density but no sampler, so it cannot be simulated: "
             f"{error or 'its sample() is not implemented'}"
         ) from error
+    except Exception as error:
+        error.add_note("while simulating data: NumPyro's Predictive on this model fails as well")
+        raise
     for name, site in trace.items():
         if site["type"] == "sample":
             _check_site(name, site, target)

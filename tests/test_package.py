@@ -20,10 +20,18 @@ FOLDERS = sorted(path.parent for path in PACKAGE.glob("*/__init__.py"))
 # From the ground up. A module imports from lower floors only, or from `base.py` in its own folder.
 # A folder stands for all its modules, except those that are named themselves.
 FLOORS = (
-    {"_typing", "_model_checks", "_setting_checks", "devices", "storage", "structure"},
+    {
+        "_typing",
+        "_model_checks",
+        "_setting_checks",
+        "calibration",
+        "devices",
+        "storage",
+        "structure",
+    },
     {"target", "networks", "schedules", "noise_schedules", "samples", "identity"},
-    {"kernels", "affine", "denoising_network"},
-    {"gaussian_fits", "initial_laws", "integrators", "denoiser"},
+    {"kernels", "affine", "denoising_network", "simulations"},
+    {"gaussian_fits", "initial_laws", "integrators", "denoiser", "context", "conditional_law"},
     {"standardise", "prior_law"},
     {"processes"},
     {"trajectories", "generation", "start", "objectives.weightings"},
@@ -38,9 +46,18 @@ FLOORS = (
         "infer.flow_guide",
         "infer.particles",
         "infer.given_draws",
+        "infer.conditional_bridge",
     },
     {"infer.posterior", "infer.learning"},
-    {"infer.auto_bridge", "infer.bridge_sampler", "infer.path_metropolis", "infer.blackjax_style"},
+    {
+        "infer.amortise",
+        "infer.auto_bridge",
+        "infer.bridge_sampler",
+        "infer.path_metropolis",
+        "infer.blackjax_style",
+    },
+    {"infer.ranks"},
+    {"infer.amortised"},
     {"infer", "comparison", "model_comparison"},
 )
 

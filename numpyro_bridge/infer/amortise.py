@@ -18,12 +18,20 @@ from numpyro_bridge.context import Summaries, context_scale, flattened, median_a
 from numpyro_bridge.denoiser import Denoiser
 from numpyro_bridge.infer.conditional_bridge import ConditionalBridge
 from numpyro_bridge.infer.learning import HELD_OUT, Watched, divided, training_levels
+from numpyro_bridge.networks import clipped_score
 from numpyro_bridge.objectives import diffusion_elbo
 from numpyro_bridge.objectives.weightings import Weighting
 from numpyro_bridge.samples import Samples
 from numpyro_bridge.simulations import BATCH, Simulations, prior_predictive
 from numpyro_bridge.target import ModelTarget, repeat_good_rows
 from numpyro_bridge.train import Training, fit
+
+MAX_EXCESS = 2.0
+"""Root-mean-square entry beyond which what a score has besides that of a normal law is shortened.
+
+One simulation in a hundred of a heavy-tailed prior predictive law outweighs all others otherwise.
+What is learned there is biased, and the weights say how much.
+"""
 
 
 class Learned(NamedTuple):
@@ -100,9 +108,7 @@ class Simulated(NamedTuple):
     num_unusable: int
 
 
-def simulated(
-    rng_key: RNGKey, target: ModelTarget, num: int, summaries: Summaries
-) -> Simulated:
+def simulated(rng_key: RNGKey, target: ModelTarget, num: int, summaries: Summaries) -> Simulated:
     """Simulate; where a number is not finite, another simulation is repeated.
 
     Raises:
@@ -117,7 +123,8 @@ def simulated(
             f"only {num_usable} of {num} simulations have finite numbers: narrow the priors (a "
             "Gamma(0.01, 0.01) rounds to zero half of the time), or the summaries of the data"
         )
-    return Simulated(*repeat_good_rows((simulations, values), usable), num - num_usable)
+    simulations, values = repeat_good_rows((simulations, values), usable)
+    return Simulated(simulations, values, num - num_usable)
 
 
 def _residuals(
@@ -141,7 +148,9 @@ def _evaluated(bridge: ConditionalBridge, target: ModelTarget, simulations: Simu
         (position, data, _), values = row
         posterior = bridge.target(target, data, values)
         point = posterior.at(posterior.map.inverse(position))
-        samples = Samples(point.position, score=point.score, context=bridge.scale(values))
+        excess = clipped_score(point.position + point.score, bound=MAX_EXCESS)
+        score = excess - point.position
+        samples = Samples(point.position, score=score, context=bridge.scale(values))
         return samples, point.finite & jnp.all(jnp.isfinite(point.position))
 
     batch_size = min(BATCH, len(values))

@@ -125,9 +125,9 @@ class AmortisedPosterior:
             rng_key: The same key gives the same ranks.
             num_simulations: Data sets, each simulated from its own draw of the prior.
             num_draws: Draws given each of them.
-            corrected: Resample the draws by their weights, so that the law of corrected draws is
-                judged rather than that of the networks. Where the ESS given a data set is a few
-                draws, the resampling shows.
+            corrected: Rank among draws resampled by their weights from ten times as many, which
+                judges corrected draws rather than the networks, and takes ten times as long. Where
+                the effective draws given a data set are few, it shows.
 
         Raises:
             ValueError: if a number is below 20, or most simulations are not finite.
@@ -144,7 +144,7 @@ class AmortisedPosterior:
         ranks, ess = ranks_of(
             draw_key, self.bridge, self.target, truth, self.num_steps, num_draws, corrected
         )
-        info = {"sampling_time": time.perf_counter() - before}
+        info: dict[str, str | int | float] = {"sampling_time": time.perf_counter() - before}
         return Calibration(ranks, num_draws, ess, corrected, info)
 
     def save(self, path: str | os.PathLike) -> None:
@@ -180,8 +180,8 @@ class AmortisedPosterior:
         learned = {name: value.shape for name, value in self._data.items()}
         if shapes != learned:
             raise ValueError(
-                f"the networks have learned from data of shapes {learned}, and these have {shapes}; "
-                "pass data of those shapes, or amortise anew"
+                f"the networks have learned from data of shapes {learned}, and these have "
+                f"{shapes}; pass data of those shapes, or amortise anew"
             )
         if target.sites != self.target.sites:
             raise ValueError(
@@ -194,8 +194,8 @@ class AmortisedPosterior:
         num_beyond = self.bridge.scale.num_beyond(values)
         if num_beyond > 0:
             yield (
-                f"{num_beyond} of the {values.size} numbers that describe the data lie beyond those "
-                "of all simulations: the networks extrapolate."
+                f"{num_beyond} of the {values.size} numbers that describe the data lie beyond "
+                "those of all simulations: the networks extrapolate."
             )
         elif self.bridge.scale.is_far(values):
             yield (
@@ -238,7 +238,9 @@ def learn_amortised(
             "by nb.DiffusionSampler(model)"
         )
     if num_simulations < MIN_SIMULATIONS:
-        raise ValueError(f"num_simulations must be at least {MIN_SIMULATIONS}, got {num_simulations}")
+        raise ValueError(
+            f"num_simulations must be at least {MIN_SIMULATIONS}, got {num_simulations}"
+        )
     target_key, learn_key = jax.random.split(rng_key)
     own = target_from_model(target_key, sampler.model, *args, **kwargs)
     target = target_of_data(target_key, own)
@@ -305,8 +307,8 @@ def load_amortised(
     if (target.dim, now) != (header["dim"], size):
         raise ValueError(
             f"model and summaries make {target.dim} unconstrained dimensions and {now} numbers of "
-            f"the data, and in {os.fspath(path)!r} there are {header['dim']} and {size}; pass those "
-            "that it was saved with"
+            f"the data, and in {os.fspath(path)!r} there are {header['dim']} and {size}; pass "
+            "those that it was saved with"
         )
     metrics, law_metrics = jax.tree.map(np.asarray, parts["metrics"])
     return AmortisedPosterior(

@@ -188,7 +188,7 @@ class DiffusionSampler:
         self,
         rng_key: RNGKey,
         *args: Any,
-        num_simulations: int = 20_000,
+        num_simulations: int = 100_000,
         summaries: Summaries = all_values,
         weighting: Weighting = uniform,
         **kwargs: Any,

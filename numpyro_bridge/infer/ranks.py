@@ -16,6 +16,9 @@ from numpyro_bridge.weights import effective_sample_size
 BATCH = 1_000
 """Trajectories that run side by side."""
 
+OVERSAMPLING = 10
+"""Draws that stand behind each corrected one: resampling as few as are asked for would show."""
+
 
 def ranks_of(
     rng_key: RNGKey,
@@ -49,17 +52,18 @@ def _ranks(rows, bridge: ConditionalBridge, target: ModelTarget, num_steps, num_
         rng_key, (position, data, _), values = row
         draw_key, pick_key = jax.random.split(rng_key)
         posterior, process = bridge.target(target, data, values), bridge.process(values, num_steps)
-        keys = jax.random.split(draw_key, num_draws)
+        keys = jax.random.split(draw_key, num_draws * (OVERSAMPLING if corrected else 1))
         ends = jax.vmap(lambda key: draw_end(key, process, posterior))(keys)
         log_weight = jnp.where(jnp.isfinite(ends.log_weight), ends.log_weight, -jnp.inf)
         below = ends.position < position
         less_likely = ends.log_density < posterior.base.log_density(position)
         if corrected:
-            # With replacement, each for itself: were the weighted share below uniform, so is this.
+            # With replacement, each by itself: where the weighted share below is uniform, so is
+            # the number below.
             picked = jax.random.categorical(pick_key, log_weight, shape=(num_draws,))
             below, less_likely = below[picked], less_likely[picked]
         ranks = target.by_site(jnp.sum(below, axis=0))
         ess = jnp.nan_to_num(effective_sample_size(log_weight))  # zero if no draw counts
         return {**ranks, "log joint": jnp.sum(less_likely)}, ess
 
-    return jax.lax.map(rank, rows, batch_size=max(1, BATCH // num_draws))
+    return jax.lax.map(rank, rows, batch_size=min(len(rows[0]), max(1, BATCH // num_draws)))
