@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from itertools import product
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -22,7 +21,7 @@ class Calibration:
 
     Where draws are of the posterior, the true value and the draws are exchangeable, and the rank is
     uniform on 0, …, `num_draws`. Ranks that pile up at both ends show draws that are too narrow, in
-    the middle too wide, at one end biased. The law of the prior would pass for the parameters; the
+    the middle too wide, at one end biased; `plots.plot_ranks` shows them. The law of the prior would pass for the parameters; the
     ranks of the log joint density catch it, and whatever else ignores the data.
 
     Attributes:
@@ -70,12 +69,6 @@ class Calibration:
     def __str__(self) -> str:
         """A table of mean ranks and p-values, and what they mean."""
         return "\n".join(_lines(self))
-
-    def plot(self) -> Any:
-        """`plots.plot_ranks` of it: a Matplotlib figure."""
-        from numpyro_bridge.plots import plot_ranks
-
-        return plot_ranks(self)
 
 
 def _scalars(ranks: dict[str, np.ndarray]) -> Iterator[tuple[str, np.ndarray]]:

@@ -48,11 +48,6 @@ class ConditionalNormal(eqx.Module):
         self.direct_layer = Linear(keys[0], context_size, size, gain=0.0)
         self.dim = dim
 
-    def standardised(self, position: Vector, context: Float[Array, " features"]) -> Vector:
-        """The position in the coordinates in which the law is standard normal."""
-        mean, _, precision_root = self._parameters(context)
-        return precision_root @ (position - mean)
-
     def log_prob(self, position: Vector, context: Float[Array, " features"]) -> Scalar:
         """Log density of a position, in nats."""
         mean, log_diagonal, precision_root = self._parameters(context)

@@ -86,7 +86,7 @@ def compressed(u: Context) -> Context:
 def context_scale(values: Float[Array, "num features"]) -> ContextScale:
     """Fit the scale to flattened data of simulations, one a row, finite."""
     median, scale = median_and_scale(values)
-    contexts = compressed((values - median) / scale)
+    contexts = jax.vmap(compressed)((values - median) / scale)
     mean = jnp.mean(contexts, axis=0)
     covariance = jnp.atleast_2d(jnp.cov(contexts, rowvar=False)) + NOISE**2 * jnp.eye(len(mean))
     law = DenseMap(mean, jnp.linalg.cholesky(covariance))

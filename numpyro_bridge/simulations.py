@@ -62,6 +62,8 @@ class SetFree(Messenger):
 
     def process_message(self, msg: dict) -> None:
         """Forget the value of an observed site, and note that it was one."""
+        if msg.get("_control_flow_done", False):
+            return  # a site that was drawn inside a scan, where no handler could set it free
         if msg["type"] == "sample" and msg["is_observed"]:
             msg["infer"]["was_observed"] = True
             msg["is_observed"] = False

@@ -62,8 +62,9 @@ def _ranks(rows, bridge: ConditionalBridge, target: ModelTarget, num_steps, num_
             # the number below.
             picked = jax.random.categorical(pick_key, log_weight, shape=(num_draws,))
             below, less_likely = below[picked], less_likely[picked]
-        ranks = target.by_site(jnp.sum(below, axis=0))
+        ranks = target.by_site(jnp.sum(below, axis=0).astype(position.dtype))
         ess = jnp.nan_to_num(effective_sample_size(log_weight))  # zero if no draw counts
+        ranks = jax.tree.map(lambda rank: rank.astype(int), ranks)
         return {**ranks, "log joint": jnp.sum(less_likely)}, ess
 
     return jax.lax.map(rank, rows, batch_size=min(len(rows[0]), max(1, BATCH // num_draws)))
