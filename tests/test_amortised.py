@@ -27,12 +27,12 @@ X, Y = targets.regression_data()
 TINY = {
     "denoiser": partial(nb.untrained_denoiser, width=16, depth=1),
     "num_steps": 16,
-    "num_iterations": 300,
+    "num_iterations": 400,
     "num_draws": 128,
     "optimizer": optax.chain(optax.clip_by_global_norm(1.0), optax.adam(4e-3)),
     "progress_bar": False,
 }
-NUM = 5_000
+NUM = 8_000
 
 
 def learn(model, *args, **kwargs) -> nb.AmortisedPosterior:
