@@ -126,11 +126,12 @@ def main() -> None:
         "key 0, two CPU cores. Evidence, ESS and k-hat are those given the real data. Simulated "
         "data: the ESS of half and of nine in ten of 300 data sets, and p-values of the ranks of "
         "the latent sites (times their number), of the log joint, and of all ranks among corrected "
-        "draws. Seconds: to learn, compilation included; for 4,000 draws given one more data set; "
+        "draws. An infinite k-hat: the weights, and with them the stated error, mean nothing. "
+        "Seconds: to learn, compilation included; for 4,000 draws given one more data set; "
         "and of NUTS for as many, warm-up included and compilation not.",
         "",
-        "| model | dim | log Z | log evidence | ESS | k-hat | ESS given simulated data | p, sites | "
-        "p, log joint | p, corrected | learn | each | NUTS |",
+        "| model | dim | log Z | log evidence | ESS | k-hat | ESS given simulated data | "
+        "p, sites | p, log joint | p, corrected | learn | each | NUTS |",
         "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for case in options.cases:

@@ -21,8 +21,9 @@ class Calibration:
 
     Where draws are of the posterior, the true value and the draws are exchangeable, and the rank is
     uniform on 0, …, `num_draws`. Ranks that pile up at both ends show draws that are too narrow, in
-    the middle too wide, at one end biased; `plots.plot_ranks` shows them. The law of the prior would pass for the parameters; the
-    ranks of the log joint density catch it, and whatever else ignores the data.
+    the middle too wide, at one end biased; `plots.plot_ranks` shows them. The law of the prior
+    would pass for the parameters; the ranks of the log joint density catch it, and whatever else
+    ignores the data.
 
     Attributes:
         ranks: latent site to ranks of its unconstrained values, shape (num_simulations, ...), and
