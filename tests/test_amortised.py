@@ -193,7 +193,7 @@ def test_an_amortised_posterior_is_one_file(amortised, posterior, tmp_path):
     )
     np.testing.assert_array_equal(before.log_weight, after.log_weight)
     assert loaded.info == amortised.info and repr(loaded) == repr(amortised)
-    with pytest.raises(ValueError, match="holds a amortised posterior, not a posterior"):
+    with pytest.raises(ValueError, match="holds a posterior of all data, not a posterior"):
         nb.load(tmp_path / "amortised", targets.regression)
     with pytest.raises(ValueError, match="2 unconstrained dimensions and 1 numbers"):
         first = lambda data: data["y"][0]  # noqa: E731

@@ -50,14 +50,15 @@ FLOORS = (
     },
     {"infer.posterior", "infer.learning"},
     {
-        "infer.amortise",
         "infer.auto_bridge",
         "infer.bridge_sampler",
         "infer.path_metropolis",
         "infer.blackjax_style",
+        "infer.conditional_training",
     },
     {"infer.ranks"},
     {"infer.amortised"},
+    {"infer.amortise"},
     {"infer", "comparison", "model_comparison"},
 )
 

@@ -19,21 +19,16 @@ from numpyro_bridge.affine import StandardisedTarget
 from numpyro_bridge.calibration import Calibration
 from numpyro_bridge.context import Context, Summaries, all_values, flattened
 from numpyro_bridge.draws import ReliabilityWarning
-from numpyro_bridge.identity import name_of
-from numpyro_bridge.infer.amortise import learn_from_simulations, simulated
 from numpyro_bridge.infer.conditional_bridge import ConditionalBridge
+from numpyro_bridge.infer.conditional_training import simulated
 from numpyro_bridge.infer.posterior import Posterior
 from numpyro_bridge.infer.ranks import ranks_of
-from numpyro_bridge.objectives.weightings import Weighting
 from numpyro_bridge.simulations import shown_data, target_of_data, with_data
 from numpyro_bridge.standardise import Standardisation
 from numpyro_bridge.storage import load_header, load_tree, save_tree
 from numpyro_bridge.structure import blank_arrays, describe, rebuild
-from numpyro_bridge.target import ModelTarget, Target, target_from_model
+from numpyro_bridge.target import ModelTarget, target_from_model
 from numpyro_bridge.train import Metrics
-
-MIN_SIMULATIONS = 100
-"""With fewer, quantiles of the data mean little."""
 
 SAME_DENSITY = 1e-4
 """Relative difference of two log densities that rounding explains."""
@@ -168,7 +163,7 @@ class AmortisedPosterior:
             "metrics": (self.metrics, self.law_metrics),
         }
         header = {
-            "kind": "amortised posterior",
+            "kind": "posterior of all data",
             "version": version("numpyro-bridge"),
             "dim": self.target.dim,
             "num_steps": self.num_steps,
@@ -212,75 +207,6 @@ class AmortisedPosterior:
             )
 
 
-def learn_amortised(
-    rng_key: RNGKey,
-    sampler: Any,
-    args: tuple,
-    kwargs: dict[str, Any],
-    *,
-    num_simulations: int,
-    summaries: Summaries,
-    weighting: Weighting,
-) -> AmortisedPosterior:
-    """What `DiffusionSampler.amortise` does.
-
-    Args:
-        rng_key: The same key gives the same result.
-        sampler: A `DiffusionSampler`.
-        args: Positional arguments of the model.
-        kwargs: Keyword arguments of the model.
-        num_simulations: Pairs for each of the two stages.
-        summaries: What of the data is looked at.
-        weighting: How much each noise level counts.
-    """
-    check_key(rng_key)
-    if isinstance(sampler.model, Target):
-        raise ValueError(
-            "data are simulated from a NumPyro model, and a log density has none: make the sampler "
-            "by nb.DiffusionSampler(model)"
-        )
-    if num_simulations < MIN_SIMULATIONS:
-        raise ValueError(
-            f"num_simulations must be at least {MIN_SIMULATIONS}, got {num_simulations}"
-        )
-    target_key, learn_key = jax.random.split(rng_key)
-    own = target_from_model(target_key, sampler.model, *args, **kwargs)
-    target = target_of_data(target_key, own)
-    learned = learn_from_simulations(
-        learn_key,
-        sampler,
-        target,
-        num_simulations=num_simulations,
-        summaries=summaries,
-        weighting=weighting,
-    )
-    of_law, of_denoiser = learned.trainings
-    info = {
-        "process": "DenoisingProcess",
-        "objective": "diffusion_elbo",
-        "weighting": name_of(weighting),
-        "stopped": of_denoiser.stopped,
-        "num_iterations": of_law.num_iterations + of_denoiser.num_iterations,
-        "num_skipped_updates": of_law.num_skipped + of_denoiser.num_skipped,
-        "num_simulations": 2 * num_simulations,
-        "num_left_out": learned.num_left_out,
-        "simulation_time": learned.simulation_time,
-        "compile_time": of_law.compile_time + of_denoiser.compile_time,
-        "training_time": of_law.training_time + of_denoiser.training_time,
-        "num_gradient_evaluations": num_simulations,
-    }
-    return AmortisedPosterior(
-        sampler.model,
-        target,
-        learned.bridge,
-        sampler.num_steps,
-        summaries,
-        of_denoiser.metrics,
-        of_law.metrics,
-        info,
-    )
-
-
 def load_amortised(
     path: str | os.PathLike, model: Callable[..., Any], *, summaries: Summaries = all_values
 ) -> AmortisedPosterior:
@@ -295,7 +221,7 @@ def load_amortised(
         ValueError: if the file is of another kind, or the model has other sites.
     """
     header = load_header(path)
-    if header.get("kind") != "amortised posterior":
+    if header.get("kind") != "posterior of all data":
         raise ValueError(
             f"{os.fspath(path)!r} holds a {header.get('kind')}, not an amortised posterior; read a "
             "posterior with nb.load(path, model)"

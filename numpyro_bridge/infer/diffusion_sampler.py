@@ -18,7 +18,8 @@ from numpyro_bridge.affine import StandardisedTarget
 from numpyro_bridge.context import Summaries, all_values
 from numpyro_bridge.denoiser import Denoiser, untrained_denoiser
 from numpyro_bridge.identity import name_of
-from numpyro_bridge.infer.amortised import AmortisedPosterior, learn_amortised
+from numpyro_bridge.infer.amortise import learn_amortised
+from numpyro_bridge.infer.amortised import AmortisedPosterior
 from numpyro_bridge.infer.given_draws import positions_and_weights
 from numpyro_bridge.infer.learning import (
     Network,

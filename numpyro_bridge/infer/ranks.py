@@ -8,8 +8,8 @@ from jaxtyping import Array, Int
 
 from numpyro_bridge._typing import RNGKey
 from numpyro_bridge.ends import draw_end
-from numpyro_bridge.infer.amortise import Simulated
 from numpyro_bridge.infer.conditional_bridge import ConditionalBridge
+from numpyro_bridge.infer.conditional_training import Simulated
 from numpyro_bridge.target import ModelTarget
 from numpyro_bridge.weights import effective_sample_size
 
