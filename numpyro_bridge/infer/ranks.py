@@ -42,13 +42,14 @@ def ranks_of(
     """
     keys = jax.random.split(rng_key, len(truth.values))
     rows = (keys, truth.simulations, truth.values)
-    ranks, ess = _ranks(rows, bridge, target, num_steps, num_draws, corrected)
-    return jax.tree.map(np.asarray, (ranks, ess))
+    found = _ranks(rows, bridge, target, num_steps, num_draws, corrected)
+    ranks, of_log_joint, ess = jax.tree.map(np.asarray, found)
+    return {**ranks, "log joint": of_log_joint}, ess
 
 
 @eqx.filter_jit
 def _ranks(rows, bridge: ConditionalBridge, target: ModelTarget, num_steps, num_draws, corrected):
-    def rank(row) -> tuple[dict[str, Int[Array, "..."]], Array]:
+    def rank(row) -> tuple[dict[str, Int[Array, "..."]], Array, Array]:
         rng_key, (position, data, _), values = row
         draw_key, pick_key = jax.random.split(rng_key)
         posterior, process = bridge.target(target, data, values), bridge.process(values, num_steps)
@@ -65,6 +66,6 @@ def _ranks(rows, bridge: ConditionalBridge, target: ModelTarget, num_steps, num_
         ranks = target.by_site(jnp.sum(below, axis=0).astype(position.dtype))
         ess = jnp.nan_to_num(effective_sample_size(log_weight))  # zero if no draw counts
         ranks = jax.tree.map(lambda rank: rank.astype(int), ranks)
-        return {**ranks, "log joint": jnp.sum(less_likely)}, ess
+        return ranks, jnp.sum(less_likely), ess
 
     return jax.lax.map(rank, rows, batch_size=min(len(rows[0]), max(1, BATCH // num_draws)))
