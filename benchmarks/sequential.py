@@ -126,9 +126,9 @@ def main() -> None:
         f"Log evidence of all data in closed form {exact:.3f}; of the first half "
         f"{draws.log_evidence:.3f} ± {draws.log_evidence_error:.3f} and of the second given it "
         f"{last.log_evidence:.3f} ± {last.log_evidence_error:.3f}, together {total:.3f} ± "
-        f"{error:.3f}, errors of the weights alone: what the denoiser got wrong about the first half "
-        f"is the rest. ESS of the two sets of weights: {draws.ess:.2f} and {last.ess:.2f}. NUTS "
-        f"on the second half, through the flow's equation: {seconds:.0f} s.",
+        f"{error:.3f}, errors of the weights alone: what the denoiser got wrong about the first "
+        f"half is the rest. ESS of the two sets of weights: {draws.ess:.2f} and {last.ess:.2f}. "
+        f"NUTS on the second half, through the flow's equation: {seconds:.0f} s.",
     ]
     TABLE.write_text("\n".join(lines) + "\n")
     print("\n".join(lines))

@@ -79,7 +79,9 @@ from numpyro_bridge.train import Training, fit  # isort: skip
 from numpyro_bridge.backward import BackwardRuns  # isort: skip
 from numpyro_bridge.draws import Draws, ReliabilityWarning  # isort: skip
 from numpyro_bridge.inference_data import to_inference_data  # isort: skip
+from numpyro_bridge.calibration import Calibration  # isort: skip
 from numpyro_bridge.infer import (  # isort: skip
+    AmortisedPosterior,
     AutoBridge,
     BridgeKernel,
     BridgeSampler,
@@ -94,6 +96,7 @@ from numpyro_bridge.infer import (  # isort: skip
     as_blackjax,
     bridge_optimizer,
     load,
+    load_amortised,
     path_metropolis,
 )
 from numpyro_bridge.nuts import NutsRun, blackjax_nuts, numpyro_nuts  # isort: skip
@@ -115,12 +118,14 @@ __all__ = [
     "PIS",
     "UHA",
     "AbstractProcess",
+    "AmortisedPosterior",
     "AnnealedLangevin",
     "AutoBridge",
     "BackwardRuns",
     "BridgeKernel",
     "BridgeSampler",
     "BridgeVI",
+    "Calibration",
     "Comparison",
     "Denoiser",
     "DenoisingProcess",
@@ -164,6 +169,7 @@ __all__ = [
     "forward_kl_from_draws",
     "generate",
     "load",
+    "load_amortised",
     "log_variance",
     "mixed",
     "no_standardisation",

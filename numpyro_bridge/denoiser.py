@@ -1,6 +1,7 @@
 """Denoiser: what a network says of a noisy vector, in any of four languages."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
 import equinox as eqx
@@ -126,6 +127,22 @@ class Denoiser(eqx.Module):
         determinant = unit.alpha * of_noise - unit.sigma * of_clean
         error = output - of_clean * clean - of_noise * noise
         return (unit.alpha / determinant) ** 2 * jnp.sum(error**2)
+
+
+class InContext(eqx.Module):
+    """A conditional network with its context bound: one that takes none."""
+
+    network: Callable[..., Vector]
+    context: Float[Array, " features"]
+
+    def __call__(self, noisy: Vector, log_snr: Scalar, context: None = None) -> Vector:
+        """The output at one noisy vector, in this context."""
+        return self.network(noisy, log_snr, self.context)
+
+
+def in_context(denoiser: Denoiser, context: Float[Array, " features"]) -> Denoiser:
+    """A conditional denoiser in one context, where it serves like any other."""
+    return replace(denoiser, network=InContext(denoiser.network, context))
 
 
 def untrained_denoiser(

@@ -1,5 +1,6 @@
 """Inference algorithms in NumPyro's shape: a model in, draws out."""
 
+from numpyro_bridge.infer.amortised import AmortisedPosterior, load_amortised
 from numpyro_bridge.infer.auto_bridge import AutoBridge
 from numpyro_bridge.infer.blackjax_style import BridgeVI, as_blackjax
 from numpyro_bridge.infer.bridge_kernel import BridgeKernel
@@ -12,6 +13,7 @@ from numpyro_bridge.infer.path_metropolis import PathMetropolis, path_metropolis
 from numpyro_bridge.infer.posterior import Posterior, load
 
 __all__ = [
+    "AmortisedPosterior",
     "AutoBridge",
     "BridgeKernel",
     "BridgeSampler",
@@ -26,5 +28,6 @@ __all__ = [
     "as_blackjax",
     "bridge_optimizer",
     "load",
+    "load_amortised",
     "path_metropolis",
 ]

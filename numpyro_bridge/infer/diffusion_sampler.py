@@ -15,16 +15,19 @@ from jaxtyping import Array, Float
 from numpyro_bridge import weights
 from numpyro_bridge._typing import RNGKey
 from numpyro_bridge.affine import StandardisedTarget
+from numpyro_bridge.context import Summaries, all_values
 from numpyro_bridge.denoiser import Denoiser, untrained_denoiser
 from numpyro_bridge.identity import name_of
+from numpyro_bridge.infer.amortise import learn_amortised
+from numpyro_bridge.infer.amortised import AmortisedPosterior
 from numpyro_bridge.infer.given_draws import positions_and_weights
 from numpyro_bridge.infer.learning import (
     Network,
+    Watched,
     divided,
     map_of_draws,
     samples_of,
     training_levels,
-    watched,
 )
 from numpyro_bridge.infer.particles import (
     Reference,
@@ -34,6 +37,7 @@ from numpyro_bridge.infer.particles import (
 )
 from numpyro_bridge.infer.posterior import Posterior
 from numpyro_bridge.noise_schedules import VPCosine
+from numpyro_bridge.objectives import diffusion_elbo
 from numpyro_bridge.objectives.weightings import Weighting, uniform
 from numpyro_bridge.processes import DenoisingProcess
 from numpyro_bridge.standardise import Standardisation
@@ -181,6 +185,43 @@ class DiffusionSampler:
         found["num_rounds"] = len(rounds)
         return learner.posterior(best, trainings, found, particles.num_gradient_evaluations)
 
+    def amortise(
+        self,
+        rng_key: RNGKey,
+        *args: Any,
+        num_simulations: int = 100_000,
+        summaries: Summaries = all_values,
+        weighting: Weighting = uniform,
+        **kwargs: Any,
+    ) -> AmortisedPosterior:
+        """Learn the posterior of all data that the model may make, from simulations.
+
+            amortised = sampler.amortise(jax.random.key(0), x, y=y)
+            posterior = amortised.condition(x, y=y)
+
+        Latent values are drawn from the prior and data given them. A normal law given the data
+        learns from these pairs, then a denoiser what this law leaves. Other arguments than the
+        data (covariates) are those of this call; to learn for all covariates, make them observed
+        sites. What a model reads of its data elsewhere than at `obs=`, such as a mask or the past
+        of a series, is held at the values of this call too. Each stage takes `num_iterations`;
+        `start`, `num_particles` and `max_rounds` play no part.
+
+        Args:
+            rng_key: The same key gives the same result.
+            *args: Positional arguments of the model; the data among them count for their shapes.
+            num_simulations: Pairs for each of the two stages.
+            summaries: What the networks look at: a function from the data, a dictionary of the
+                observed sites, to numbers or arrays in a dictionary, list or tuple.
+            weighting: How much each noise level counts, from `objectives.weightings`.
+            **kwargs: Keyword arguments of the model.
+
+        Raises:
+            ValueError: if the model cannot simulate its data (`numpyro.factor`, improper priors, no
+                observed site, a distribution without a sampler), or the denoiser reads no context.
+        """
+        settings = {"num_simulations": num_simulations, "summaries": summaries}
+        return learn_amortised(rng_key, self, args, kwargs, weighting=weighting, **settings)
+
     def _target(self, rng_key: RNGKey, args: tuple, kwargs: dict) -> Target:
         if not isinstance(self.model, Target):
             return target_from_model(rng_key, self.model, *args, **kwargs)
@@ -214,7 +255,9 @@ class _Learner:
         self.num_scores += int(jnp.sum(jnp.isfinite(log_weight)))
         divide_key, fit_key = jax.random.split(rng_key)
         loss = jax.tree_util.Partial(
-            _Watched(sampler.num_draws, self.weighting), schedule=self.schedule
+            Watched(diffusion_elbo, sampler.num_draws),
+            weighting=self.weighting,
+            schedule=self.schedule,
         )
         training = fit(
             fit_key,
@@ -299,23 +342,6 @@ class _Learner:
         )
         process = self._process(denoiser)
         return Posterior(process, self.target, standardisation, metrics, info)
-
-
-class _Watched(eqx.Module):
-    """`watched` with its settings, equal to another with the same: no compilation for each run."""
-
-    num_draws: int = eqx.field(static=True)
-    weighting: Weighting
-
-    def __call__(self, rng_key, denoiser, data, *, schedule):
-        return watched(
-            rng_key,
-            denoiser,
-            data,
-            num_draws=self.num_draws,
-            weighting=self.weighting,
-            schedule=schedule,
-        )
 
 
 @eqx.filter_jit

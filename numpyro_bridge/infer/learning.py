@@ -19,8 +19,6 @@ from numpyro_bridge.noise_schedules import (
     Truncated,
     VPCosine,
 )
-from numpyro_bridge.objectives import diffusion_elbo
-from numpyro_bridge.objectives.weightings import Weighting
 from numpyro_bridge.samples import SampleLosses, Samples
 
 HELD_OUT = 10
@@ -94,26 +92,29 @@ def divided(rng_key: RNGKey, samples: Samples) -> Divided:
     )
 
 
-def watched(
-    rng_key: RNGKey,
-    denoiser: Denoiser,
-    data: Divided,
-    *,
-    num_draws: int,
-    weighting: Weighting,
-    schedule: AbstractNoiseSchedule,
-) -> tuple[Scalar, SampleLosses]:
-    """`diffusion_elbo`, with held-out draws to report on.
+class Watched(eqx.Module):
+    """A loss of draws that learns from some and reports on others, which are held out.
 
-    They meet the same noise at every iteration: what is left between two of them is progress.
+    These meet the same noise at every iteration: what is left between two of them is progress.
+    One of the same settings is equal, so that nothing is compiled anew for another run.
+
+    Args:
+        loss: Such as `diffusion_elbo`.
+        num_draws: Draws in a batch.
     """
-    settings: dict[str, Any] = {"weighting": weighting, "schedule": schedule}
-    loss, _ = diffusion_elbo(rng_key, denoiser, data.training, num_draws=num_draws, **settings)
-    held = jax.lax.stop_gradient(denoiser)
-    _, report = diffusion_elbo(
-        jax.random.key(0), held, data.held_out, num_draws=num_draws, **settings
-    )
-    return loss, report
+
+    loss: Callable[..., tuple[Scalar, SampleLosses]] = eqx.field(static=True)
+    num_draws: int = eqx.field(static=True)
+
+    def __call__(
+        self, rng_key: RNGKey, module: Any, data: Divided, **settings: Any
+    ) -> tuple[Scalar, SampleLosses]:
+        """The loss of a batch to learn from, and what it says of one that is held out."""
+        settings = {"num_draws": self.num_draws, **settings}
+        loss, _ = self.loss(rng_key, module, data.training, **settings)
+        held = jax.lax.stop_gradient(module)
+        _, report = self.loss(jax.random.key(0), held, data.held_out, **settings)
+        return loss, report
 
 
 def training_levels(denoiser: Denoiser, *, with_scores: bool) -> AbstractNoiseSchedule:

@@ -303,7 +303,8 @@ def load(
     if header.get("kind") != "posterior":
         raise ValueError(
             f"{os.fspath(path)!r} holds a {header.get('kind')}, not a posterior; a checkpoint is "
-            "resumed by running a sampler with checkpoint=path"
+            "resumed by running a sampler with checkpoint=path, and the posterior of all data read "
+            "by nb.load_amortised(path, model)"
         )
     _, arrays = load_tree(path, blank_arrays(header["description"]))
     parts = rebuild(header["description"], list(arrays))

@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import equinox as eqx
 import jax
@@ -13,6 +13,8 @@ from jax.core import Tracer
 from jaxtyping import Array, Bool, Float
 
 from numpyro_bridge._typing import RNGKey, Scalar, Vector
+
+Rows = TypeVar("Rows")
 
 REPLACED_LOG_DENSITY = -1e10
 """Takes the place of a log density that is not finite.
@@ -181,13 +183,17 @@ def known_to_fail(good: Bool[Array, " num"]) -> bool:
 
 
 @jax.jit
-def repeat_good_rows(
-    rows: Float[Array, "num dim"], good: Bool[Array, " num"]
-) -> Float[Array, "num dim"]:
-    """Overwrite each row that is not good by one that is, taking the good ones in turn."""
+def repeat_good_rows(rows: Rows, good: Bool[Array, " num"]) -> Rows:
+    """Overwrite each row that is not good by one that is, taking the good ones in turn.
+
+    Args:
+        rows: A pytree of arrays whose leading axis counts rows.
+        good: Which rows to keep.
+    """
     good_first = jnp.argsort(~good, stable=True)
     turn = (jnp.cumsum(~good) - 1) % jnp.maximum(jnp.sum(good), 1)
-    return jnp.where(good[:, None], rows, rows[good_first[turn]])
+    index = jnp.where(good, jnp.arange(len(good)), good_first[turn])
+    return jax.tree.map(lambda leaf: leaf[index], rows)
 
 
 def check_position(position: Array, dim: int) -> None:

@@ -234,6 +234,14 @@ class ModelTarget(Target):
         position = _draw_prior(rng_key, self, 1)[0]
         return jnp.where(jnp.isfinite(position), position, 0.0)
 
+    def with_arguments(self, *args: Any, **kwargs: Any) -> "ModelTarget":
+        """The same model with other arguments that leave its sites as they are, unchecked.
+
+        Where the arguments are arrays of a batch, inside `jax.vmap`, so is the target.
+        """
+        arrays, skeleton = take_out_arrays((self.model, args, kwargs), self.data_are_constants)
+        return replace(self, arrays=arrays, _skeleton=skeleton)
+
     def by_site(self, position: Vector) -> dict[str, Array]:
         """Cut a position into unconstrained values by name, as NumPyro's potentials take them."""
         check_position(position, self.dim)

@@ -1,0 +1,87 @@
+"""What `DiffusionSampler.amortise` does: from a model and a sampler to all its posteriors."""
+
+from typing import Any
+
+import jax
+
+from numpyro_bridge._setting_checks import check_key
+from numpyro_bridge._typing import RNGKey
+from numpyro_bridge.context import Summaries
+from numpyro_bridge.identity import name_of
+from numpyro_bridge.infer.amortised import AmortisedPosterior
+from numpyro_bridge.infer.conditional_training import learn_from_simulations
+from numpyro_bridge.objectives.weightings import Weighting
+from numpyro_bridge.simulations import target_of_data
+from numpyro_bridge.target import Target, target_from_model
+
+MIN_SIMULATIONS = 100
+"""With fewer, quantiles of the data mean little."""
+
+
+def learn_amortised(
+    rng_key: RNGKey,
+    sampler: Any,
+    args: tuple,
+    kwargs: dict[str, Any],
+    *,
+    num_simulations: int,
+    summaries: Summaries,
+    weighting: Weighting,
+) -> AmortisedPosterior:
+    """Check, simulate and train.
+
+    Args:
+        rng_key: The same key gives the same result.
+        sampler: A `DiffusionSampler`.
+        args: Positional arguments of the model.
+        kwargs: Keyword arguments of the model.
+        num_simulations: Pairs for each of the two stages.
+        summaries: What of the data is looked at.
+        weighting: How much each noise level counts.
+    """
+    check_key(rng_key)
+    if isinstance(sampler.model, Target):
+        raise ValueError(
+            "data are simulated from a NumPyro model, and a log density has none: make the sampler "
+            "by nb.DiffusionSampler(model)"
+        )
+    if num_simulations < MIN_SIMULATIONS:
+        raise ValueError(
+            f"num_simulations must be at least {MIN_SIMULATIONS}, got {num_simulations}"
+        )
+    target_key, learn_key = jax.random.split(rng_key)
+    own = target_from_model(target_key, sampler.model, *args, **kwargs)
+    target = target_of_data(target_key, own)
+    learned = learn_from_simulations(
+        learn_key,
+        sampler,
+        target,
+        num_simulations=num_simulations,
+        summaries=summaries,
+        weighting=weighting,
+    )
+    of_law, of_denoiser = learned.trainings
+    info = {
+        "process": "DenoisingProcess",
+        "objective": "diffusion_elbo",
+        "weighting": name_of(weighting),
+        "stopped": of_denoiser.stopped,
+        "num_iterations": of_law.num_iterations + of_denoiser.num_iterations,
+        "num_skipped_updates": of_law.num_skipped + of_denoiser.num_skipped,
+        "num_simulations": 2 * num_simulations,
+        "num_left_out": learned.num_left_out,
+        "simulation_time": learned.simulation_time,
+        "compile_time": of_law.compile_time + of_denoiser.compile_time,
+        "training_time": of_law.training_time + of_denoiser.training_time,
+        "num_gradient_evaluations": num_simulations,
+    }
+    return AmortisedPosterior(
+        sampler.model,
+        target,
+        learned.bridge,
+        sampler.num_steps,
+        summaries,
+        of_denoiser.metrics,
+        of_law.metrics,
+        info,
+    )
