@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from numpyro_bridge._precision import in_present_precision
 from numpyro_bridge._setting_checks import check_key
 from numpyro_bridge._typing import RNGKey
 from numpyro_bridge.affine import StandardisedTarget
@@ -210,7 +211,7 @@ class AmortisedPosterior:
 def load_amortised(
     path: str | os.PathLike, model: Callable[..., Any], *, summaries: Summaries = all_values
 ) -> AmortisedPosterior:
-    """Read what `AmortisedPosterior.save` wrote.
+    """Read what `AmortisedPosterior.save` wrote, into the precision that JAX works in now.
 
     Args:
         path: The file.
@@ -228,6 +229,7 @@ def load_amortised(
         )
     _, arrays = load_tree(path, blank_arrays(header["description"]))
     parts = rebuild(header["description"], list(arrays))
+    parts["bridge"] = in_present_precision(parts["bridge"])
     args, kwargs = parts["arguments"]
     target = target_from_model(jax.random.key(0), model, *args, **kwargs)
     size = parts["bridge"].scale.size

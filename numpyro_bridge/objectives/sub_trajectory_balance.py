@@ -127,6 +127,10 @@ def sub_trajectory_balance(
     alone this is `trajectory_balance`, and its weakness is the same: where the backward chain or
     the noise learns, the gradient is not that of a divergence.
 
+    Early flows lean on the target already, so start from a law that is not far from it: from a
+    vague prior (`nb.PriorLaw`) the imbalances are squares of huge numbers, and training can
+    diverge.
+
     Args:
         rng_key: Randomness of the batch.
         process: A process from `with_log_flow`.

@@ -27,8 +27,9 @@ class UnderdampedCMCD(AbstractUnderdamped):
     Untrained it is annealed importance sampling with the integrator's moves, exact to second
     order in the step where CMCD is to first.
 
-    Choose it where CMCD needs more than a hundred steps: momentum carries it further in each, at
-    the price of up to four times as many evaluations of the network.
+    Choose it for comparison. At equal budgets of up to 64 steps and 300 iterations it has not had
+    the better bound of the two on Seeds, a funnel or a random walk (`benchmarks/underdamped.md`),
+    and it costs up to four times as many evaluations of the network.
 
     Args:
         rng_key: Randomness of the network's first weights.
