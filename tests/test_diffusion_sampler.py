@@ -238,7 +238,7 @@ def test_errors_say_what_to_write_instead(posterior):
     with pytest.raises(ValueError, match="num_particles at least 100; got"):
         nb.DiffusionSampler(targets.regression, num_particles=10)
     with pytest.raises((ValueError, jaxtyping.TypeCheckError), match="model"):
-        nb.DiffusionSampler("regression")  # type: ignore
+        nb.DiffusionSampler("regression")  # pyright: ignore[reportArgumentType]
     target = targets.two_modes().target
     with pytest.raises(ValueError, match="without further arguments"):
         nb.DiffusionSampler(target, **TINY).run(jax.random.key(0), X)

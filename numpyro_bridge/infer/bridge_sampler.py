@@ -20,7 +20,7 @@ from numpyro_bridge.objectives import reverse_kl_ld
 from numpyro_bridge.processes import CMCD, AbstractProcess
 from numpyro_bridge.standardise import Standardisation, standardise
 from numpyro_bridge.start import make_process
-from numpyro_bridge.target import Target, target_from_model
+from numpyro_bridge.target import Target, resolve_target
 from numpyro_bridge.train import UNCHANGED, fit
 
 
@@ -107,7 +107,7 @@ class BridgeSampler:
         """
         check_key(rng_key)
         target_key, map_key, process_key, fit_key = jax.random.split(rng_key, 4)
-        target = self._target(target_key, args, kwargs)
+        target = resolve_target(target_key, self.model, args, kwargs)
         start = time.perf_counter()
         standardisation = self.standardise(map_key, target)
         standardise_time = time.perf_counter() - start
@@ -146,16 +146,6 @@ class BridgeSampler:
                 "num_gradient_evaluations": evaluations + standardisation.num_gradient_evaluations,
             },
         )
-
-    def _target(self, rng_key: RNGKey, args: tuple, kwargs: dict) -> Target:
-        if not isinstance(self.model, Target):
-            return target_from_model(rng_key, self.model, *args, **kwargs)
-        if args or kwargs:
-            raise ValueError(
-                "this sampler was made from a target, which holds its data already; call "
-                "run(rng_key) without further arguments"
-            )
-        return self.model
 
 
 def _check_settings(model, process, objective, num_iterations: int, num_trajectories: int) -> None:

@@ -41,7 +41,7 @@ from numpyro_bridge.objectives import diffusion_elbo
 from numpyro_bridge.objectives.weightings import Weighting, uniform
 from numpyro_bridge.processes import DenoisingProcess
 from numpyro_bridge.standardise import Standardisation
-from numpyro_bridge.target import Target, target_from_model
+from numpyro_bridge.target import Target, resolve_target
 from numpyro_bridge.train import Training, fit
 from numpyro_bridge.trajectories import simulate_many
 
@@ -164,7 +164,7 @@ class DiffusionSampler:
             RuntimeError: if tempering does not arrive at the target.
         """
         target_key, draw_key, run_key = jax.random.split(rng_key, 3)
-        target = self._target(target_key, args, kwargs)
+        target = resolve_target(target_key, self.model, args, kwargs)
         if draws is not None:
             position, log_weight = positions_and_weights(target, draws)
             learner = _Learner(self, target, position, log_weight, weighting, run_key)
@@ -221,16 +221,6 @@ class DiffusionSampler:
         """
         settings = {"num_simulations": num_simulations, "summaries": summaries}
         return learn_amortised(rng_key, self, args, kwargs, weighting=weighting, **settings)
-
-    def _target(self, rng_key: RNGKey, args: tuple, kwargs: dict) -> Target:
-        if not isinstance(self.model, Target):
-            return target_from_model(rng_key, self.model, *args, **kwargs)
-        if args or kwargs:
-            raise ValueError(
-                "this sampler was made from a target, which holds its data already; call "
-                "run(rng_key, draws=...) without further arguments"
-            )
-        return self.model
 
 
 class _Learner:

@@ -1,7 +1,7 @@
 """Weighted particles of a target: tempered sequential Monte Carlo, and moves that refresh draws."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -37,8 +37,9 @@ class Reference(NamedTuple):
     """Where tempering starts: draws, and the log density they are from, up to a constant."""
 
     position: Float[Array, "num dim"]
-    log_density: Callable[[Target, Array], Scalar]
-    log_ratio: Callable[[Target, Array], Scalar]
+    log_density: Callable[[Any, Array], Scalar]
+    """Of the target and a position."""
+    log_ratio: Callable[[Any, Array], Scalar]
     """Log density of the target over that of the reference."""
 
 
@@ -53,7 +54,7 @@ def from_prior(rng_key: RNGKey, target: Target, num: int) -> Reference | None:
     position = target.prior_positions(rng_key, num)
     if position is None or not bool(jnp.all(jnp.abs(position) < SANE)):
         return None
-    return Reference(position, ModelTarget.log_prior, ModelTarget.log_likelihood)  # type: ignore
+    return Reference(position, ModelTarget.log_prior, ModelTarget.log_likelihood)
 
 
 def from_normal(
