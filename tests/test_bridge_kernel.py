@@ -232,5 +232,8 @@ def test_what_cannot_work_is_refused(kernel, mcmc, monkeypatch):
         nb.BridgeKernel(MODEL, local_kernel=HMC(MODEL))
     with pytest.raises(ValueError, match="must be one JAX key.*got 0"):
         nb.BridgeKernel(MODEL, training_key=0)
+    inside = nb.BridgeKernel(MODEL, **SETTINGS)
+    with pytest.raises(ValueError, match="call init, or MCMC.run, outside jax.jit"):
+        jax.jit(lambda x: inside.init(jax.random.key(0), 0, None, (x,), {"y": Y}).i)(X)
     with pytest.raises(ValueError, match="takes no argument 'num_step'"):
         nb.BridgeKernel(MODEL, process=partial(nb.CMCD, num_step=3))

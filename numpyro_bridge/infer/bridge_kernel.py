@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int
 from numpyro.infer.mcmc import MCMCKernel
 from numpyro.util import is_prng_key
@@ -168,6 +169,11 @@ class BridgeKernel(MCMCKernel):
             raise ValueError(
                 "this kernel came out of a file with a bridge for other data; make a new "
                 "BridgeKernel to train on these"
+            )
+        if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((args, kwargs))):
+            raise ValueError(
+                "the kernel trains when it is initialised and needs the numbers of the data, which "
+                "compiled code does not have: call init, or MCMC.run, outside jax.jit"
             )
         self.posterior = self._sampler.run(self.training_key, *args, **kwargs)
         self._trained_on = SeenData.of(self.model, args, kwargs)
