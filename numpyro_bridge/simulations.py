@@ -139,7 +139,7 @@ def _check_that_it_simulates(target: ModelTarget) -> None:
     if not target.observed:
         raise ValueError(
             "the model has no observed site, so there are no data to learn from: pass values of "
-            "the right shape for the sites with `obs=` (their numbers do not count)"
+            "the right shape for the sites with `obs=`, any that the model could make"
         )
     trace = {}
 

@@ -185,6 +185,24 @@ def test_a_conditioned_posterior_is_one_like_any_other(posterior, tmp_path):
     assert posterior.standardisation.method == "amortised"
 
 
+def noisier(x, y=None):
+    """`regression` with twice the noise."""
+    w = jnp.asarray(numpyro.sample("w", dist.Normal(0, 1).expand([2]).to_event(1)))
+    with numpyro.plate("n", x.shape[0]):
+        numpyro.sample("y", dist.Normal(w[0] + w[1] * x, 2 * targets.NOISE), obs=y)
+
+
+def test_an_amortised_posterior_is_loaded_into_the_present_precision(amortised, tmp_path):
+    single = jax.tree.map(
+        lambda x: x.astype(jnp.float32) if eqx.is_inexact_array(x) else x, amortised.bridge
+    )
+    replace(amortised, bridge=single).save(tmp_path / "single")
+    loaded = nb.load_amortised(tmp_path / "single", targets.regression)
+    assert {x.dtype for x in jax.tree.leaves(eqx.filter(loaded.bridge, eqx.is_inexact_array))} == {
+        jnp.dtype(jnp.result_type(float))
+    }
+
+
 def test_an_amortised_posterior_is_one_file(amortised, posterior, tmp_path):
     amortised.save(tmp_path / "amortised")
     loaded = nb.load_amortised(tmp_path / "amortised", targets.regression)
@@ -195,9 +213,11 @@ def test_an_amortised_posterior_is_one_file(amortised, posterior, tmp_path):
     assert loaded.info == amortised.info and repr(loaded) == repr(amortised)
     with pytest.raises(ValueError, match="holds a posterior of all data, not a posterior"):
         nb.load(tmp_path / "amortised", targets.regression)
-    with pytest.raises(ValueError, match="2 unconstrained dimensions and 1 numbers"):
+    with pytest.raises(ValueError, match=r"the sites \{'w': \(2,\)\} and 1 numbers of the data"):
         first = lambda data: data["y"][0]  # noqa: E731
         nb.load_amortised(tmp_path / "amortised", targets.regression, summaries=first)
+    with pytest.raises(ValueError, match="the log joint at a saved point is"):
+        nb.load_amortised(tmp_path / "amortised", noisier)
     posterior.save(tmp_path / "posterior")
     with pytest.raises(ValueError, match="read a posterior with nb.load"):
         nb.load_amortised(tmp_path / "posterior", targets.regression)
@@ -343,3 +363,12 @@ def test_errors_say_what_to_write_instead(amortised):
     )
     with pytest.raises(ValueError, match=r"should take \(rng_key, dim, context_size"):
         unconditional.amortise(jax.random.key(0), X, y=Y, num_simulations=100)
+
+
+def test_a_seeded_model_is_refused():
+    """It would make the same simulation every time."""
+    seeded = handlers.seed(targets.regression, 0)
+    with pytest.raises(ValueError, match="pass the model without handlers.seed around it"):
+        nb.DiffusionSampler(seeded, progress_bar=False).amortise(
+            jax.random.key(0), X, y=Y, num_simulations=100
+        )

@@ -49,6 +49,7 @@ FLOORS = (
         "infer.particles",
         "infer.given_draws",
         "infer.conditional_bridge",
+        "infer.resolve",
     },
     {"infer.posterior", "infer.learning", "infer.seen_data"},
     {

@@ -4,7 +4,7 @@ from typing import Any
 
 import jax
 
-from numpyro_bridge._setting_checks import check_key
+from numpyro_bridge._setting_checks import check_function, check_key
 from numpyro_bridge._typing import RNGKey
 from numpyro_bridge.context import Summaries
 from numpyro_bridge.identity import name_of
@@ -40,6 +40,8 @@ def learn_amortised(
         weighting: How much each noise level counts.
     """
     check_key(rng_key)
+    check_function("summaries", summaries, "a function of the observed values by site")
+    check_function("weighting", weighting, "weightings.uniform")
     if isinstance(sampler.model, Target):
         raise ValueError(
             "data are simulated from a NumPyro model, and a log density has none: make the sampler "

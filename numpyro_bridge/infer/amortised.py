@@ -166,7 +166,8 @@ class AmortisedPosterior:
         header = {
             "kind": "posterior of all data",
             "version": version("numpyro-bridge"),
-            "dim": self.target.dim,
+            "sites": _described(self.target.sites),
+            "fingerprint": _fingerprint(self.target),
             "num_steps": self.num_steps,
             "info": self.info,
             "description": describe(parts, arrays),
@@ -219,7 +220,7 @@ def load_amortised(
         summaries: The function that was passed to `amortise`.
 
     Raises:
-        ValueError: if the file is of another kind, or the model has other sites.
+        ValueError: if the file is of another kind, or the model has other sites or another density.
     """
     header = load_header(path)
     if header.get("kind") != "posterior of all data":
@@ -232,18 +233,26 @@ def load_amortised(
     parts["bridge"] = in_present_precision(parts["bridge"])
     args, kwargs = parts["arguments"]
     target = target_from_model(jax.random.key(0), model, *args, **kwargs)
+    own = target_of_data(jax.random.key(0), target)
     size = parts["bridge"].scale.size
     now = flattened(summaries, shown_data(target)).size
-    if (target.dim, now) != (header["dim"], size):
+    if (_described(target.sites), now) != (header["sites"], size):
         raise ValueError(
-            f"model and summaries make {target.dim} unconstrained dimensions and {now} numbers of "
-            f"the data, and in {os.fspath(path)!r} there are {header['dim']} and {size}; pass "
-            "those that it was saved with"
+            f"model and summaries make the sites {target.sites} and {now} numbers of the data, and "
+            f"in {os.fspath(path)!r} there are {header['sites']} and {size}; pass those that it "
+            "was saved with"
+        )
+    fingerprint = _fingerprint(own)
+    if not np.isclose(fingerprint, header["fingerprint"], rtol=1e-3, atol=1e-2):
+        raise ValueError(
+            f"the log joint at a saved point is {fingerprint:.6g}, it was "
+            f"{header['fingerprint']:.6g} when {os.fspath(path)!r} was written: pass the model "
+            "that was learned from, or amortise this one anew"
         )
     metrics, law_metrics = jax.tree.map(np.asarray, parts["metrics"])
     return AmortisedPosterior(
         model,
-        target_of_data(jax.random.key(0), target),
+        own,
         parts["bridge"],
         header["num_steps"],
         summaries,
@@ -251,3 +260,13 @@ def load_amortised(
         law_metrics,
         header["info"],
     )
+
+
+def _described(sites: dict[str, tuple[int, ...]]) -> dict[str, list[int]]:
+    """Sites as they come out of a file."""
+    return {name: list(shape) for name, shape in sites.items()}
+
+
+def _fingerprint(target: ModelTarget) -> float:
+    """Log joint at a fixed position and the data of the training call."""
+    return float(target.log_density(jnp.full(target.dim, 0.1)))

@@ -16,11 +16,12 @@ from numpyro_bridge.devices import Device, check_devices
 from numpyro_bridge.identity import name_of
 from numpyro_bridge.infer.optimizer import bridge_optimizer
 from numpyro_bridge.infer.posterior import Posterior
+from numpyro_bridge.infer.resolve import resolve_target
 from numpyro_bridge.objectives import reverse_kl_ld
 from numpyro_bridge.processes import CMCD, AbstractProcess
 from numpyro_bridge.standardise import Standardisation, standardise
 from numpyro_bridge.start import make_process
-from numpyro_bridge.target import Target, resolve_target
+from numpyro_bridge.target import Target
 from numpyro_bridge.train import UNCHANGED, fit
 
 

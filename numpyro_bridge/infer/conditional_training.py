@@ -112,9 +112,14 @@ def simulated(rng_key: RNGKey, target: ModelTarget, num: int, summaries: Summari
     """Simulate; where a number is not finite, another simulation is repeated.
 
     Raises:
-        ValueError: if less than half of the simulations are finite.
+        ValueError: if less than half of the simulations are finite, or all are the same.
     """
     simulations = prior_predictive(rng_key, target, num)
+    if not bool(jnp.any(jnp.ptp(simulations.position, axis=0) > 0)):
+        raise ValueError(
+            "all simulations are the same: pass the model without handlers.seed around it, which "
+            "gives it the same randomness every time"
+        )
     values = jax.vmap(partial(flattened, summaries))(simulations.shown)
     usable = simulations.finite & jnp.all(jnp.isfinite(values), axis=1)
     num_usable = int(jnp.sum(usable))

@@ -13,6 +13,7 @@ import optax
 from jaxtyping import Array, Float
 
 from numpyro_bridge import weights
+from numpyro_bridge._setting_checks import check_function, check_key
 from numpyro_bridge._typing import RNGKey
 from numpyro_bridge.affine import StandardisedTarget
 from numpyro_bridge.context import Summaries, all_values
@@ -36,12 +37,13 @@ from numpyro_bridge.infer.particles import (
     tempered_particles,
 )
 from numpyro_bridge.infer.posterior import Posterior
+from numpyro_bridge.infer.resolve import resolve_target
 from numpyro_bridge.noise_schedules import VPCosine
 from numpyro_bridge.objectives import diffusion_elbo
 from numpyro_bridge.objectives.weightings import Weighting, uniform
 from numpyro_bridge.processes import DenoisingProcess
 from numpyro_bridge.standardise import Standardisation
-from numpyro_bridge.target import Target, resolve_target
+from numpyro_bridge.target import Target
 from numpyro_bridge.train import Training, fit
 from numpyro_bridge.trajectories import simulate_many
 
@@ -163,6 +165,8 @@ class DiffusionSampler:
             ValueError: if the model cannot be sampled, or the draws are not those of its sites.
             RuntimeError: if tempering does not arrive at the target.
         """
+        check_key(rng_key)
+        check_function("weighting", weighting, "weightings.uniform")
         target_key, draw_key, run_key = jax.random.split(rng_key, 3)
         target = resolve_target(target_key, self.model, args, kwargs)
         if draws is not None:
@@ -208,7 +212,8 @@ class DiffusionSampler:
 
         Args:
             rng_key: The same key gives the same result.
-            *args: Positional arguments of the model; the data among them count for their shapes.
+            *args: Positional arguments of the model; the data among them give their shapes, and may
+                be any that the model could make.
             num_simulations: Pairs for each of the two stages.
             summaries: What the networks look at: a function from the data, a dictionary of the
                 observed sites, to numbers or arrays in a dictionary, list or tuple.

@@ -26,6 +26,11 @@ def positions_and_weights(
     """
     dtype = jnp.result_type(float)
     if isinstance(draws, Draws):
+        if draws.position.shape[1] != target.dim:
+            raise ValueError(
+                f"the draws have {draws.position.shape[1]} dimensions and the target "
+                f"{target.dim}: they are of another model"
+            )
         return jnp.asarray(draws.position, dtype), jnp.asarray(draws.log_weight, dtype)
     if isinstance(draws, Mapping):
         if not isinstance(target, ModelTarget):

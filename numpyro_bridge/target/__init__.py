@@ -14,7 +14,6 @@ from numpyro_bridge.target.base import (
 )
 from numpyro_bridge.target.log_density import LogDensityTarget, target_from_log_density
 from numpyro_bridge.target.model import ModelTarget, joined_in_order, target_from_model
-from numpyro_bridge.target.resolve import resolve_target
 
 __all__ = [
     "REPLACED_LOG_DENSITY",
@@ -25,7 +24,6 @@ __all__ = [
     "Target",
     "TargetWrapper",
     "joined_in_order",
-    "resolve_target",
     "repeat_good_rows",
     "target_from_log_density",
     "target_from_model",

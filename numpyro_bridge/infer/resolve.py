@@ -4,8 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from numpyro_bridge._typing import RNGKey
-from numpyro_bridge.target.base import Target
-from numpyro_bridge.target.model import target_from_model
+from numpyro_bridge.target import Target, target_from_model
 
 
 def resolve_target(
