@@ -87,7 +87,16 @@ def load(name: str, data: Path) -> Case:
         return Case(target, {}, {"start": wide}, 0.0, _share_of_heavy)
     if name == "many_well":
         target = nb.target_from_log_density(many_well_log_density, 32)
-        return Case(target, {}, {"start": wide}, 164.695675, _share_of_wells)
+        settings = {
+            "start": wide,
+            "denoiser": partial(nb.untrained_denoiser, width=256, depth=2),
+            # Between wells the log joint is steep, and its scores are the noise of the target.
+            "with_scores": False,
+            "num_iterations": 3_000,
+            "num_particles": 20_000,
+            "max_rounds": 3,
+        }
+        return Case(target, {}, settings, 164.695675, _share_of_wells)
     means = np.load(data / "mixture_means.npz")["gmm40_means_2d"]
     density = Partial(mixture_log_density, jnp.asarray(means, jnp.result_type(float)))
     settings = {
