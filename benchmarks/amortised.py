@@ -8,7 +8,6 @@ the model with narrower priors the evidence of `BridgeSampler`. The table is wri
 `amortised.md`.
 """
 
-import argparse
 import time
 import warnings
 from dataclasses import replace
@@ -21,7 +20,7 @@ import numpyro.distributions as dist
 from numpyro.infer import MCMC, NUTS
 
 import numpyro_bridge as nb
-from benchmarks import targets
+from benchmarks import case_table, targets
 
 TABLE = Path(__file__).with_suffix(".md")
 NUM = 16_000
@@ -113,32 +112,22 @@ def measure(case: str, data: Path, **settings) -> str:
     )
 
 
-def main() -> None:
-    """Measure all cases, print and write the table."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True, help="folder of the benchmark data")
-    parser.add_argument("--cases", nargs="+", default=CASES, choices=CASES)
-    options = parser.parse_args()
-    lines = [
-        "# Learned from simulations",
-        "",
-        "`python -m benchmarks.amortised --data FOLDER`, defaults of `DiffusionSampler.amortise`, "
-        "key 0, two CPU cores. Evidence, ESS and k-hat are those given the real data. Simulated "
-        "data: the ESS of half and of nine in ten of 300 data sets, and p-values of the ranks of "
-        "the latent sites (times their number), of the log joint, and of all ranks among corrected "
-        "draws. An infinite k-hat: the weights, and with them the stated error, mean nothing. "
-        "Seconds: to learn, compilation included; for 4,000 draws given one more data set; "
-        "and of NUTS for as many, warm-up included and compilation not.",
-        "",
-        "| model | dim | log Z | log evidence | ESS | k-hat | ESS given simulated data | "
-        "p, sites | p, log joint | p, corrected | learn | each | NUTS |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
-    ]
-    for case in options.cases:
-        lines.append(measure(case, options.data))
-        print(lines[-1], flush=True)
-    TABLE.write_text("\n".join(lines) + "\n")
+HEAD = [
+    "# Learned from simulations",
+    "",
+    "`python -m benchmarks.amortised --data FOLDER`, defaults of `DiffusionSampler.amortise`, "
+    "key 0, two CPU cores. Evidence, ESS and k-hat are those given the real data. Simulated "
+    "data: the ESS of half and of nine in ten of 300 data sets, and p-values of the ranks of "
+    "the latent sites (times their number), of the log joint, and of all ranks among corrected "
+    "draws. An infinite k-hat: the weights, and with them the stated error, mean nothing. "
+    "Seconds: to learn, compilation included; for 4,000 draws given one more data set; "
+    "and of NUTS for as many, warm-up included and compilation not.",
+    "",
+    "| model | dim | log Z | log evidence | ESS | k-hat | ESS given simulated data | "
+    "p, sites | p, log joint | p, corrected | learn | each | NUTS |",
+    "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
+]
 
 
 if __name__ == "__main__":
-    main()
+    case_table.write(__doc__ or "", CASES, measure, HEAD, TABLE)

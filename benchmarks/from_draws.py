@@ -6,7 +6,6 @@ Each row: NUTS with four vectorised chains makes the draws, `DiffusionSampler` w
 learns from them, and 16,000 draws of it are weighed. The table is written to `from_draws.md`.
 """
 
-import argparse
 import time
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from numpyro.diagnostics import effective_sample_size
 from numpyro.infer import MCMC, NUTS
 
 import numpyro_bridge as nb
-from benchmarks import posteriordb, targets
+from benchmarks import case_table, posteriordb, targets
 from numpyro_bridge import weights
 
 CASES = ("seeds", "eight_schools", *posteriordb.NAMES)
@@ -83,30 +82,20 @@ def largest_mean_error(draws: nb.Draws, reference: targets.Reference) -> float:
     return float(np.max(errors))
 
 
-def main() -> None:
-    """Measure all cases, print and write the table."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True, help="folder of the benchmark data")
-    parser.add_argument("--cases", nargs="+", default=CASES, choices=CASES)
-    options = parser.parse_args()
-    lines = [
-        "# Learned from 4,000 draws of NUTS",
-        "",
-        "`python -m benchmarks.from_draws --data FOLDER`, defaults of `DiffusionSampler`, key 0. "
-        "The evidences of flat priors are integrals of the density as it is written. Means are "
-        "compared with published draws (posteriordb; Seeds and eight schools: long runs of NUTS). "
-        "The last two columns: effective draws a second after training, and of NUTS after warm-up "
-        "for the parameter that mixes worst.",
-        "",
-        "| target | dim | log Z | ELBO | log evidence | EUBO | ESS | k-hat | means within, sds | "
-        "seconds to learn | effective draws/s | NUTS ESS/s |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|",
-    ]
-    for name in options.cases:
-        lines.append(measure(name, options.data))
-        print(lines[-1], flush=True)
-    TABLE.write_text("\n".join(lines) + "\n")
+HEAD = [
+    "# Learned from 4,000 draws of NUTS",
+    "",
+    "`python -m benchmarks.from_draws --data FOLDER`, defaults of `DiffusionSampler`, key 0. "
+    "The evidences of flat priors are integrals of the density as it is written. Means are "
+    "compared with published draws (posteriordb; Seeds and eight schools: long runs of NUTS). "
+    "The last two columns: effective draws a second after training, and of NUTS after warm-up "
+    "for the parameter that mixes worst.",
+    "",
+    "| target | dim | log Z | ELBO | log evidence | EUBO | ESS | k-hat | means within, sds | "
+    "seconds to learn | effective draws/s | NUTS ESS/s |",
+    "|---|---|---|---|---|---|---|---|---|---|---|---|",
+]
 
 
 if __name__ == "__main__":
-    main()
+    case_table.write(__doc__ or "", CASES, measure, HEAD, TABLE)

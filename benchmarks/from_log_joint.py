@@ -5,7 +5,6 @@
 The table is written to `from_log_joint.md`.
 """
 
-import argparse
 import time
 from functools import partial
 from pathlib import Path
@@ -17,7 +16,7 @@ import numpy as np
 from jax.tree_util import Partial
 
 import numpyro_bridge as nb
-from benchmarks import targets
+from benchmarks import case_table, targets
 from numpyro_bridge.infer.particles import from_normal
 
 TABLE = Path(__file__).with_suffix(".md")
@@ -133,27 +132,17 @@ def measure(name: str, data: Path, key: int = 0) -> str:
     )
 
 
-def main() -> None:
-    """Measure all cases, print and write the table."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True, help="folder of the benchmark data")
-    parser.add_argument("--cases", nargs="+", default=CASES, choices=CASES)
-    options = parser.parse_args()
-    lines = [
-        "# Learned from the log joint alone",
-        "",
-        "`python -m benchmarks.from_log_joint --data FOLDER`, key 0; settings that are not the "
-        "defaults stand in the script.",
-        "",
-        "| target | dim | log Z | ELBO | log evidence | ESS | k-hat | temperatures | "
-        "ESS of the rounds | seconds | modes |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
-    ]
-    for name in options.cases:
-        lines.append(measure(name, options.data))
-        print(lines[-1], flush=True)
-    TABLE.write_text("\n".join(lines) + "\n")
+HEAD = [
+    "# Learned from the log joint alone",
+    "",
+    "`python -m benchmarks.from_log_joint --data FOLDER`, key 0; settings that are not the "
+    "defaults stand in the script.",
+    "",
+    "| target | dim | log Z | ELBO | log evidence | ESS | k-hat | temperatures | "
+    "ESS of the rounds | seconds | modes |",
+    "|---|---|---|---|---|---|---|---|---|---|---|",
+]
 
 
 if __name__ == "__main__":
-    main()
+    case_table.write(__doc__ or "", CASES, measure, HEAD, TABLE)

@@ -17,14 +17,14 @@ from numpyro_bridge.conditional_law import ConditionalNormal, negative_log_likel
 from numpyro_bridge.context import Summaries, context_scale, flattened, median_and_scale
 from numpyro_bridge.denoiser import Denoiser
 from numpyro_bridge.infer.conditional_bridge import ConditionalBridge
-from numpyro_bridge.infer.learning import HELD_OUT, Watched, divided, training_levels
+from numpyro_bridge.infer.learning import HELD_OUT, Watched, trained, training_levels
 from numpyro_bridge.networks import clipped_score
 from numpyro_bridge.objectives import diffusion_elbo
 from numpyro_bridge.objectives.weightings import Weighting
 from numpyro_bridge.samples import Samples
 from numpyro_bridge.simulations import BATCH, Simulations, prior_predictive
 from numpyro_bridge.target import ModelTarget, repeat_good_rows
-from numpyro_bridge.train import Training, fit
+from numpyro_bridge.train import Training
 
 MAX_EXCESS = 2.0
 """Root-mean-square entry beyond which what a score has besides that of a normal law is shortened.
@@ -85,13 +85,13 @@ def learn_from_simulations(
         context=jax.vmap(scale)(first.values),
     )
     loss = Watched(negative_log_likelihood, sampler.num_draws)
-    of_law = _trained(law_key, sampler, law, loss, samples)
+    of_law = trained(law_key, sampler, law, loss, samples)
     bridge = ConditionalBridge(scale, unit_map, of_law.module, denoiser)
     samples, num_unusable = _residuals(bridge, target, second, sampler.with_scores)
     schedule = training_levels(denoiser, with_scores=sampler.with_scores)
     loss = Watched(diffusion_elbo, sampler.num_draws)
     loss = jax.tree_util.Partial(loss, weighting=weighting, schedule=schedule)
-    of_denoiser = _trained(denoiser_key, sampler, denoiser, loss, samples)
+    of_denoiser = trained(denoiser_key, sampler, denoiser, loss, samples)
     return Learned(
         replace(bridge, denoiser=of_denoiser.module),
         (of_law, of_denoiser),
@@ -160,20 +160,6 @@ def _evaluated(bridge: ConditionalBridge, target: ModelTarget, simulations: Simu
 
     batch_size = min(BATCH, len(values))
     return jax.lax.map(evaluate, (simulations, values), batch_size=batch_size)
-
-
-def _trained(rng_key: RNGKey, sampler: Any, module: Any, loss: Any, samples: Samples) -> Training:
-    divide_key, fit_key = jax.random.split(rng_key)
-    return fit(
-        fit_key,
-        module,
-        loss,
-        divided(divide_key, samples),
-        optimizer=sampler.optimizer,
-        num_iterations=sampler.num_iterations,
-        tolerance=0.0,
-        progress_bar=sampler.progress_bar,
-    )
 
 
 def _untrained(rng_key: RNGKey, sampler: Any, dim: int, context_size: int) -> Denoiser:

@@ -25,9 +25,9 @@ from numpyro_bridge.infer.given_draws import positions_and_weights
 from numpyro_bridge.infer.learning import (
     Network,
     Watched,
-    divided,
     map_of_draws,
     samples_of,
+    trained,
     training_levels,
 )
 from numpyro_bridge.infer.particles import (
@@ -44,7 +44,7 @@ from numpyro_bridge.objectives.weightings import Weighting, uniform
 from numpyro_bridge.processes import DenoisingProcess
 from numpyro_bridge.standardise import Standardisation
 from numpyro_bridge.target import Target
-from numpyro_bridge.train import Training, fit
+from numpyro_bridge.train import Training
 from numpyro_bridge.trajectories import simulate_many
 
 MIN_RISE = 1.05
@@ -248,22 +248,12 @@ class _Learner:
         sampler = self.sampler
         samples = samples_of(self.target, position, log_weight, with_scores=sampler.with_scores)
         self.num_scores += int(jnp.sum(jnp.isfinite(log_weight)))
-        divide_key, fit_key = jax.random.split(rng_key)
         loss = jax.tree_util.Partial(
             Watched(diffusion_elbo, sampler.num_draws),
             weighting=self.weighting,
             schedule=self.schedule,
         )
-        training = fit(
-            fit_key,
-            self.denoiser,
-            loss,
-            divided(divide_key, samples),
-            optimizer=sampler.optimizer,
-            num_iterations=sampler.num_iterations,
-            tolerance=0.0,
-            progress_bar=sampler.progress_bar,
-        )
+        training = trained(rng_key, sampler, self.denoiser, loss, samples)
         self.denoiser = training.module
         return training
 

@@ -20,6 +20,7 @@ from numpyro_bridge.noise_schedules import (
     VPCosine,
 )
 from numpyro_bridge.samples import SampleLosses, Samples
+from numpyro_bridge.train import Training, fit
 
 HELD_OUT = 10
 """One draw in so many is kept from training, to see whether it still learns."""
@@ -133,6 +134,29 @@ def training_levels(denoiser: Denoiser, *, with_scores: bool) -> AbstractNoiseSc
             "finite ends, as Truncated(schedule) has"
         )
     return Truncated(VPCosine(), *map(float, ends)) if with_scores else Tabulated(ends)
+
+
+def trained(rng_key: RNGKey, sampler: Any, module: Any, loss: Any, samples: Samples) -> Training:
+    """Train a module on draws, a tenth of them held out, for all iterations of a sampler.
+
+    Args:
+        rng_key: The same key gives the same result.
+        sampler: A `DiffusionSampler`, whose settings are used.
+        module: What is trained.
+        loss: `Watched`, with its settings bound.
+        samples: The draws.
+    """
+    divide_key, fit_key = jax.random.split(rng_key)
+    return fit(
+        fit_key,
+        module,
+        loss,
+        divided(divide_key, samples),
+        optimizer=sampler.optimizer,
+        num_iterations=sampler.num_iterations,
+        tolerance=0.0,
+        progress_bar=sampler.progress_bar,
+    )
 
 
 Network = Callable[[RNGKey, int], Denoiser]
