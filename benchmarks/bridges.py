@@ -11,7 +11,8 @@ import numpy as np
 import numpyro_bridge as nb
 from benchmarks import metrics
 from benchmarks.problems import Problem
-from numpyro_bridge.affine import StandardisedTarget, as_dense, identity_map
+from numpyro_bridge.affine import as_dense, identity_map
+from numpyro_bridge.standardised_target import StandardisedTarget
 
 NUM_DRAWS = 8_000
 NUM_POINTS = 500

@@ -22,8 +22,8 @@ from jax.interpreters.partial_eval import dce_jaxpr
 
 import numpyro_bridge as nb
 from benchmarks.targets import load
-from numpyro_bridge.affine import StandardisedTarget
 from numpyro_bridge.gaussian_fits import gaussian_vi
+from numpyro_bridge.standardised_target import StandardisedTarget
 
 HERE = Path(__file__).parent
 
@@ -32,7 +32,7 @@ def standardised_seeds(data: Path) -> StandardisedTarget:
     """The target of the measurements."""
     seeds = load("seeds", data)
     target = nb.target_from_model(jax.random.key(0), seeds.model, **seeds.kwargs)
-    map = nb.standardise(jax.random.key(1), target, candidates=(gaussian_vi,)).map
+    map = nb.standardise(jax.random.key(1), target, candidates=(gaussian_vi,), nonlinear=False).map
     return StandardisedTarget(target, map)
 
 

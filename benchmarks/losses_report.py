@@ -13,6 +13,7 @@ NOISE = ("learned", "fixed")
 LD, LV = {"objective": "reverse_kl_ld"}, {"objective": "log_variance"}
 LEARNED, FIXED = {"noise": "learned"}, {"noise": "fixed"}
 YES, NO = {"standardised": "yes"}, {"standardised": "no"}
+SCALES = {"yes": "standardised", "bent": "standardised by a bent map", "no": "as it is"}
 CLAIMS = (
     # As the paper has them: what it says, what should be smaller than what.
     ("`reverse_kl_ld` is better than `log_variance`, noise learned", LD | LEARNED, LV | LEARNED),
@@ -54,7 +55,7 @@ def write_table(rows: list[dict], path: Path) -> None:
     ]
     for problem in _problems(rows):
         found = r.select(rows, **problem)
-        scale = "standardised" if problem["standardised"] == "yes" else "as it is"
+        scale = SCALES[problem["standardised"]]
         budget = "{num_steps} steps, {num_trajectories} trajectories, {num_iterations} iterations"
         lines += [
             "",
@@ -142,8 +143,8 @@ def _groups(rows: list[dict], free: set[str]) -> list[dict]:
 
 def _name(group: dict) -> str:
     names = [group["target"], group["process"]]
-    if group.get("standardised") == "no":
-        names.append("as it is")
+    if group.get("standardised", "yes") != "yes":
+        names.append(SCALES[group["standardised"]])
     return " ".join(names)
 
 
@@ -182,7 +183,7 @@ def write_plot(rows: list[dict], path: Path) -> None:
                 at = np.full(len(gaps), group + 0.2 * (place - 1))
                 label = loss if group == 0 else None
                 axis.plot(at, np.clip(gaps, 1e-3, 1e4), ".", color=f"C{place}", label=label)
-        axis.set(title=f"{name}, " + ("standardised" if scale == "yes" else "as it is"))
+        axis.set(title=f"{name}, {SCALES[scale]}")
         axis.set(yscale="log")
         axis.grid(axis="y", alpha=0.3)
         axis.set_xticks(range(len(groups)), [f"{p}\n{n}" for p, n in groups], fontsize=7)

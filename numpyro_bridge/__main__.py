@@ -38,7 +38,9 @@ class Settings(NamedTuple):
 QUICK = Settings(
     sampler=dict(
         process=partial(CMCD, num_steps=8, width=16),
-        standardise=partial(standardise, candidates=(prior_moments, laplace), num_starts=2),
+        standardise=partial(
+            standardise, candidates=(prior_moments, laplace), num_starts=2, nonlinear=False
+        ),
         num_iterations=300,
         num_trajectories=64,
     ),

@@ -1,27 +1,25 @@
-"""Affine maps, and a target seen through one."""
+"""Affine maps: shift, scale, correlate."""
 
 import abc
-import math
-from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from numpyro_bridge._typing import RNGKey, Scalar, Vector
-from numpyro_bridge.target import Point, Prior, Target
+from numpyro_bridge._typing import Scalar, Vector
+from numpyro_bridge.maps import AbstractMap
 
 
-class AbstractAffineMap(eqx.Module):
+class AbstractAffineMap(AbstractMap):
     """`position = location + factor @ standardised`; a large `factor` is never formed."""
 
     location: eqx.AbstractVar[Vector]
 
     @property
     @abc.abstractmethod
-    def log_det(self) -> Scalar:
-        """Log absolute determinant of the factor."""
+    def log_det_of_factor(self) -> Scalar:
+        """Log absolute determinant of the factor: that of the map, everywhere."""
 
     @abc.abstractmethod
     def multiply(self, standardised: Vector) -> Vector:
@@ -43,6 +41,14 @@ class AbstractAffineMap(eqx.Module):
         """The standardised vector of a position."""
         return self.solve(position - self.location)
 
+    def log_det(self, standardised: Vector) -> Scalar:
+        """That of the factor, wherever."""
+        return self.log_det_of_factor
+
+    def pull_back(self, standardised: Vector, score: Vector) -> Vector:
+        """The factor turned over, times the score; the determinant does not change."""
+        return self.multiply_transposed(score)
+
 
 class DenseMap(AbstractAffineMap):
     """A lower-triangular factor; for up to a few hundred dimensions."""
@@ -51,7 +57,7 @@ class DenseMap(AbstractAffineMap):
     factor: Float[Array, "dim dim"]
 
     @property
-    def log_det(self) -> Scalar:
+    def log_det_of_factor(self) -> Scalar:
         return jnp.sum(jnp.log(jnp.diagonal(self.factor)))
 
     def multiply(self, standardised: Vector) -> Vector:
@@ -76,7 +82,7 @@ class LowRankMap(AbstractAffineMap):
     stretch: Float[Array, " rank"]
 
     @property
-    def log_det(self) -> Scalar:
+    def log_det_of_factor(self) -> Scalar:
         return jnp.sum(jnp.log(self.scale)) + jnp.sum(jnp.log(self.stretch))
 
     def multiply(self, standardised: Vector) -> Vector:
@@ -130,70 +136,3 @@ def lower_factor(root: Float[Array, "dim rank"]) -> Float[Array, "dim dim"]:
     """The lower-triangular factor of `root @ root.T`, by QR, which keeps small scales exact."""
     upper = jnp.linalg.qr(root.T, mode="r")
     return (upper * jnp.where(jnp.diagonal(upper) < 0, -1.0, 1.0)[:, None]).T
-
-
-class StandardisedTarget(Target):
-    """A target in the coordinates of an affine map; its evidence is the same.
-
-    Args:
-        base: The target in its own coordinates.
-        map: From standardised to own coordinates.
-    """
-
-    base: Target
-    map: AbstractAffineMap
-    dim: int = eqx.field(static=True)
-
-    def __init__(self, base: Target, map: AbstractAffineMap):
-        self.base = base
-        self.map = map
-        self.dim = base.dim
-
-    def at(self, position: Vector) -> Point:
-        inner = self.base.at(self.map(position))
-        log_density, score = self._pulled_back(inner.log_density, inner.score)
-        prior = None if inner.prior is None else Prior(*self._pulled_back(*inner.prior))
-        return Point(position, log_density, score, inner.finite, prior=prior)
-
-    def log_density(self, position: Vector) -> Scalar:
-        return self.base.log_density(self.map(position)) + self.map.log_det
-
-    def with_prior(self) -> "StandardisedTarget":
-        """The base with its prior, seen through the same map."""
-        return StandardisedTarget(self.base.with_prior(), self.map)
-
-    def draw_prior(self, rng_key: RNGKey) -> Vector:
-        return self.map.inverse(self.base.draw_prior(rng_key))
-
-    def _pulled_back(self, log_density: Scalar, score: Vector) -> tuple[Scalar, Vector]:
-        """A density of positions, and its score, as one of standardised positions."""
-        return log_density + self.map.log_det, self.map.multiply_transposed(score)
-
-    def constrain(self, position: Vector) -> dict[str, Array]:
-        return self.base.constrain(self.map(position))
-
-    def by_site(self, position: Vector) -> Any:
-        return self.base.by_site(self.map(position))
-
-    def joined(self, values: Any) -> Vector:
-        return self.map.inverse(self.base.joined(values))
-
-    @property
-    def has_evidence(self) -> bool:
-        return self.base.has_evidence
-
-    def initial_positions(self, rng_key: RNGKey, num: int) -> Float[Array, "{num} {self.dim}"]:
-        return jax.vmap(self.map.inverse)(self.base.initial_positions(rng_key, num))
-
-
-def gaussian_elbo(
-    map: AbstractAffineMap, target: Target, noise: Float[Array, "draws dim"]
-) -> Scalar:
-    """Evidence lower bound, in nats, of the normal law that `map` makes of standard noise.
-
-    The mean log weight of the draws: where the target is that law, every one of them, and so the
-    mean, is the log evidence without noise. (A closed form of the entropy would leave some.)
-    """
-    log_density = jax.vmap(target.log_density)(jax.vmap(map)(noise))
-    log_noise = -0.5 * jnp.sum(noise**2, axis=1) - 0.5 * target.dim * math.log(2 * math.pi)
-    return jnp.mean(log_density - log_noise) + map.log_det

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from numpyro_bridge._typing import RNGKey
-from numpyro_bridge.affine import StandardisedTarget
 from numpyro_bridge.processes import AbstractProcess
+from numpyro_bridge.standardised_target import StandardisedTarget
 from numpyro_bridge.trajectories import Trajectory, simulate, simulate_backward
 
 
@@ -30,7 +30,7 @@ def end_of(run: Trajectory, target: StandardisedTarget) -> End:
     last = jax.tree.map(lambda leaf: leaf[-1], run.states)
     return End(
         target.map(last.position),
-        last.log_density - target.map.log_det,
+        last.log_density - target.map.log_det(last.position),
         run.log_weight,
         jnp.all(run.states.finite),
     )

@@ -13,11 +13,11 @@ from numpyro_bridge.affine import (
     AbstractAffineMap,
     DenseMap,
     LowRankMap,
-    StandardisedTarget,
     diagonal_map,
     identity_map,
     lower_factor,
 )
+from numpyro_bridge.standardised_target import StandardisedTarget
 from numpyro_bridge.target import ModelTarget, Target
 
 DENSE_LIMIT = 300

@@ -8,8 +8,9 @@ import jax
 from numpyro_bridge._typing import RNGKey
 from numpyro_bridge.affine import AbstractAffineMap
 from numpyro_bridge.initial_laws import MixtureLaw
+from numpyro_bridge.modes import Modes
 from numpyro_bridge.processes import AbstractProcess
-from numpyro_bridge.standardise import Modes, Standardisation
+from numpyro_bridge.standardise import Standardisation
 
 
 def make_process(
@@ -21,9 +22,10 @@ def make_process(
     """Call the constructor; where several modes were seen and it can, start from all of them."""
     parameter = inspect.signature(process).parameters.get("initial_law")
     takes_law = parameter is not None and parameter.default is None  # and none is bound to it
-    if standardisation.modes is None or not takes_law:
+    modes, map = standardisation.modes, standardisation.map
+    if modes is None or not takes_law or not isinstance(map, AbstractAffineMap):
         return process(rng_key, dim)
-    law = law_over_modes(standardisation.modes, standardisation.map)
+    law = law_over_modes(modes, map)
     return process(rng_key, dim, initial_law=law)
 
 

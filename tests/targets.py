@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
-from jax.scipy.stats import multivariate_normal
+from jax.scipy.stats import multivariate_normal, norm
 from jax.tree_util import Partial
 
 from numpyro_bridge import Target, target_from_log_density, target_from_model
@@ -83,6 +83,21 @@ def skewed() -> Known:
         return jax.random.gumbel(rng_key, (num, 2))
 
     return Known(target_from_log_density(log_density, 2), 1.5, draw)
+
+
+def funnel(dim: int = 5) -> Known:
+    """Neal's (2003): all coordinates but the first are as wide as that one says, times exp(0.5)."""
+
+    def log_density(x):
+        width = jnp.exp(x[0] / 2)
+        return 0.5 + norm.logpdf(x[0], 0, 1.5) + jnp.sum(norm.logpdf(x[1:], 0, width))
+
+    def draw(rng_key, num):
+        noise = jax.random.normal(rng_key, (num, dim))
+        neck = 1.5 * noise[:, :1]
+        return jnp.concatenate([neck, jnp.exp(neck / 2) * noise[:, 1:]], axis=1)
+
+    return Known(target_from_log_density(log_density, dim), 0.5, draw)
 
 
 HEAVY = 0.7

@@ -13,7 +13,8 @@ import pytest
 
 import numpyro_bridge as nb
 from numpyro_bridge import weights
-from numpyro_bridge.affine import StandardisedTarget, diagonal_map
+from numpyro_bridge.affine import diagonal_map
+from numpyro_bridge.standardised_target import StandardisedTarget
 from tests.catalogue import SMALL
 from tests.statistics import assert_same_weighted_mean
 
@@ -66,7 +67,7 @@ def test_one_step_is_that_of_fit(key):
     @jax.jit
     def both(state):
         target = nb.target_from_log_density(lambda x: logdensity({"a": x[:2], "b": x[2]}), 3)
-        standardised = StandardisedTarget(target, state.affine)
+        standardised = StandardisedTarget(target, state.map)
 
         def loss(process):
             return nb.reverse_kl_ld(key, process, standardised, num_trajectories=64)
@@ -86,7 +87,7 @@ def test_it_can_be_compiled_where_nothing_is_standardised():
         logdensity, process=partial(nb.CMCD, **SMALL), standardise=nb.no_standardisation
     )
     state = jax.jit(algorithm.init)(POSITION, jax.random.key(0))
-    assert state.affine.location.shape == (3,)
+    assert state.map.location.shape == (3,)
 
 
 def test_what_cannot_work_is_refused(monkeypatch):

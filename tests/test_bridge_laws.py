@@ -12,10 +12,11 @@ import numpyro.distributions as dist
 import pytest
 
 import numpyro_bridge as nb
-from numpyro_bridge.affine import DenseMap, StandardisedTarget
+from numpyro_bridge.affine import DenseMap
 from numpyro_bridge.initial_laws import NormalLaw, inverse_of_lower
 from numpyro_bridge.kernels import AbstractKernel, Gaussian
 from numpyro_bridge.processes.base import State
+from numpyro_bridge.standardised_target import StandardisedTarget
 from numpyro_bridge.trajectories import Trajectory, simulate_many, simulate_states
 from tests import catalogue, targets
 from tests.statistics import assert_mean_at_most, assert_same_mean

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from numpyro.infer import MCMC, NUTS
 
 from numpyro_bridge import plots
-from numpyro_bridge.affine import DenseMap, StandardisedTarget
+from numpyro_bridge.affine import DenseMap
 from numpyro_bridge.backward import BackwardRuns
 from numpyro_bridge.comparison import (
     COST_LABELS,
@@ -28,6 +28,7 @@ from numpyro_bridge.infer import Posterior
 from numpyro_bridge.nuts import _length_of_union, blackjax_nuts, stopwatch
 from numpyro_bridge.processes import CMCD
 from numpyro_bridge.standardise import Standardisation
+from numpyro_bridge.standardised_target import StandardisedTarget
 from numpyro_bridge.target import target_from_log_density, target_from_model
 from numpyro_bridge.train import Metrics
 

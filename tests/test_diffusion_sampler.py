@@ -16,7 +16,7 @@ from numpyro.infer.reparam import NeuTraReparam
 from numpyro.infer.util import log_density
 
 import numpyro_bridge as nb
-from numpyro_bridge.affine import StandardisedTarget, diagonal_map, identity_map
+from numpyro_bridge.affine import diagonal_map, identity_map
 from numpyro_bridge.infer.flow_guide import FlowGuide
 from numpyro_bridge.infer.particles import (
     from_normal,
@@ -26,6 +26,7 @@ from numpyro_bridge.infer.particles import (
     tempered_particles,
 )
 from numpyro_bridge.objectives import weightings
+from numpyro_bridge.standardised_target import StandardisedTarget
 from tests import targets
 from tests.statistics import assert_same_mean, assert_same_weighted_mean
 

@@ -15,9 +15,9 @@ import numpyro.distributions as dist
 import pytest
 
 import numpyro_bridge as nb
-from numpyro_bridge.affine import StandardisedTarget
 from numpyro_bridge.gaussian_fits import gaussian_vi, laplace
 from numpyro_bridge.initial_laws import NormalLaw
+from numpyro_bridge.standardised_target import StandardisedTarget
 from numpyro_bridge.storage import save_tree
 from numpyro_bridge.train import Metrics
 from tests import targets
@@ -25,7 +25,7 @@ from tests.statistics import assert_same_weighted_mean
 
 TINY = {
     "process": partial(nb.CMCD, num_steps=4, width=8),
-    "standardise": partial(nb.standardise, candidates=(laplace,), num_starts=2),
+    "standardise": partial(nb.standardise, candidates=(laplace,), num_starts=2, nonlinear=False),
     "num_iterations": 50,
     "num_trajectories": 32,
     "progress_bar": False,

@@ -16,7 +16,6 @@ import numpy as np
 from numpyro_bridge._precision import in_present_precision
 from numpyro_bridge._setting_checks import check_key
 from numpyro_bridge._typing import RNGKey
-from numpyro_bridge.affine import StandardisedTarget
 from numpyro_bridge.calibration import Calibration
 from numpyro_bridge.context import Context, Summaries, all_values, flattened
 from numpyro_bridge.draws import ReliabilityWarning
@@ -26,6 +25,7 @@ from numpyro_bridge.infer.posterior import Posterior
 from numpyro_bridge.infer.ranks import ranks_of
 from numpyro_bridge.simulations import shown_data, target_of_data, with_data
 from numpyro_bridge.standardise import Standardisation
+from numpyro_bridge.standardised_target import StandardisedTarget
 from numpyro_bridge.storage import load_header, load_tree, save_tree
 from numpyro_bridge.structure import blank_arrays, describe, rebuild
 from numpyro_bridge.target import ModelTarget, target_from_model

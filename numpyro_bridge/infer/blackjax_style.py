@@ -14,12 +14,13 @@ from jaxtyping import Array, Float
 
 from numpyro_bridge._setting_checks import check_function, check_optimizer
 from numpyro_bridge._typing import RNGKey, Scalar, Vector
-from numpyro_bridge.affine import AbstractAffineMap, StandardisedTarget
 from numpyro_bridge.ends import draw_end
 from numpyro_bridge.infer.optimizer import bridge_optimizer
+from numpyro_bridge.maps import AbstractMap
 from numpyro_bridge.objectives import reverse_kl_ld
 from numpyro_bridge.processes import CMCD, AbstractProcess
 from numpyro_bridge.standardise import Standardisation, no_standardisation, standardise
+from numpyro_bridge.standardised_target import StandardisedTarget
 from numpyro_bridge.start import make_process
 from numpyro_bridge.target import Target, target_from_log_density
 from numpyro_bridge.train import Metrics, gradient_step
@@ -29,7 +30,7 @@ class BridgeVIState(NamedTuple):
     """The bridge as far as it is trained; arrays only, so that any JAX loop can carry it."""
 
     process: AbstractProcess
-    affine: AbstractAffineMap
+    map: AbstractMap
     """From standardised coordinates to flat positions."""
     optimizer_state: Any
     position: Any
@@ -151,7 +152,7 @@ def _target_of(logdensity_fn: Callable[[Any], Scalar], position: Any) -> Target:
 
 
 def _standardised(logdensity_fn: Callable, state: BridgeVIState) -> StandardisedTarget:
-    return StandardisedTarget(_target_of(logdensity_fn, state.position), state.affine)
+    return StandardisedTarget(_target_of(logdensity_fn, state.position), state.map)
 
 
 @eqx.filter_jit

@@ -13,12 +13,12 @@ from numpyro.util import is_prng_key
 
 from numpyro_bridge._setting_checks import check_key
 from numpyro_bridge._typing import RNGKey
-from numpyro_bridge.affine import StandardisedTarget
 from numpyro_bridge.ends import End, draw_path_to
 from numpyro_bridge.infer.bridge_sampler import BridgeSampler
 from numpyro_bridge.infer.path_metropolis import end_at, first_end, global_move
 from numpyro_bridge.infer.posterior import Posterior
 from numpyro_bridge.infer.seen_data import SeenData
+from numpyro_bridge.standardised_target import StandardisedTarget
 from numpyro_bridge.target import ModelTarget, Target
 
 

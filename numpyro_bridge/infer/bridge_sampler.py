@@ -10,7 +10,6 @@ import optax
 
 from numpyro_bridge._setting_checks import check_function, check_key, check_optimizer
 from numpyro_bridge._typing import RNGKey
-from numpyro_bridge.affine import StandardisedTarget
 from numpyro_bridge.curricula import AbstractCurriculum
 from numpyro_bridge.devices import Device, check_devices
 from numpyro_bridge.identity import name_of
@@ -20,6 +19,7 @@ from numpyro_bridge.infer.resolve import resolve_target
 from numpyro_bridge.objectives import reverse_kl_ld
 from numpyro_bridge.processes import CMCD, AbstractProcess
 from numpyro_bridge.standardise import Standardisation, standardise
+from numpyro_bridge.standardised_target import StandardisedTarget
 from numpyro_bridge.start import make_process
 from numpyro_bridge.target import Target
 from numpyro_bridge.train import UNCHANGED, fit

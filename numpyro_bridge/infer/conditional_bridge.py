@@ -3,13 +3,14 @@
 import equinox as eqx
 import jax.numpy as jnp
 
-from numpyro_bridge.affine import AbstractAffineMap, DenseMap, StandardisedTarget
+from numpyro_bridge.affine import AbstractAffineMap, DenseMap
 from numpyro_bridge.conditional_law import ConditionalNormal
 from numpyro_bridge.context import Context, ContextScale
 from numpyro_bridge.denoiser import Denoiser, in_context
 from numpyro_bridge.noise_schedules import VPCosine
 from numpyro_bridge.processes import DenoisingProcess
 from numpyro_bridge.simulations import Data, with_data
+from numpyro_bridge.standardised_target import StandardisedTarget
 from numpyro_bridge.target import ModelTarget
 
 

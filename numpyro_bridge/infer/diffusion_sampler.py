@@ -15,7 +15,6 @@ from jaxtyping import Array, Float
 from numpyro_bridge import weights
 from numpyro_bridge._setting_checks import check_function, check_key
 from numpyro_bridge._typing import RNGKey
-from numpyro_bridge.affine import StandardisedTarget
 from numpyro_bridge.context import Summaries, all_values
 from numpyro_bridge.denoiser import Denoiser, untrained_denoiser
 from numpyro_bridge.identity import name_of
@@ -43,6 +42,7 @@ from numpyro_bridge.objectives import diffusion_elbo
 from numpyro_bridge.objectives.weightings import Weighting, uniform
 from numpyro_bridge.processes import DenoisingProcess
 from numpyro_bridge.standardise import Standardisation
+from numpyro_bridge.standardised_target import StandardisedTarget
 from numpyro_bridge.target import Target
 from numpyro_bridge.train import Training
 from numpyro_bridge.trajectories import simulate_many

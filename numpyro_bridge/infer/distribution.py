@@ -8,9 +8,9 @@ import numpyro.distributions as dist
 from jaxtyping import Array
 
 from numpyro_bridge._typing import RNGKey, Vector
-from numpyro_bridge.affine import AbstractAffineMap
 from numpyro_bridge.denoiser import Denoiser
 from numpyro_bridge.generation import flow_of, log_density
+from numpyro_bridge.maps import AbstractMap
 from numpyro_bridge.target import Target
 
 SOLVER_TOLERANCE = 1e-5
@@ -47,7 +47,7 @@ class PosteriorDistribution(dist.Distribution):
     def __init__(
         self,
         denoiser: Denoiser,
-        map: AbstractAffineMap,
+        map: AbstractMap,
         target: Target,
         *,
         validate_args: bool | None = None,
@@ -73,7 +73,7 @@ class PosteriorDistribution(dist.Distribution):
         def one(position: Vector) -> Array:
             standardised = self.map.inverse(position)
             density = log_density(self.denoiser, standardised, tolerance=SOLVER_TOLERANCE)
-            return density - self.map.log_det
+            return density - self.map.log_det(standardised)
 
         return _over_rows(one, jnp.asarray(value))
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from numpyro_bridge._typing import RNGKey, Scalar
-from numpyro_bridge.affine import AbstractAffineMap, DenseMap, StandardisedTarget, diagonal_map
+from numpyro_bridge.affine import AbstractAffineMap, DenseMap, diagonal_map
 from numpyro_bridge.denoiser import Denoiser
 from numpyro_bridge.gaussian_fits import DENSE_LIMIT
 from numpyro_bridge.infer.particles import particle_covariance
@@ -20,6 +20,7 @@ from numpyro_bridge.noise_schedules import (
     VPCosine,
 )
 from numpyro_bridge.samples import SampleLosses, Samples
+from numpyro_bridge.standardised_target import StandardisedTarget
 from numpyro_bridge.train import Training, fit
 
 HELD_OUT = 10

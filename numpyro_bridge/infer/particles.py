@@ -9,9 +9,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from numpyro_bridge._typing import RNGKey, Scalar
-from numpyro_bridge.affine import AbstractAffineMap, identity_map
+from numpyro_bridge.affine import identity_map
 from numpyro_bridge.gaussian_fits import DENSE_LIMIT
 from numpyro_bridge.kernels import normal_log_prob
+from numpyro_bridge.maps import AbstractMap
 from numpyro_bridge.standardise import standardise
 from numpyro_bridge.target import ModelTarget, Target
 
@@ -200,6 +201,7 @@ def particle_covariance(position, log_weight):
     return (centred.T * weight) @ centred + 1e-6 * jnp.diag(variance)
 
 
-def _normal_density(map: AbstractAffineMap, scale, target: Target, position) -> Scalar:
+def _normal_density(map: AbstractMap, scale, target: Target, position) -> Scalar:
     noise = map.inverse(position)
-    return normal_log_prob(noise, jnp.zeros_like(noise), jnp.full_like(noise, scale)) - map.log_det
+    log_prob = normal_log_prob(noise, jnp.zeros_like(noise), jnp.full_like(noise, scale))
+    return log_prob - map.log_det(noise)

@@ -17,7 +17,6 @@ from numpyro import handlers
 from numpyro_bridge._precision import in_present_precision
 from numpyro_bridge._setting_checks import check_key
 from numpyro_bridge._typing import RNGKey
-from numpyro_bridge.affine import StandardisedTarget
 from numpyro_bridge.backward import BackwardRuns, backward_log_weights
 from numpyro_bridge.denoiser import Denoiser
 from numpyro_bridge.devices import Device, Devices, check_devices, copy_to, divide, divided_among
@@ -29,6 +28,7 @@ from numpyro_bridge.infer.given_draws import positions_and_weights
 from numpyro_bridge.predictive import model_of, run_model
 from numpyro_bridge.processes import AbstractProcess, DenoisingProcess
 from numpyro_bridge.standardise import Standardisation
+from numpyro_bridge.standardised_target import StandardisedTarget
 from numpyro_bridge.storage import load_header, load_tree, save_tree
 from numpyro_bridge.structure import NotDescribable, blank_arrays, describe, rebuild
 from numpyro_bridge.target import ModelTarget, Target, target_from_model
@@ -382,7 +382,7 @@ def _nearest_mode(laws, position):
     """Index of the mode under whose normal law each position is likeliest."""
 
     def log_prob(law, x):
-        return -0.5 * jnp.sum(law.inverse(x) ** 2) - law.log_det
+        return -0.5 * jnp.sum(law.inverse(x) ** 2) - law.log_det_of_factor
 
     scores = jax.vmap(lambda x: jax.vmap(lambda law: log_prob(law, x))(laws))(position)
     return jnp.argmax(scores, axis=1)
