@@ -2,11 +2,12 @@
 
     python -m benchmarks.published --data FOLDER
 
-CMCD with learned noise by `reverse_kl_ld`, 128 steps, on the posterior as the package standardises
-it by default. Published gaps are log Z, from the references of this project, less the best published
-ELBO: CMCD by the same loss in Sanokowski et al. (2025, arXiv:2506.10982), who trained on 1.0e10
-transitions; on Ionosphere that of LDVI (Geffner and Domke 2023, arXiv:2208.07743), as others quote
-it. The published German credit has a flat prior, this one a normal prior of scale 10.
+CMCD with learned noise by `reverse_kl_ld`, 128 steps, on the posterior as the package
+standardises it by default. Published gaps are log Z, from the references of this project, less
+the best published ELBO: CMCD by the same loss in Sanokowski et al. (2025, arXiv:2506.10982), who
+trained on 1.0e10 transitions; on Ionosphere that of LDVI (Geffner and Domke 2023,
+arXiv:2208.07743), as others quote it. The published German credit has a flat prior, this one a
+normal prior of scale 10.
 
 Rows that are in `published.csv` already are kept.
 """
