@@ -26,6 +26,9 @@ DENSE_LIMIT = 300
 MAX_RANK = 20
 """Directions of a low-rank factor: what Pathfinder's memory of ten updates spans."""
 
+NUM_STEPS = 200
+"""Of the climb to the best normal law."""
+
 Starts = Float[Array, "starts dim"]
 
 
@@ -105,7 +108,13 @@ def gaussian_vi(rng_key: RNGKey, target: Target, starts: Starts) -> AbstractAffi
     if target.dim <= DENSE_LIMIT:
         eye = jnp.eye(target.dim, dtype=starts.dtype)
         maps = jax.vmap(lambda start: DenseMap(start, eye))(starts)
-    return climb(rng_key, target, maps, num_iterations=200, num_draws=max(64, 4 * target.dim))
+    num_draws = draws_per_step(target.dim)
+    return climb(rng_key, target, maps, num_iterations=NUM_STEPS, num_draws=num_draws)
+
+
+def draws_per_step(dim: int) -> int:
+    """As a regression on all coordinates needs, or one on each coordinate by itself."""
+    return max(64, 4 * dim) if dim <= DENSE_LIMIT else 256
 
 
 @eqx.filter_jit

@@ -16,6 +16,8 @@ from numpyro_bridge.coupling_fit import NUM_GRADIENT_EVALUATIONS, fit_coupling
 from numpyro_bridge.gaussian_fits import (
     DENSE_LIMIT,
     MAX_RANK,
+    NUM_STEPS,
+    draws_per_step,
     gaussian_vi,
     laplace,
     no_map,
@@ -102,7 +104,7 @@ def standardise(
         chosen, method = covering_map(modes), "modes"
         elbo = float(_elbos(_batch_of_one(chosen), target, noise)[0])
     count = sum(NUM_DRAWS * len(fit.elbos) for fit in fits)
-    count += num_starts * 200 * max(64, 4 * target.dim)
+    count += num_starts * NUM_STEPS * draws_per_step(target.dim)
     found = Standardisation(chosen, method, elbo, {f.name: f.elbo for f in fits}, modes, count)
     return _bent(coupling_key, target, found, noise) if nonlinear else found
 
