@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.scipy.optimize import minimize
 from jaxtyping import Array, Float
 
-from numpyro_bridge._typing import RNGKey
+from numpyro_bridge._typing import RNGKey, Vector
 from numpyro_bridge.affine import (
     AbstractAffineMap,
     DenseMap,
@@ -21,10 +21,16 @@ from numpyro_bridge.standardised_target import StandardisedTarget
 from numpyro_bridge.target import ModelTarget, Target
 
 DENSE_LIMIT = 300
-"""Largest dimension that gets a dense factor; beyond it, low rank plus diagonal."""
+"""Largest dimension in which a dense factor is climbed to; beyond it, low rank plus diagonal."""
+
+LAPLACE_LIMIT = 2_000
+"""Largest dimension in which the curvature at a mode is taken: one decomposition, not hundreds."""
 
 MAX_RANK = 20
 """Directions of a low-rank factor: what Pathfinder's memory of ten updates spans."""
+
+NEWTON_STEPS = 8
+"""After the quasi-Newton path to a mode, which is slow to end in many dimensions."""
 
 NUM_STEPS = 200
 """Of the climb to the best normal law."""
@@ -79,8 +85,8 @@ def low_rank_of(location, diagonal, beta, gamma) -> LowRankMap:
 
 
 def laplace(rng_key: RNGKey, target: Target, starts: Starts) -> AbstractAffineMap | None:
-    """The curvature at the mode nearest each start; none above `DENSE_LIMIT` dimensions."""
-    return _laplace(target, starts) if target.dim <= DENSE_LIMIT else None
+    """The curvature at the mode nearest each start; none above `LAPLACE_LIMIT` dimensions."""
+    return _laplace(target, starts) if target.dim <= LAPLACE_LIMIT else None
 
 
 @eqx.filter_jit
@@ -90,13 +96,26 @@ def _laplace(target: Target, starts: Starts) -> DenseMap:
 
     def one(start):
         options = {"maxiter": 100, "line_search_maxiter": 10}
-        mode = minimize(cost, start, method="BFGS", options=options).x
+        mode = _newton(cost, minimize(cost, start, method="BFGS", options=options).x)
         values, vectors = jnp.linalg.eigh(jax.hessian(cost)(mode))
         # Where the density does not curve down there is no normal law; unit scale stands in.
         values = jnp.where(values > 1e-8, values, 1.0)
         return DenseMap(mode, lower_factor(vectors / jnp.sqrt(values)))
 
     return jax.vmap(one)(starts)
+
+
+def _newton(cost, position: Vector) -> Vector:
+    """Where a few of Newton's steps lead, each taken if it lowers the cost."""
+
+    def step(position, _):
+        proposal = position - jnp.linalg.solve(
+            jax.hessian(cost)(position), jax.grad(cost)(position)
+        )
+        lower = cost(proposal) < cost(position)  # False where the proposal is not finite
+        return jnp.where(lower, proposal, position), None
+
+    return jax.lax.scan(step, position, length=NEWTON_STEPS)[0]
 
 
 def gaussian_vi(rng_key: RNGKey, target: Target, starts: Starts) -> AbstractAffineMap:

@@ -113,6 +113,8 @@ def _bent(rng_key: RNGKey, target: Target, found: Standardisation, noise) -> Sta
     """With a coupling in place of an affine map of one mode, where that is better."""
     if found.modes is not None or not isinstance(found.map, DenseMap):
         return found
+    if target.dim > DENSE_LIMIT:  # there are dim³ third derivatives
+        return found
     before = _all_log_weights(found.map, target, noise)
     # For nearly equal weights the gap between ELBO and log evidence is half their variance.
     if 0.5 * float(jnp.var(before)) < NEARLY_NORMAL:
@@ -191,8 +193,8 @@ def _measured(candidate: Candidate, maps: AbstractAffineMap, target: Target, noi
 
 
 def _alike(maps: AbstractAffineMap, dim: int) -> AbstractAffineMap:
-    """A batch of maps in the one form that suits the dimension, so that all are one batch."""
-    if dim <= DENSE_LIMIT:
+    """A batch of maps in the form that suits the dimension, whatever the candidate."""
+    if dim <= DENSE_LIMIT or isinstance(maps, DenseMap):
         return jax.vmap(as_dense)(maps)
     return jax.vmap(lambda map: with_rank(map, MAX_RANK))(maps)
 
