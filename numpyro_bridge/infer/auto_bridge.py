@@ -63,7 +63,7 @@ class AutoBridge(AutoContinuous):
         model: A NumPyro model with continuous latent sites.
         process: Makes the two chains from `(rng_key, dim)`, such as `nb.CMCD` or
             `partial(nb.CMCD, num_steps=64)`.
-        standardise: Chooses an affine map from `(rng_key, target)`, once, when the guide first
+        standardise: Chooses a map from `(rng_key, target)`, once, when the guide first
             sees the model. It is kept with the parameters and not trained.
         prefix: Begins the names of the guide's two parameters, the process and the map.
         init_loc_fn: One of NumPyro's initialisation strategies. If given, `standardise` is not
@@ -114,11 +114,11 @@ class AutoBridge(AutoContinuous):
                 f"{missing} are missing: it has {sorted(params)}. Was the guide made with "
                 "another prefix?"
             )
-        process, affine = (params[name] for name in names)
+        process, map = (params[name] for name in names)
         # Losses that hold the states fixed cannot see the map, so no loss trains it.
         seen = self._seen_target
         target = process.prepared(seen)
-        return process, StandardisedTarget(target, jax.lax.stop_gradient(affine))
+        return process, StandardisedTarget(target, jax.lax.stop_gradient(map))
 
     def to_posterior(
         self, params: Mapping[str, Any], losses: Float[Array, " iterations"] | None = None

@@ -69,7 +69,7 @@ def as_blackjax(
             arrays of floats.
         process: Makes the two chains from `(rng_key, dim)`.
         objective: The loss.
-        standardise: Chooses an affine map in `init`; `nb.no_standardisation` for none.
+        standardise: Chooses a map in `init`; `nb.no_standardisation` for none.
         optimizer: An optax transformation; `bridge_optimizer()` if not given.
         num_trajectories: Trajectories per step, at least 2.
 

@@ -40,8 +40,8 @@ class BridgeSampler:
         process: Makes the two chains from `(rng_key, dim)`, such as `nb.CMCD`, `nb.DBS` or
             `partial(nb.CMCD, num_steps=64)`.
         objective: The loss, such as `nb.reverse_kl_ld`, `nb.reverse_kl` or `nb.log_variance`.
-        standardise: Chooses an affine map from `(rng_key, target)`; `nb.no_standardisation` for
-            none.
+        standardise: Chooses a map from `(rng_key, target)`; `nb.no_standardisation` for none,
+            `partial(nb.standardise, nonlinear=False)` for an affine one.
         optimizer: An optax transformation over the arrays of the process; three Adam rates by
             default, see `bridge_optimizer`.
         num_iterations: Upper bound on training iterations; training stops earlier on a plateau.

@@ -67,11 +67,11 @@ def from_normal(
         rng_key: Randomness of the fit and the draws.
         target: What the law should cover.
         num: Number of draws.
-        scale: Standard deviation; with `fit`, in units of the law that `standardise` finds.
+        scale: Standard deviation; with `fit`, in units of the normal law that `standardise` finds.
         fit: Whether to fit the law first.
     """
     fit_key, draw_key = jax.random.split(rng_key)
-    map = standardise(fit_key, target).map if fit else identity_map(target.dim)
+    map = standardise(fit_key, target, nonlinear=False).map if fit else identity_map(target.dim)
     noise = scale * jax.random.normal(draw_key, (num, target.dim), jnp.result_type(float))
     density = eqx.Partial(_normal_density, map, jnp.asarray(scale, noise.dtype))
 

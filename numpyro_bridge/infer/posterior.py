@@ -48,7 +48,7 @@ class Posterior:
     Attributes:
         process: The two chains, trained.
         target: The target in standardised coordinates; `target.base` is the model's own.
-        standardisation: The affine map, how it was chosen, and the modes that were seen.
+        standardisation: The map, how it was chosen, and the modes that were seen.
         metrics: ELBO, spread of the log weights and ESS of every training iteration.
         info: Plain strings and numbers: process, objective, seconds, gradient evaluations.
     """
