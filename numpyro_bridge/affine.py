@@ -26,10 +26,6 @@ class AbstractAffineMap(AbstractMap):
         """`factor @ standardised`."""
 
     @abc.abstractmethod
-    def multiply_transposed(self, score: Vector) -> Vector:
-        """`factor.T @ score`: a gradient in positions becomes one in standardised positions."""
-
-    @abc.abstractmethod
     def solve(self, displacement: Vector) -> Vector:
         """The standardised vector whose image is `displacement`."""
 
@@ -45,10 +41,6 @@ class AbstractAffineMap(AbstractMap):
         """That of the factor, wherever."""
         return self.log_det_of_factor
 
-    def pull_back(self, standardised: Vector, score: Vector) -> Vector:
-        """The factor turned over, times the score; the determinant does not change."""
-        return self.multiply_transposed(score)
-
 
 class DenseMap(AbstractAffineMap):
     """A lower-triangular factor; for up to a few hundred dimensions."""
@@ -62,9 +54,6 @@ class DenseMap(AbstractAffineMap):
 
     def multiply(self, standardised: Vector) -> Vector:
         return standardised @ self.factor.T
-
-    def multiply_transposed(self, score: Vector) -> Vector:
-        return score @ self.factor
 
     def solve(self, displacement: Vector) -> Vector:
         return jax.scipy.linalg.solve_triangular(self.factor, displacement, lower=True)
@@ -87,9 +76,6 @@ class LowRankMap(AbstractAffineMap):
 
     def multiply(self, standardised: Vector) -> Vector:
         return self.scale * self._stretched(standardised, self.stretch)
-
-    def multiply_transposed(self, score: Vector) -> Vector:
-        return self._stretched(self.scale * score, self.stretch)
 
     def solve(self, displacement: Vector) -> Vector:
         return self._stretched(displacement / self.scale, 1 / self.stretch)

@@ -12,7 +12,7 @@ import math
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from numpyro_bridge._typing import RNGKey, Scalar, Vector
 from numpyro_bridge.affine import DenseMap
@@ -21,6 +21,9 @@ from numpyro_bridge.networks import Linear
 
 REACH = 5.0
 """Standard deviations of noise within which $s$ and $t$ follow $a$; beyond, they stay."""
+
+FARTHEST = 1e5
+"""Standard deviations of noise beyond which the powers of the tails may overflow float32."""
 
 NUM_HIDDEN = 32
 """Units of the networks."""
@@ -52,23 +55,23 @@ class Shape(eqx.Module):
 
     def __call__(self, noise: Vector) -> Vector:
         """The shaped vector."""
-        return jnp.sinh(self._bent(jnp.arcsinh(noise)))
+        return _sinh_and_cosh(self._bent(_arcsinh(noise)))[0]
 
     def inverse(self, shaped: Vector) -> Vector:
         """The noise of a shaped vector: the root of a quadratic equation."""
         power, skew = self._power_and_skew
-        moved = jnp.arcsinh(shaped) + skew
+        moved = _arcsinh(shaped) + skew
         determinant = power**2 - skew**2
-        return jnp.sinh((power * moved - skew * jnp.sqrt(moved**2 + determinant)) / determinant)
+        t = (power * moved - skew * jnp.sqrt(moved**2 + determinant)) / determinant
+        return _sinh_and_cosh(t)[0]
 
     def log_det(self, noise: Vector) -> Scalar:
         """Log determinant of the derivative at a vector of noise."""
         power, skew = self._power_and_skew
-        t = jnp.arcsinh(noise)
+        t = _arcsinh(noise)
         stretch = power + skew * t / jnp.sqrt(1 + t**2)
-        return jnp.sum(
-            jnp.log(stretch) + jnp.log(jnp.cosh(self._bent(t))) - 0.5 * jnp.log1p(noise**2)
-        )
+        cosh = _sinh_and_cosh(self._bent(t))[1]
+        return jnp.sum(jnp.log(stretch * cosh / jnp.sqrt(1 + noise**2)))
 
     def _bent(self, t: Vector) -> Vector:
         power, skew = self._power_and_skew
@@ -154,6 +157,29 @@ class CouplingMap(AbstractMap):
     def log_det(self, standardised: Vector) -> Scalar:
         return self.affine.log_det(standardised) + self.coupling.log_det(standardised)
 
+    def within_range(self, standardised: Vector) -> Bool[Array, ""]:
+        return jnp.all(jnp.abs(standardised) < FARTHEST)  # False for NaN
+
+
+def _arcsinh(x: Vector) -> Vector:
+    """In one logarithm: that of JAX has branches, and this is called at every step of a bridge."""
+    sign = _sign(x)
+    size = sign * x
+    return sign * jnp.log1p(size + size**2 / (1 + jnp.sqrt(1 + size**2)))
+
+
+def _sinh_and_cosh(x: Vector) -> tuple[Vector, Vector]:
+    """In one exponential."""
+    sign = _sign(x)
+    rise = jnp.expm1(sign * x)
+    fall = rise / (1 + rise)  # 1 - exp(-|x|)
+    return 0.5 * sign * (rise + fall), 0.5 * (rise - fall) + 1
+
+
+def _sign(x: Vector) -> Vector:
+    """Never zero, so that derivatives at zero are right."""
+    return jnp.where(x < 0, -1.0, 1.0).astype(x.dtype)
+
 
 def _hinge(vector: Vector) -> Vector:
     """Nearly |x| far out, smooth and zero at zero."""
@@ -165,4 +191,5 @@ def _within_reach(noise: Vector) -> Vector:
 
     A far state of a bridge in training then meets large numbers, but not exponentials of them.
     """
-    return noise / (1 + (noise / REACH) ** 8) ** (1 / 8)
+    share = jnp.clip(noise / REACH, -30.0, 30.0)  # whose eighth power no precision loses
+    return REACH * share / (1 + share**8) ** (1 / 8)

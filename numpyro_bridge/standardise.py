@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from numpyro_bridge._typing import RNGKey
 from numpyro_bridge.affine import AbstractAffineMap, DenseMap, as_dense, identity_map, with_rank
-from numpyro_bridge.coupling_fit import NUM_GRADIENT_EVALUATIONS, fit_coupling
+from numpyro_bridge.coupling_fit import fit_coupling, num_gradient_evaluations
 from numpyro_bridge.gaussian_fits import (
     DENSE_LIMIT,
     MAX_RANK,
@@ -122,9 +122,10 @@ def _bent(rng_key: RNGKey, target: Target, found: Standardisation, noise) -> Sta
     map = fit_coupling(rng_key, target, found.map)
     after = _all_log_weights(map, target, noise)
     elbo, gain = float(jnp.mean(after)), after - before
+    evaluations = found.num_gradient_evaluations + num_gradient_evaluations(target.dim)
     found = found._replace(
-        candidates=found.candidates | {"coupling": elbo},
-        num_gradient_evaluations=found.num_gradient_evaluations + NUM_GRADIENT_EVALUATIONS,
+        candidates=found.candidates | {"coupling": elbo if math.isfinite(elbo) else -math.inf},
+        num_gradient_evaluations=evaluations,
     )
     if not jnp.mean(gain) > 2 * jnp.std(gain) / math.sqrt(NUM_DRAWS):
         return found

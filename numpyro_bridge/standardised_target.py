@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 from numpyro_bridge._typing import RNGKey, Scalar, Vector
 from numpyro_bridge.maps import AbstractMap
 from numpyro_bridge.target import Point, Prior, Target
+from numpyro_bridge.target.base import REPLACED_LOG_DENSITY
 
 
 class StandardisedTarget(Target):
@@ -31,17 +32,30 @@ class StandardisedTarget(Target):
         self.dim = base.dim
 
     def at(self, position: Vector) -> Point:
-        inner = self.base.at(self.map(position))
-        log_det = self.map.log_det(position)
-        score = jnp.where(inner.finite, self.map.pull_back(position, inner.score), 0.0)
-        prior = inner.prior
-        if prior is not None:
-            pulled_back = self.map.pull_back(position, prior.score)
-            prior = Prior(prior.log_density + log_det, pulled_back)
-        return Point(position, inner.log_density + log_det, score, inner.finite, prior=prior)
+        # Where the map would overflow another place stands in, so that no derivative is NaN.
+        near = self.map.within_range(position)
+        inside = jnp.where(near, position, 0.0)
+        (outside, log_det), pull = jax.vjp(self._mapped, inside)
+        inner = self.base.at(outside)
+
+        def pulled_back(log_density, score):
+            (score,) = pull((score, jnp.ones_like(log_det)))
+            return log_density + log_det, score
+
+        log_density, score = pulled_back(inner.log_density, inner.score)
+        finite = near & inner.finite & jnp.isfinite(log_density) & jnp.all(jnp.isfinite(score))
+        log_density = jnp.where(finite, log_density, REPLACED_LOG_DENSITY)
+        prior = None if inner.prior is None else Prior(*pulled_back(*inner.prior))
+        return Point(position, log_density, jnp.where(finite, score, 0.0), finite, prior=prior)
 
     def log_density(self, position: Vector) -> Scalar:
-        return self.base.log_density(self.map(position)) + self.map.log_det(position)
+        near = self.map.within_range(position)
+        outside, log_det = self._mapped(jnp.where(near, position, 0.0))
+        log_density = self.base.log_density(outside) + log_det
+        return jnp.where(near & jnp.isfinite(log_density), log_density, REPLACED_LOG_DENSITY)
+
+    def _mapped(self, position: Vector) -> tuple[Vector, Scalar]:
+        return self.map(position), self.map.log_det(position)
 
     def with_prior(self) -> "StandardisedTarget":
         """The base with its prior, seen through the same map."""

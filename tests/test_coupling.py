@@ -12,7 +12,7 @@ import pytest
 
 import numpyro_bridge as nb
 from numpyro_bridge.affine import DenseMap, lower_factor
-from numpyro_bridge.coupling import MOST_SKEW, REACH, Coupling, CouplingMap
+from numpyro_bridge.coupling import FARTHEST, MOST_SKEW, REACH, Coupling, CouplingMap
 from numpyro_bridge.coupling_fit import fit_coupling, num_leading, steering
 from numpyro_bridge.ends import draw_end, draw_path_to
 from numpyro_bridge.gaussian_fits import gaussian_vi
@@ -39,7 +39,7 @@ def random_map(dim: int = 5, lead: int = 2) -> CouplingMap:
 @pytest.mark.parametrize(("dim", "lead"), [(5, 2), (2, 1), (1, 1), (3, 3)])
 def test_it_is_invertible_and_knows_its_determinant(dim, lead):
     map = random_map(dim, lead)
-    for size in (0.1, 1.0, 4.0):
+    for size in (0.0, 0.1, 1.0, 4.0):
         noise = size * jax.random.normal(jax.random.key(1), (dim,))
         np.testing.assert_allclose(map.inverse(map(noise)), noise, rtol=1e-7, atol=1e-9)
         _, log_det = np.linalg.slogdet(jax.jacobian(map)(noise))
@@ -71,6 +71,13 @@ def test_a_far_state_meets_no_exponential():
         for size in (1e2, 1e4):
             position = map(size * direction)
             assert jnp.all(jnp.isfinite(position)) and jnp.isfinite(map.log_det(size * direction))
+        heavy = nb.target_from_log_density(lambda x: -jnp.sum(jnp.log1p(x**2)), 5)
+        seen = StandardisedTarget(heavy, map)
+        for size in (1e4, 4e5, 2e6, 1e20, jnp.inf):
+            point = seen.at(size * direction)
+            assert jnp.isfinite(point.log_density) and jnp.all(jnp.isfinite(point.score))
+            assert jnp.isfinite(seen.log_density(size * direction))
+            assert point.finite or size > FARTHEST
     steered = random_map().coupling._steered
     far, further = (steered(jnp.full(5, size * REACH)) for size in (4.0, 400.0))
     for a, b in zip(far, further, strict=True):
@@ -175,10 +182,36 @@ def test_nothing_steers_a_normal_law():
 
 @pytest.mark.parametrize(
     ("strength", "expected"),
-    [([5.0, 1.0, 0.9], 1), ([5.0, 4.0, 0.5, 0.4], 2), ([0.0, 0.0], 1), ([3.0], 1), ([2.0] * 20, 1)],
+    [
+        ([5.0, 4.0] + 6 * [0.5], 2),
+        ([5.0] + 7 * [0.5], 1),
+        ([2.6, 1.1, 0.9, 0.7, 0.6, 0.0], 1),  # no more than a quarter of them
+        ([2.0] * 20, 1),
+        ([0.0] * 8, 1),
+        ([3.0], 1),
+    ],
 )
 def test_those_before_the_largest_drop_steer(strength, expected):
     assert num_leading(np.asarray(strength)) == expected
+
+
+def test_two_dimensions_are_tried_from_both_ends():
+    """Here the follower seems to steer more than what it follows."""
+    known = targets.funnel(2)
+    affine = nb.standardise(
+        jax.random.key(0), known.target, candidates=(gaussian_vi,), nonlinear=False
+    )
+    assert isinstance(affine.map, DenseMap)
+    map = fit_coupling(jax.random.key(1), known.target, affine.map)
+    log_weight = log_weights_of(map, known.target, jax.random.normal(jax.random.key(2), (9_999, 2)))
+    assert_mean_at_most(log_weight, known.log_evidence)
+    assert jnp.mean(log_weight) > known.log_evidence - 0.02
+
+
+def test_an_update_that_is_not_finite_is_left_out():
+    flat = nb.target_from_log_density(lambda x: 0.0 * jnp.sum(x), 2)
+    map = fit_coupling(jax.random.key(0), flat, DenseMap(jnp.zeros(2), jnp.eye(2)))
+    assert all(jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(map))
 
 
 def test_one_that_is_no_better_is_not_taken(monkeypatch):

@@ -22,6 +22,7 @@ from numpyro_bridge.affine import AbstractAffineMap, as_dense, diagonal_map
 from numpyro_bridge.ends import draw_end
 from numpyro_bridge.infer.posterior import Posterior
 from numpyro_bridge.infer.seen_data import SeenData
+from numpyro_bridge.maps import AbstractMap
 from numpyro_bridge.processes import CMCD, AbstractProcess
 from numpyro_bridge.standardise import Standardisation, standardise
 from numpyro_bridge.standardised_target import StandardisedTarget
@@ -138,10 +139,17 @@ class AutoBridge(AutoContinuous):
         return Posterior(
             process,
             target,
-            self._standardisation._replace(map=target.map),
+            self._standardisation_of(target.map),
             Metrics(elbo, unknown, unknown, unknown, unknown),
             {"process": type(process).__name__, "objective": "SVI", "num_iterations": len(elbo)},
         )
+
+    def _standardisation_of(self, map: AbstractMap) -> Standardisation:
+        """What is known of a map: nothing of one that another posterior brought."""
+        chosen = self._standardisation
+        if bool(eqx.tree_equal(map, chosen.map)):
+            return chosen
+        return Standardisation(map, "given", float("nan"), {}, None, 0)
 
     def params_from(self, posterior: Posterior) -> dict[str, Any]:
         """Parameters that continue from a trained bridge: `svi.run(..., init_params=...)`.
