@@ -32,7 +32,7 @@ def append(path: Path, row: dict) -> None:
         writer = csv.DictWriter(file, fieldnames=list(row))
         if not earlier:
             writer.writeheader()
-        writer.writerow({k: f"{v:.5g}" if isinstance(v, float) else v for k, v in row.items()})
+        writer.writerow({k: f"{v:.7g}" if isinstance(v, float) else v for k, v in row.items()})
 
 
 def missing(cases, path: Path) -> list:
