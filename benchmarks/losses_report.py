@@ -43,6 +43,7 @@ def write_table(rows: list[dict], path: Path) -> None:
         f"Machine: {', '.join(_distinct(rows, 'machine'))}; commit: "
         f"{', '.join(_distinct(rows, 'commit'))}.",
         "",
+        "Standardised: by an affine map. "
         "Gap is log Z - ELBO, EUBO gap EUBO - log Z, in nats, mean ± standard deviation over keys; "
         "log Z is how far the forward and the backward estimate of the log evidence are from it. "
         "ESS as the forward and as the backward runs see it, k-hat of the forward weights, "
@@ -158,7 +159,7 @@ def _distinct(rows: list[dict], name: str) -> list[str]:
 
 
 def write_plot(rows: list[dict], path: Path) -> None:
-    """The gaps on a logarithmic axis: a column of panels for each target."""
+    """The gaps, logarithmic where they are far apart: a column of panels for each target."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -184,7 +185,9 @@ def write_plot(rows: list[dict], path: Path) -> None:
                 label = loss if group == 0 else None
                 axis.plot(at, np.clip(gaps, 1e-3, 1e4), ".", color=f"C{place}", label=label)
         axis.set(title=f"{name}, {SCALES[scale]}")
-        axis.set(yscale="log")
+        low, high = axis.dataLim.intervaly
+        if high > 5 * low > 0:  # a logarithmic axis has no legible numbers within one decade
+            axis.set(yscale="log")
         axis.grid(axis="y", alpha=0.3)
         axis.set_xticks(range(len(groups)), [f"{p}\n{n}" for p, n in groups], fontsize=7)
     for row in axes:

@@ -19,6 +19,8 @@ class Reference:
     log_evidence: float
     mean: dict[str, np.ndarray]
     sd: dict[str, np.ndarray]
+    log_evidence_error: float = 0.0
+    """Standard error; zero where a quadrature is exact to more digits than are shown."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,7 @@ def _sites(data: Path, key: str) -> Reference:
         entry["log_Z"],
         {name: np.asarray(site["mean"]) for name, site in sites.items()},
         {name: np.asarray(site["sd"]) for name, site in sites.items()},
+        entry["log_Z_se"],
     )
 
 
@@ -106,9 +109,9 @@ def _load_eight_schools(data: Path):
     mean, sd = np.asarray(reference["mean"]), np.asarray(reference["sd"])
     kwargs = {name: np.asarray(case["data"][name], np.float32) for name in ("sigma", "y")}
     names = {"theta": slice(0, 8), "mu": 8, "tau": 9}
-    moments = [{name: x[index] for name, index in names.items()} for x in (mean, sd)]
+    mean, sd = ({name: x[index] for name, index in names.items()} for x in (mean, sd))
     # The evidence is a two-dimensional quadrature over mu and log tau, the effects integrated out.
-    return eight_schools, kwargs, Reference(eight_schools_evidence(**kwargs), *moments)
+    return eight_schools, kwargs, Reference(eight_schools_evidence(**kwargs), mean, sd)
 
 
 def eight_schools_evidence(sigma, y) -> float:

@@ -43,7 +43,7 @@ class AbstractAffineMap(AbstractMap):
 
 
 class DenseMap(AbstractAffineMap):
-    """A lower-triangular factor; for up to a few hundred dimensions."""
+    """A lower-triangular factor; for up to a few thousand dimensions."""
 
     location: Vector
     factor: Float[Array, "dim dim"]
@@ -121,4 +121,17 @@ def with_rank(map: AbstractAffineMap, rank: int) -> LowRankMap:
 def lower_factor(root: Float[Array, "dim rank"]) -> Float[Array, "dim dim"]:
     """The lower-triangular factor of `root @ root.T`, by QR, which keeps small scales exact."""
     upper = jnp.linalg.qr(root.T, mode="r")
-    return (upper * jnp.where(jnp.diagonal(upper) < 0, -1.0, 1.0)[:, None]).T
+    return (upper * _signs(upper)[:, None]).T
+
+
+def factor_and_rotation(
+    root: Float[Array, "dim dim"],
+) -> tuple[Float[Array, "dim dim"], Float[Array, "dim dim"]]:
+    """The lower-triangular factor of `root @ root.T`, and the rotation that makes it `root`."""
+    columns, upper = jnp.linalg.qr(root.T)
+    signs = _signs(upper)
+    return (upper * signs[:, None]).T, (columns * signs).T
+
+
+def _signs(upper: Float[Array, "rank dim"]) -> Float[Array, " rank"]:
+    return jnp.where(jnp.diagonal(upper) < 0, -1.0, 1.0)

@@ -87,7 +87,8 @@ def standardise(
         rng_key: Randomness of starts and draws.
         target: The target in its own coordinates.
         candidates: Functions `(rng_key, target, starts) -> maps`, a batch of maps or None where
-            they do not apply. Give one alone to override the choice.
+            they do not apply. Give one alone to override the choice, with `nonlinear=False` if it
+            should not be bent either.
         num_starts: Where each candidate begins.
         nonlinear: Whether to bend the map; up to `DENSE_LIMIT` dimensions.
     """
@@ -115,16 +116,16 @@ def _bent(rng_key: RNGKey, target: Target, found: Standardisation, noise) -> Sta
         return found
     if target.dim > DENSE_LIMIT:  # there are dim³ third derivatives
         return found
-    before = _all_log_weights(found.map, target, noise)
+    before = log_weights_of(found.map, target, noise)
     # For nearly equal weights the gap between ELBO and log evidence is half their variance.
     if 0.5 * float(jnp.var(before)) < NEARLY_NORMAL:
         return found
     map = fit_coupling(rng_key, target, found.map)
-    after = _all_log_weights(map, target, noise)
+    after = log_weights_of(map, target, noise)
     elbo, gain = float(jnp.mean(after)), after - before
     evaluations = found.num_gradient_evaluations + num_gradient_evaluations(target.dim)
     found = found._replace(
-        candidates=found.candidates | {"coupling": elbo if math.isfinite(elbo) else -math.inf},
+        candidates=found.candidates | {"coupling": elbo},
         num_gradient_evaluations=evaluations,
     )
     if not jnp.mean(gain) > 2 * jnp.std(gain) / math.sqrt(NUM_DRAWS):
@@ -204,11 +205,6 @@ def _elbos(maps: AbstractAffineMap, target: Target, noise) -> np.ndarray:
     """ELBO of each map, minus infinity where it is not finite."""
     elbos = np.asarray(_all_elbos(maps, target, noise), float)
     return np.where(np.isfinite(elbos), elbos, -np.inf)
-
-
-@eqx.filter_jit
-def _all_log_weights(map: AbstractMap, target: Target, noise):
-    return log_weights_of(map, target, noise)
 
 
 @eqx.filter_jit

@@ -86,6 +86,7 @@ def elbo_of(map: AbstractMap, target: Target, noise: Float[Array, "draws dim"]) 
     return jnp.mean(log_weights_of(map, target, noise))
 
 
+@eqx.filter_jit
 def log_weights_of(
     map: AbstractMap, target: Target, noise: Float[Array, "draws dim"]
 ) -> Float[Array, " draws"]:

@@ -184,14 +184,15 @@ def test_nothing_steers_a_normal_law():
     ("strength", "expected"),
     [
         ([5.0, 4.0] + 6 * [0.5], 2),
-        ([5.0] + 7 * [0.5], 1),
+        ([5.0] + 7 * [1.4], 1),
         ([2.6, 1.1, 0.9, 0.7, 0.6, 0.0], 1),  # no more than a quarter of them
-        ([2.0] * 20, 1),
+        ([2.0] * 20, 5),
+        ([2.0] * 80, 8),
         ([0.0] * 8, 1),
         ([3.0], 1),
     ],
 )
-def test_those_before_the_largest_drop_steer(strength, expected):
+def test_those_not_much_weaker_than_the_strongest_steer(strength, expected):
     assert num_leading(np.asarray(strength)) == expected
 
 
