@@ -2,8 +2,11 @@
 
 from importlib.metadata import version
 
-# Before anything else: ArviZ 1.x, if it is imported first, makes NumPyro a lazy module, of which a
-# submodule cannot be the first thing to be loaded.
+# First, since JAX reads its flags when it first runs something.
+import numpyro_bridge._xla_flags  # noqa: F401  # isort: skip
+
+# Then NumPyro: ArviZ 1.x, if it is imported first, makes it a lazy module, of which a submodule
+# cannot be the first thing to be loaded.
 import numpyro  # noqa: F401
 
 # In the order of the pipeline: a target, standardised; a process; trajectories; a loss; training;

@@ -19,6 +19,11 @@ jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_enable_x64", True)
 
 
+def pytest_sessionstart():
+    """Before any test imports BlackJAX, which starts JAX: the package sets a flag that it reads."""
+    import numpyro_bridge  # noqa: F401
+
+
 MAPS = Path("/proc/self/maps")
 MANY_MAPS = 40_000
 """Linux gives a process 65,530 memory maps, and every compiled program takes some."""
