@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from jax.scipy.stats import multivariate_normal
 
-from benchmarks import densities, metrics, posteriordb, posteriordb_models
+from benchmarks import cox_evidence, densities, metrics, posteriordb, posteriordb_models
 from tests.statistics import assert_same_mean
 
 # --- distances ------------------------------------------------------------------------------------
@@ -162,6 +162,19 @@ def test_a_cox_process_without_correlation_is_a_product_of_cells():
 
 
 # --- reference evidences --------------------------------------------------------------------------
+
+
+def test_bridge_sampling_between_two_normal_laws(key):
+    """The law of the draws has 3/2 of the normal law's scale, and mass e²."""
+
+    def log_ratio(x):
+        return 2.0 - 0.5 * (x / 1.5) ** 2 - math.log(1.5) + 0.5 * x**2
+
+    def estimate(key):
+        draws, normal = jax.random.normal(key, (2, 2_000))
+        return cox_evidence.bridge_sampling(log_ratio(1.5 * draws), log_ratio(normal))
+
+    assert_same_mean(jax.vmap(estimate)(jax.random.split(key, 100)), 2.0)
 
 
 def test_evidence_by_importance_sampling_is_that_in_closed_form():
