@@ -257,7 +257,7 @@ def _non_finite_note(draws: Draws) -> list[str]:
         return []
     return [
         f"{draws.num_non_finite} of {draws.num_samples} trajectories met a density or gradient "
-        "that was not finite and was replaced; they count as very unlikely."
+        "that was not finite: such a density counts as none, such a gradient as zero."
     ]
 
 

@@ -43,8 +43,9 @@ class StandardisedTarget(Target):
             return log_density + log_det, score
 
         log_density, score = pulled_back(inner.log_density, inner.score)
-        finite = near & inner.finite & jnp.isfinite(log_density) & jnp.all(jnp.isfinite(score))
-        log_density = jnp.where(finite, log_density, REPLACED_LOG_DENSITY)
+        known = near & (inner.log_density > REPLACED_LOG_DENSITY) & jnp.isfinite(log_density)
+        log_density = jnp.where(known, log_density, REPLACED_LOG_DENSITY)
+        finite = known & inner.finite & jnp.all(jnp.isfinite(score))
         prior = None if inner.prior is None else Prior(*pulled_back(*inner.prior))
         return Point(position, log_density, jnp.where(finite, score, 0.0), finite, prior=prior)
 

@@ -193,10 +193,12 @@ def fit(
     memory = _first_memory(rng_key, curriculum, module, data)
     state = _State(params, optimizer.init(params), params, memory)
     progress, history = _Progress(0, num_iterations, max(1, num_iterations // 2)), []
-    run = identity_of_run(rng_key, params, loss, data, num_iterations)
-    run["curriculum"] = repr(curriculum)
-    if checkpoint is not None and os.path.exists(checkpoint):
-        state, progress, history = _resume(checkpoint, state, run)
+    run = {}
+    if checkpoint is not None:
+        run = identity_of_run(rng_key, params, loss, data, num_iterations)
+        run["curriculum"] = repr(curriculum)
+        if os.path.exists(checkpoint):
+            state, progress, history = _resume(checkpoint, state, run)
     devices = tuple(devices)
     rng_key, state, data = copy_to(devices, (rng_key, state, data))
     advance = partial(_timed_chunk, rng_key, static, loss, data, optimizer, curriculum, devices)

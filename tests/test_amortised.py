@@ -216,7 +216,7 @@ def test_an_amortised_posterior_is_one_file(amortised, posterior, tmp_path):
     with pytest.raises(ValueError, match=r"the sites \{'w': \(2,\)\} and 1 numbers of the data"):
         first = lambda data: data["y"][0]  # noqa: E731
         nb.load_amortised(tmp_path / "amortised", targets.regression, summaries=first)
-    with pytest.raises(ValueError, match="the log joint at a saved point is"):
+    with pytest.raises(ValueError, match="the log density at a fixed point is"):
         nb.load_amortised(tmp_path / "amortised", noisier)
     posterior.save(tmp_path / "posterior")
     with pytest.raises(ValueError, match="read a posterior with nb.load"):

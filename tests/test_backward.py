@@ -55,6 +55,16 @@ def test_draws_may_have_names(posterior):
     np.testing.assert_allclose(by_name.log_weight, by_position.log_weight, rtol=1e-6)
 
 
+def test_weighted_draws_count_by_their_weights(posterior, runs):
+    """Twenty thousand draws of a poor bridge; unweighted they would not be the posterior's."""
+    draws = posterior.sample(jax.random.key(3), NUM)
+    weighted = posterior.run_backward(jax.random.key(4), draws)
+    error = np.hypot(weighted.eubo_error, runs.eubo_error) / np.sqrt(draws.ess)
+    assert abs(weighted.eubo - runs.eubo) < 5 * error
+    unweighted = posterior.run_backward(jax.random.key(4), draws.position)
+    assert abs(unweighted.eubo - runs.eubo) > 10 * error
+
+
 def test_a_lost_mode_is_seen_from_the_other_end():
     """The weights of the forward chain are nearly equal, and know nothing of the other mode."""
     known = targets.two_modes(distance=3.0)

@@ -166,6 +166,26 @@ def test_another_model_or_other_data_are_refused(saved):
         nb.load(saved, targets.regression, x, y=y)
 
 
+def test_a_prior_is_told_from_another_beside_thousands_of_observations(tmp_path):
+    def model(scale, y):
+        mean = numpyro.sample("mean", dist.Normal(0, scale))
+        numpyro.sample("y", dist.Normal(mean, 2), obs=y)
+
+    y = 1 + 2 * np.random.default_rng(0).normal(size=3_000)
+    sampler = nb.BridgeSampler(
+        model,
+        process=partial(nb.CMCD, num_steps=2, width=4),
+        standardise=nb.no_standardisation,
+        num_iterations=1,
+        progress_bar=False,
+    )
+    path = tmp_path / "posterior"
+    sampler.run(jax.random.key(0), 10.0, y).save(path)
+    nb.load(path, model, 10.0, y)
+    with pytest.raises(ValueError, match="load it with the model and data"):
+        nb.load(path, model, 30.0, y)
+
+
 def test_other_files_are_refused(tmp_path):
     path = tmp_path / "file"
     path.write_bytes(b"not a posterior")

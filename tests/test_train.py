@@ -230,6 +230,8 @@ def test_checkpoints_of_other_runs_are_refused(tmp_path):
         run(Hill(), data=TOP, num_iterations=40)
     with pytest.raises(ValueError, match="another data; delete it"):
         run(Hill(), data=TOP + 1, num_iterations=30)
+    with pytest.raises(ValueError, match="another data; delete it"):
+        run(Hill(), data=TOP[::-1], num_iterations=30)
     with pytest.raises(ValueError, match="another rng_key"):
         fit(jax.random.key(1), Hill(), climb, TOP, checkpoint=path, num_iterations=30)
     with pytest.raises(ValueError, match="another loss .it has 'climb', this run 'climb_on_rough"):
@@ -249,6 +251,32 @@ def test_checkpoints_of_other_runs_are_refused(tmp_path):
     path.write_bytes(b"something else")
     with pytest.raises(ValueError, match="not a file of numpyro_bridge"):
         run(Hill(), data=TOP, num_iterations=30)
+
+
+def test_a_checkpoint_of_another_model_is_refused(tmp_path):
+    """The same numbers in other formulas."""
+
+    def normal(x):
+        return -0.5 * jnp.sum(x**2)
+
+    def wider(x):
+        return -0.25 * jnp.sum(x**2)
+
+    def run(log_density):
+        return nb.BridgeSampler(
+            nb.target_from_log_density(log_density, 2),
+            process=partial(nb.CMCD, num_steps=2, width=4),
+            standardise=nb.no_standardisation,
+            num_iterations=2,
+            num_trajectories=4,
+            checkpoint=tmp_path / "checkpoint",
+            progress_bar=False,
+        ).run(jax.random.key(0))
+
+    run(normal)
+    run(normal)
+    with pytest.raises(ValueError, match="another model .the log density at a fixed point"):
+        run(wider)
 
 
 def test_a_budget_is_at_least_one_iteration():

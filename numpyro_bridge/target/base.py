@@ -38,11 +38,11 @@ class Point(NamedTuple):
 
     position: Float[Array, " dim"]
     log_density: Float[Array, ""]
-    """Unnormalised, in nats. Always finite: `REPLACED_LOG_DENSITY` where `finite` is False."""
+    """Unnormalised, in nats. Always finite: `REPLACED_LOG_DENSITY` where it was not."""
     score: Float[Array, " dim"]
     """The gradient of the log density. Always finite: zeros where `finite` is False."""
     finite: Bool[Array, ""]
-    """False where log density or an entry of the score was not finite, and both were replaced."""
+    """False where the log density or an entry of the score was not finite, and was replaced."""
     momentum: Float[Array, " dim"] | None = None
     """Set by the samplers whose states have one; the target knows nothing of it."""
     prior: Prior | None = None
@@ -210,7 +210,11 @@ def check_position(position: Array, dim: int) -> None:
 
 
 def guarded_point(log_density: Callable[[Vector], Scalar], position: Vector) -> Point:
-    """Evaluate value and gradient once; replace both where any number is not finite."""
+    """Evaluate value and gradient once, replacing what is not finite.
+
+    A value whose gradient is not finite is kept: weights need the value only, and stay exact
+    whatever drift stands in for the gradient.
+    """
     (value, score), finite = _guarded(position, log_density, True)
     return Point(position, value, score, finite)
 
@@ -224,8 +228,7 @@ def guarded_value(log_density: Callable[[Vector], Scalar], position: Vector) -> 
 @eqx.filter_custom_jvp
 def _guarded(position: Vector, log_density: Callable[[Vector], Scalar], with_score: bool):
     values = _evaluate(position, log_density, with_score)
-    finite = _all_finite(values)
-    return _replace(values, finite), finite
+    return _replace(values), _all_finite(values)
 
 
 @_guarded.def_jvp
@@ -247,7 +250,7 @@ def _guarded_jvp(primals, tangents):
     finite = _all_finite(values)
     pushed = push(jax.tree.map(lambda tangent: jnp.where(finite, tangent, 0), tangents))
     pushed = tuple(jnp.where(finite, tangent, 0) for tangent in pushed)
-    return (_replace(values, finite), finite), (pushed, None)
+    return (_replace(values), finite), (pushed, None)
 
 
 @eqx.filter_jit  # one call is then fast too, and NumPyro has no numbers to object to
@@ -259,10 +262,11 @@ def _all_finite(values: tuple[Array, ...]) -> Bool[Array, ""]:
     return jnp.all(jnp.stack([jnp.all(jnp.isfinite(value)) for value in values]))
 
 
-def _replace(values: tuple[Array, ...], finite: Bool[Array, ""]) -> tuple[Array, ...]:
-    replacements = (REPLACED_LOG_DENSITY, 0.0)[: len(values)]
-    pairs = zip(values, replacements, strict=True)
-    return tuple(jnp.where(finite, value, replacement) for value, replacement in pairs)
+def _replace(values: tuple[Array, ...]) -> tuple[Array, ...]:
+    value, *scores = values
+    replaced = jnp.where(jnp.isfinite(value), value, REPLACED_LOG_DENSITY)
+    finite = _all_finite(values)
+    return (replaced, *(jnp.where(finite, score, 0.0) for score in scores))
 
 
 class Skeleton(NamedTuple):
