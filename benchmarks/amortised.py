@@ -129,5 +129,10 @@ HEAD = [
 ]
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Print and write the table."""
     case_table.write(__doc__ or "", CASES, measure, HEAD, TABLE)
+
+
+if __name__ == "__main__":
+    main()

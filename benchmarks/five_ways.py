@@ -6,6 +6,7 @@ Eight schools, non-centred. All four bridges have the same process, loss, batch 
 iterations; what differs is who runs them.
 """
 
+import argparse
 import time
 from collections.abc import Callable
 from functools import partial
@@ -137,6 +138,7 @@ def row(name: str) -> str:
 
 def main() -> None:
     """Run all five, write the page and print it."""
+    argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0]).parse_args()
     lines = [
         "# The same posterior five ways",
         "",

@@ -5,6 +5,7 @@
 The tests assert the same numbers; here they can be read.
 """
 
+import argparse
 from pathlib import Path
 
 import jax
@@ -75,6 +76,7 @@ def write_page() -> str:
 
 def main() -> None:
     """Write the page and print it."""
+    argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0]).parse_args()
     print(write_page())
 
 

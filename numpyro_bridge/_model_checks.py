@@ -43,7 +43,8 @@ def check_arguments(model: object, args: tuple, kwargs: dict) -> None:
         raise ModelRefusedError(
             f"The model does not accept these arguments: {error}. Its signature is "
             f"{name}{signature}, and it was given ({described(args, kwargs)}). Pass the data "
-            "that the model needs exactly as you would call the model yourself."
+            "that the model needs exactly as you would call the model yourself. (A log density is "
+            "made a target by nb.target_from_log_density(log_density, dim).)"
         ) from error
 
 

@@ -2,8 +2,9 @@
 
 import difflib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
+from numbers import Integral, Real
 from typing import Any
 
 import optax
@@ -28,14 +29,100 @@ def check_optimizer(optimizer: Any) -> None:
     )
 
 
+def check_count(name: str, value: Any, minimum: int) -> None:
+    """Raise a ValueError unless this is an integer of at least `minimum`."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < minimum:
+        raise ValueError(
+            f"{name} must be a whole number >= {minimum}, such as {max(minimum, 10)}, got "
+            f"{_described(value)}"
+        )
+
+
+def check_not_negative(name: str, value: Any) -> None:
+    """Raise a ValueError unless this is a number, zero or more."""
+    if isinstance(value, bool) or not isinstance(value, Real) or not float(value) >= 0:
+        raise ValueError(f"{name} must be a number >= 0, such as 0.01, got {_described(value)}")
+
+
+def check_process(process: Any) -> None:
+    """Raise a ValueError unless this can make a process, as far as can be seen from outside."""
+    check_function("process", process, "nb.CMCD")
+    for keyword, value in _bound(process).items():
+        if keyword in COUNTS:
+            check_count(f"process: {keyword}", value, COUNTS[keyword])
+        elif keyword in PARTS and isinstance(value, type | str):
+            got = value.__name__ if isinstance(value, type) else repr(value)
+            raise ValueError(
+                f"process: {keyword} must be an instance such as {PARTS[keyword]}, got {got}"
+            )
+
+
+COUNTS = {"num_steps": 1, "width": 1, "depth": 0}
+"""Settings of processes that are integers, and the least of each."""
+
+PARTS = {"initial_law": "nb.PriorLaw()", "integrator": "nb.OBABO()"}
+"""Settings of processes that are objects, and what one looks like."""
+
+
+def check_objective(objective: Any) -> None:
+    """Raise a ValueError unless this can be called as a loss of trajectories."""
+    check_function("objective", objective, "nb.reverse_kl_ld")
+    bound, name = _bound(objective), getattr(objective, "__name__", "the function")
+    if "num_trajectories" in bound:
+        raise ValueError(
+            "num_trajectories is a setting of the sampler, not of its objective: write "
+            f"num_trajectories={bound['num_trajectories']} beside objective="
+        )
+    if isinstance(bound.get("sampling"), str):
+        raise ValueError(
+            f"objective: sampling must be a function such as nb.{bound['sampling']}, got a string"
+        )
+    try:
+        inspect.signature(objective).bind(None, None, None, num_trajectories=2)
+    except TypeError as error:
+        raise ValueError(
+            f"objective: {name} cannot be called as a loss (rng_key, process, target, *, "
+            f"num_trajectories), {error}; bind what it needs, as in "
+            "partial(nb.forward_kl_from_draws, positions=positions), or give it its parts, as in "
+            "nb.mixed((0.9, nb.reverse_kl_ld), (0.1, nb.forward_kl))"
+        ) from None
+
+
+def _bound(function: Any) -> dict[str, Any]:
+    """Keywords that partial functions have bound; an outer one goes before an inner one."""
+    keywords: dict[str, Any] = {}
+    for part in _partials(function):
+        keywords = {**part.keywords, **keywords}
+    return keywords
+
+
+def _partials(function: Any) -> Iterator[partial]:
+    """The partial functions around a function, and inside wrappers such as `with_log_flow`."""
+    while True:
+        if isinstance(function, partial):
+            yield function
+            function = function.func
+        elif hasattr(function, "__wrapped__"):
+            function = function.__wrapped__
+        else:
+            return
+
+
+def reads_what_it_samples(objective: Any, sampling: Callable) -> bool:
+    """Whether a loss samples by this function; True where it cannot be seen from outside."""
+    return (
+        "sampling" not in inspect.signature(objective).parameters
+        or _bound(objective).get("sampling") is sampling
+    )
+
+
 def check_function(name: str, function: Any, such_as: str) -> None:
     """Raise a ValueError unless this can be called with the keywords of its `functools.partial`."""
     if not callable(function):
         got = _described(function)
         raise ValueError(f"{name} must be a function or class such as {such_as}, got {got}")
-    while isinstance(function, partial):
-        _check_keywords(name, function.func, function.keywords)
-        function = function.func
+    for part in _partials(function):
+        _check_keywords(name, part.func, part.keywords)
 
 
 def _check_keywords(name: str, function: Callable, keywords: dict[str, Any]) -> None:

@@ -27,7 +27,7 @@ def check_devices(devices: Sequence[Device] | None, num_trajectories: int) -> De
     """
     if devices is None:
         return ()
-    if not isinstance(devices, Sequence) or not devices:
+    if not isinstance(devices, Sequence) or isinstance(devices, str) or not devices:
         raise ValueError(
             "devices should be a list such as jax.devices(), of one device or more, got "
             f"{devices!r}"

@@ -122,9 +122,15 @@ def test_a_tempered_training_ends_at_the_target_itself():
     assert abs(draws.log_evidence - known.log_evidence) < 5 * draws.log_evidence_error
 
 
-@pytest.mark.parametrize(("temperature", "num_iterations"), [(0.5, 10), (2.0, 0)])
-def test_tempering_refuses_what_is_no_annealing(temperature, num_iterations):
-    with pytest.raises(ValueError, match="temperature of at least 1 and takes at least one"):
+@pytest.mark.parametrize(
+    ("temperature", "num_iterations", "message"),
+    [
+        (0.5, 10, "temperature of at least 1, got 0.5"),
+        (2.0, 0, "num_iterations must be a whole number >= 1"),
+    ],
+)
+def test_tempering_refuses_what_is_no_annealing(temperature, num_iterations, message):
+    with pytest.raises(ValueError, match=message):
         nb.Tempering(temperature, num_iterations=num_iterations)
 
 

@@ -89,7 +89,9 @@ def test_draws_have_the_shapes_asked_for(draws, posterior):
     assert draws.num_non_finite == 0 and draws.warnings == ()
     one = posterior.sample(jax.random.key(1), num_samples=1)
     assert one.num_samples == 1 and one.sites["w"].shape == (1, 2)
-    with pytest.raises(ValueError, match="num_samples must be at least 1, got 0"):
+    with pytest.raises(
+        ValueError, match="num_samples must be a whole number >= 1, such as 10, got 0"
+    ):
         posterior.sample(jax.random.key(1), num_samples=0)
 
 
@@ -327,34 +329,90 @@ def test_a_mode_that_no_draw_visits_is_reported(two_modes):
 # --- settings -------------------------------------------------------------------------------------
 
 
-def test_settings_that_cannot_work_are_refused_with_what_to_write(monkeypatch):
-    # Users run without the type checker of the tests, which would speak first.
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "instance": (
+        {"process": nb.CMCD(jax.random.key(0), 2, num_steps=2, width=4)},
+        r"pass the class or a partial.*partial\(nb.CMCD",
+    ),
+    "name": ({"process": "CMCD"}, "process must be a function or class such as nb.CMCD"),
+    "keyword": (
+        {"process": partial(partial(nb.CMCD, num_step=8), width=4)},
+        "CMCD takes no argument 'num_step'; did you mean 'num_s",
+    ),
+    "steps inside": (
+        {"process": nb.with_log_evidence(partial(nb.CMCD, num_steps=0))},
+        "num_steps must be a whole number",
+    ),
+    "steps": ({"process": partial(nb.CMCD, num_steps=2.5)}, "num_steps must be a whole .*got 2.5"),
+    "width": ({"process": partial(nb.CMCD, width=0)}, "width must be a whole number >= 1"),
+    "law": (
+        {"process": partial(nb.CMCD, initial_law=nb.PriorLaw)},
+        r"initial_law must be an instance such as nb.PriorLaw\(\), got PriorLaw",
+    ),
+    "integrator": (
+        {"process": partial(nb.UnderdampedCMCD, integrator="OBABO")},
+        r"integrator must be an instance such as nb.OBABO\(\), got 'OBABO'",
+    ),
+    "loss": ({"objective": "log_variance"}, "objective must be a function.*'log_variance'"),
+    "factor": (
+        {"objective": partial(nb.log_variance, factor=1.2)},
+        "log_variance takes no argument 'factor'; It takes rng_",
+    ),
+    "sampling": (
+        {"objective": partial(nb.reverse_kl_ld, sampling="widened")},
+        "sampling must be a function such as nb.widened",
+    ),
+    "batch": (
+        {"objective": partial(nb.reverse_kl_ld, num_trajectories=32)},
+        "write num_trajectories=32 beside objective",
+    ),
+    "parts": ({"objective": nb.mixed}, r"give it its parts, as in nb.mixed\(\(0.9"),
+    "positions": (
+        {"objective": nb.forward_kl_from_draws},
+        r"missing a required argument: 'positions'; bind what it needs",
+    ),
+    "standardise": ({"standardise": None}, "standardise must be a function .*got NoneType"),
+    "iterations": ({"num_iterations": 0}, "num_iterations must be a whole number >= 1.*got 0"),
+    "half": ({"num_iterations": 2.5}, "num_iterations must be a whole number >= 1.*got 2.5"),
+    "one": ({"num_trajectories": 1}, "num_trajectories must be a whole number >= 2.*got 1"),
+    "tolerance": ({"tolerance": -1}, "tolerance must be a number >= 0, such as 0.01, got -1"),
+    "class": ({"curriculum": nb.ReplayBuffer}, r"such as nb.Tempering\(\) .*got ReplayBuffer"),
+    "unread": ({"curriculum": nb.ReplayBuffer(8, num_new=4)}, r"sampling=nb.replayed\)"),
+    "rate": ({"optimizer": 2e-3}, r"such as optax.adam\(0.002\) .*got 0.002"),
+    "devices": ({"devices": "cpu"}, r"a list such as jax.devices\(\)"),
+    "folder": ({"checkpoint": "."}, "checkpoint must be a file, and '.' is a folder"),
+}
+"""What cannot work, and a part of the message that says what to write instead."""
+
+
+@pytest.fixture
+def untyped(monkeypatch):
+    """Users run without the type checker of the tests, which would speak first."""
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
-    model: Any = targets.regression
+
+
+@pytest.mark.usefixtures("untyped")
+@pytest.mark.parametrize("name", REFUSED)
+def test_settings_that_cannot_work_are_refused_with_what_to_write(name):
+    settings, message = REFUSED[name]
+    with pytest.raises(ValueError, match=message):
+        nb.BridgeSampler(targets.regression, **settings)
+
+
+@pytest.mark.usefixtures("untyped")
+def test_what_is_no_model_or_no_key_is_refused():
     sampler: Any = nb.BridgeSampler
-    process = nb.CMCD(jax.random.key(0), 2, num_steps=2, width=4)
-    with pytest.raises(ValueError, match=r"pass the class or a partial.*partial\(nb.CMCD"):
-        sampler(model, process=process)
-    with pytest.raises(ValueError, match="process must be a function or class such as nb.CMCD"):
-        sampler(model, process="CMCD")
-    with pytest.raises(ValueError, match="objective must be a function.*'log_variance'"):
-        sampler(model, objective="log_variance")
     with pytest.raises(ValueError, match="model must be a NumPyro model .a function. or a target"):
         sampler(jnp.zeros(3))
-    for settings in ({"num_iterations": 0}, {"num_trajectories": 1}):
-        with pytest.raises(ValueError, match="num_iterations >= 1 and num_trajectories >= 2"):
-            sampler(model, **settings)
     with pytest.raises(TypeError, match="learning_rate"):
-        sampler(model, learning_rate=1e-3)
-    with pytest.raises(ValueError, match=r"such as optax.adam\(0.002\) .*got 0.002"):
-        sampler(model, optimizer=2e-3)
-    with pytest.raises(ValueError, match="CMCD takes no argument 'num_step'; did you mean 'num_s"):
-        sampler(model, process=partial(partial(nb.CMCD, num_step=8), width=4))
-    with pytest.raises(ValueError, match="log_variance takes no argument 'factor'; It takes rng_"):
-        sampler(model, objective=partial(nb.log_variance, factor=1.2))
+        sampler(targets.regression, learning_rate=1e-3)
+    with pytest.raises(ValueError, match="CMCD takes no argument 'num_step'"):
+        nb.with_log_evidence(partial(nb.CMCD, num_step=8))
+    with pytest.raises(ValueError, match="A log density is made a target by nb.target_from_log"):
+        sampler(lambda x: -jnp.sum(x**2)).run(jax.random.key(0))
     for key, got in ((0, "got 0"), (jax.random.split(jax.random.key(0)), r"of shape \(2,\)")):
         with pytest.raises(ValueError, match=rf"one JAX key, such as jax.random.key\(0\).*{got}"):
-            sampler(model).run(key)
+            sampler(targets.regression).run(key)
 
 
 def test_a_target_holds_its_data_already():

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from numpyro_bridge._setting_checks import check_count
 from numpyro_bridge._typing import RNGKey, Scalar
 from numpyro_bridge.curricula.base import AbstractCurriculum
 from numpyro_bridge.objectives.base import Batch, on_policy
@@ -50,7 +51,9 @@ class ReplayBuffer(AbstractCurriculum[Remembered]):
     warm_up: int = eqx.field(static=True)
 
     def __init__(self, capacity: int = 1_024, *, num_new: int = 256):
-        if not 1 <= num_new <= capacity:
+        check_count("capacity", capacity, 1)
+        check_count("num_new", num_new, 1)
+        if num_new > capacity:
             raise ValueError(
                 f"num_new must be between 1 and the capacity, got {num_new} and {capacity}"
             )

@@ -6,6 +6,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
+from numpyro_bridge._setting_checks import check_count, check_not_negative
 from numpyro_bridge._typing import RNGKey, Scalar, Vector
 from numpyro_bridge.curricula.base import AbstractCurriculum
 from numpyro_bridge.target import Point, Target, TargetWrapper
@@ -34,11 +35,10 @@ class Tempering(AbstractCurriculum[Scalar]):
     warm_up: int = eqx.field(static=True)
 
     def __init__(self, temperature: float = 10.0, *, num_iterations: int = 400):
-        if not temperature >= 1 or num_iterations < 1:
-            raise ValueError(
-                "tempering starts at a temperature of at least 1 and takes at least one iteration, "
-                f"got temperature={temperature} and num_iterations={num_iterations}"
-            )
+        check_not_negative("temperature", temperature)
+        check_count("num_iterations", num_iterations, 1)
+        if temperature < 1:
+            raise ValueError(f"tempering starts at a temperature of at least 1, got {temperature}")
         self.temperature = float(temperature)
         self.warm_up = num_iterations
 

@@ -8,9 +8,18 @@ from typing import Any
 import jax
 import optax
 
-from numpyro_bridge._setting_checks import check_function, check_key, check_optimizer
+from numpyro_bridge._setting_checks import (
+    check_count,
+    check_function,
+    check_key,
+    check_not_negative,
+    check_objective,
+    check_optimizer,
+    check_process,
+    reads_what_it_samples,
+)
 from numpyro_bridge._typing import RNGKey
-from numpyro_bridge.curricula import AbstractCurriculum
+from numpyro_bridge.curricula import AbstractCurriculum, ReplayBuffer, replayed
 from numpyro_bridge.devices import Device, check_devices
 from numpyro_bridge.identity import name_of
 from numpyro_bridge.infer.optimizer import bridge_optimizer
@@ -74,7 +83,12 @@ class BridgeSampler:
         devices: Sequence[Device] | None = None,
         progress_bar: bool = True,
     ):
-        _check_settings(model, process, objective, num_iterations, num_trajectories)
+        _check_functions(model, process, objective, standardise)
+        check_count("num_iterations", num_iterations, 1)
+        check_count("num_trajectories", num_trajectories, 2)
+        check_not_negative("tolerance", tolerance)
+        _check_curriculum(curriculum, objective)
+        _check_checkpoint(checkpoint)
         self.model = model
         self.process = process
         self.objective = objective
@@ -149,7 +163,7 @@ class BridgeSampler:
         )
 
 
-def _check_settings(model, process, objective, num_iterations: int, num_trajectories: int) -> None:
+def _check_functions(model, process, objective, standardise) -> None:
     if not callable(model) and not isinstance(model, Target):
         raise ValueError(
             f"model must be a NumPyro model (a function) or a target, got {type(model).__name__}; "
@@ -160,10 +174,27 @@ def _check_settings(model, process, objective, num_iterations: int, num_trajecto
             "process is made for the model's dimension: pass the class or a partial, such as "
             "process=partial(nb.CMCD, num_steps=64), not an instance"
         )
-    check_function("process", process, "nb.CMCD")
-    check_function("objective", objective, "nb.reverse_kl_ld")
-    if num_iterations < 1 or num_trajectories < 2:
+    check_process(process)
+    check_objective(objective)
+    check_function("standardise", standardise, "nb.standardise or nb.no_standardisation")
+
+
+def _check_curriculum(curriculum, objective) -> None:
+    if not isinstance(curriculum, AbstractCurriculum):
+        got = getattr(curriculum, "__name__", repr(curriculum))
         raise ValueError(
-            f"training needs num_iterations >= 1 and num_trajectories >= 2, got {num_iterations} "
-            f"and {num_trajectories}"
+            f"curriculum must be an object such as nb.Tempering() or nb.ReplayBuffer(), got {got}"
+        )
+    if isinstance(curriculum, ReplayBuffer) and not reads_what_it_samples(objective, replayed):
+        raise ValueError(
+            "a ReplayBuffer is read only by a loss that samples from it: write "
+            f"objective=partial(nb.{name_of(objective)}, sampling=nb.replayed)"
+        )
+
+
+def _check_checkpoint(checkpoint: str | os.PathLike | None) -> None:
+    if checkpoint is not None and os.path.isdir(checkpoint):
+        raise ValueError(
+            f"checkpoint must be a file, and {os.fspath(checkpoint)!r} is a folder: write "
+            f"checkpoint={os.path.join(checkpoint, 'checkpoint')!r}"
         )

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 from numpyro import handlers
 
 from numpyro_bridge._precision import in_present_precision
-from numpyro_bridge._setting_checks import check_key
+from numpyro_bridge._setting_checks import check_count, check_key
 from numpyro_bridge._typing import RNGKey
 from numpyro_bridge.backward import BackwardRuns, backward_log_weights
 from numpyro_bridge.denoiser import Denoiser
@@ -86,8 +86,7 @@ class Posterior:
             ValueError: if `num_samples` is below 1, or the devices do not divide a batch of 1,000.
         """
         check_key(rng_key)
-        if num_samples < 1:
-            raise ValueError(f"num_samples must be at least 1, got {num_samples}")
+        check_count("num_samples", num_samples, 1)
         devices = check_devices(devices, BATCH)
         process, target = copy_to(devices, (self.process, self.target))
         start = time.perf_counter()
@@ -180,6 +179,7 @@ class Posterior:
         Raises:
             ValueError: if a latent site is missing, or no draw is finite.
         """
+        check_key(rng_key)
         positions, log_weight = positions_and_weights(self.target.base, draws)
         if isinstance(draws, Draws):
             rng_key, resample_key = jax.random.split(rng_key)
@@ -305,6 +305,8 @@ def load(
         ValueError: if the file is of another kind, or the model is not the one it was trained on:
             its density is compared at four points.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise ValueError(f"nb.load(path, model) takes the file first, got {path!r}")
     header = load_header(path)
     if header.get("kind") != "posterior":
         raise ValueError(

@@ -1,6 +1,7 @@
 """A weighted sum of losses."""
 
 from collections.abc import Callable
+from numbers import Real
 from typing import Any
 
 import jax.numpy as jnp
@@ -26,9 +27,9 @@ def mixed(*parts: tuple[float, Objective]) -> Objective:
         A loss, which reports on the trajectories of the first.
 
     Raises:
-        ValueError: if there is no part, or a factor is not positive.
+        ValueError: if there is no part, or one is not a pair of a positive number and a loss.
     """
-    if not parts or not all(factor > 0 for factor, _ in parts):
+    if not parts or not all(_is_part(part) for part in parts):
         raise ValueError(
             "a mixed objective needs parts with positive factors, such as "
             f"(0.9, nb.reverse_kl_ld), got {parts}"
@@ -44,6 +45,13 @@ def mixed(*parts: tuple[float, Objective]) -> Objective:
 
     objective.__name__ = "mixed(" + ", ".join(_name(part) for part in parts) + ")"
     return objective
+
+
+def _is_part(part: Any) -> bool:
+    if not isinstance(part, tuple) or len(part) != 2:
+        return False
+    factor, loss = part
+    return isinstance(factor, Real) and float(factor) > 0 and callable(loss)
 
 
 def _name(part: tuple[float, Objective]) -> str:

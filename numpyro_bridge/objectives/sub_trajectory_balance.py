@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from numpyro_bridge._setting_checks import check_function
 from numpyro_bridge._typing import RNGKey, Scalar
 from numpyro_bridge.networks import Linear, clipped_score, time_features
 from numpyro_bridge.objectives.base import Sampling, on_policy
-from numpyro_bridge.processes.base import AbstractProcess, AbstractWrapper
+from numpyro_bridge.processes.base import AbstractProcess, AbstractWrapper, unwrapped
 from numpyro_bridge.target import Point, Target
 from numpyro_bridge.trajectories import StepDensities, Trajectory, held, score_steps
 
@@ -97,6 +98,7 @@ def with_log_flow(
         log_evidence: First guess, in nats; the ELBO of a standardisation is a good one.
         width: Units of the network that corrects the annealed density.
     """
+    check_function("process", process, "nb.CMCD")
 
     @functools.wraps(process)
     def make(rng_key: RNGKey, dim: int, **settings) -> WithLogFlow:
@@ -150,10 +152,10 @@ def sub_trajectory_balance(
     annealed density, Zhang et al. (2024), arXiv:2310.02679.
     """
     if not isinstance(process, WithLogFlow):
-        name = type(process).__name__
+        inner, got = (type(x).__name__ for x in (unwrapped(process), process))
         raise TypeError(
             "sub_trajectory_balance learns a flow with the process; write "
-            f"process=nb.with_log_flow(nb.{name}), got {name}"
+            f"process=nb.with_log_flow(nb.{inner}), got {got}"
         )
     if not decay > 0:
         raise ValueError(f"decay weighs pieces by their length and must be positive, got {decay}")

@@ -5,9 +5,10 @@ from collections.abc import Callable
 
 import jax.numpy as jnp
 
+from numpyro_bridge._setting_checks import check_function
 from numpyro_bridge._typing import RNGKey, Scalar
 from numpyro_bridge.objectives.base import Sampling, on_policy
-from numpyro_bridge.processes.base import AbstractProcess, AbstractWrapper
+from numpyro_bridge.processes.base import AbstractProcess, AbstractWrapper, unwrapped
 from numpyro_bridge.target import Target
 from numpyro_bridge.trajectories import Trajectory
 
@@ -41,6 +42,7 @@ def with_log_evidence(
         log_evidence: First guess, in nats. Far from the truth it dominates the loss until it is
             learned; the ELBO of a standardisation is a good one.
     """
+    check_function("process", process, "nb.CMCD")
 
     @functools.wraps(process)
     def make(*args, **kwargs) -> WithLogEvidence:
@@ -80,10 +82,10 @@ def trajectory_balance(
     Reference: Malkin et al. (2022), arXiv:2201.13259.
     """
     if not isinstance(process, WithLogEvidence):
-        name = type(process).__name__
+        inner, got = (type(x).__name__ for x in (unwrapped(process), process))
         raise TypeError(
             "trajectory_balance learns the log evidence with the process; write "
-            f"process=nb.with_log_evidence(nb.{name}), got {name}"
+            f"process=nb.with_log_evidence(nb.{inner}), got {got}"
         )
     batch = sampling(rng_key, process, target, num_trajectories)
     difference = batch.runs.log_weight - process.log_evidence

@@ -136,3 +136,10 @@ def check_steps(num_steps: int, diffusion: float) -> None:
         raise ValueError(f"a bridge needs at least one step, got num_steps={num_steps}")
     if not diffusion > 0:
         raise ValueError(f"diffusion is a standard deviation and must be positive, got {diffusion}")
+
+
+def unwrapped(process: AbstractProcess) -> AbstractProcess:
+    """The innermost process of wrappers."""
+    while isinstance(process, AbstractWrapper):
+        process = process.process
+    return process
