@@ -159,7 +159,7 @@ def _distinct(rows: list[dict], name: str) -> list[str]:
 
 
 def write_plot(rows: list[dict], path: Path) -> None:
-    """The gaps, logarithmic where they are far apart: a column of panels for each target."""
+    """The gaps, logarithmic where they are far apart: a row of panels for each target."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -168,13 +168,13 @@ def write_plot(rows: list[dict], path: Path) -> None:
     names, scales = _distinct(rows, "target"), _distinct(rows, "standardised")
     groups = list(itertools.product(_distinct(rows, "process"), NOISE))
     figure, axes = pyplot.subplots(
-        len(scales),
         len(names),
-        figsize=(max(3.0, 0.55 * len(groups)) * len(names), 3 * len(scales)),
+        len(scales),
+        figsize=(max(3.0, 0.8 * len(groups)) * len(scales), 2.4 * len(names)),
         squeeze=False,
         layout="constrained",
     )
-    for (i, scale), (j, name) in itertools.product(enumerate(scales), enumerate(names)):
+    for (i, name), (j, scale) in itertools.product(enumerate(names), enumerate(scales)):
         axis, found = axes[i, j], r.select(rows, target=name, standardised=scale)
         for place, loss in enumerate(LOSSES):
             for group, (process, noise) in enumerate(groups):
