@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from numpyro_bridge._setting_checks import check_count
+from numpyro_bridge._setting_checks import check_count, check_function
 from numpyro_bridge._typing import RNGKey
 from numpyro_bridge.affine import AbstractAffineMap, DenseMap, as_dense, identity_map, with_rank
 from numpyro_bridge.coupling_fit import fit_coupling, num_gradient_evaluations
@@ -94,6 +94,8 @@ def standardise(
         nonlinear: Whether to bend the map; up to `DENSE_LIMIT` dimensions.
     """
     check_count("num_starts", num_starts, 1)
+    for candidate in candidates:
+        check_function("each of candidates", candidate, "numpyro_bridge.gaussian_fits.laplace")
     starts_key, fits_key, elbo_key, coupling_key = jax.random.split(rng_key, 4)
     starts = starting_points(starts_key, target, num_starts)
     noise = jax.random.normal(elbo_key, (NUM_DRAWS, target.dim), starts.dtype)

@@ -179,8 +179,8 @@ def fit(
 
     Raises:
         ValueError: if the checkpoint is of another run (key, data, start, loss, curriculum or
-            budget), `num_iterations` is not positive, or the curriculum takes more than half of
-            them.
+            budget), `num_iterations` is not positive, the curriculum takes more than half of
+            them, or `trainable` selects nothing.
     """
     if num_iterations < 1:
         raise ValueError(f"num_iterations must be at least 1, got {num_iterations}")
@@ -190,6 +190,11 @@ def fit(
             f"for at least twice as many, got num_iterations={num_iterations}"
         )
     params, static = eqx.partition(module, trainable)
+    if not jax.tree.leaves(params) and jax.tree.leaves(eqx.filter(module, eqx.is_inexact_array)):
+        raise ValueError(
+            f"trainable selects no array of {type(module).__name__}, so nothing would be trained; "
+            "give a function of an array, or a tree of booleans in the shape of the process"
+        )
     memory = _first_memory(rng_key, curriculum, module, data)
     state = _State(params, optimizer.init(params), params, memory)
     progress, history = _Progress(0, num_iterations, max(1, num_iterations // 2)), []

@@ -220,6 +220,11 @@ def test_what_is_not_trainable_stays():
     np.testing.assert_array_equal(by_tree.position, by_shape.position)
 
 
+def test_something_is_trained():
+    with pytest.raises(ValueError, match="trainable selects no array of Hill"):
+        fit(jax.random.key(0), Hill(), climb, TOP, num_iterations=2, trainable=False)
+
+
 def test_checkpoints_of_other_runs_are_refused(tmp_path):
     path = tmp_path / "checkpoint"
     run = partial(fit, jax.random.key(0), loss=climb, checkpoint=path)
