@@ -14,7 +14,7 @@ FIXED_IN = (0, 11, 1)
 """The version of JAX's compiled part whose factorisations wait for nobody."""
 
 FEW_CORES = 4
-"""More factorisations at once are not to be expected; the flag costs up to a tenth in speed."""
+"""More factorisations at once are not to be expected, and the flag costs some speed."""
 
 FLAG = "--xla_cpu_enable_concurrency_optimized_scheduler"
 

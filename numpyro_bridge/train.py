@@ -15,6 +15,7 @@ import optax
 from jaxtyping import Array, PyTree
 from tqdm.auto import tqdm
 
+from numpyro_bridge._setting_checks import check_count
 from numpyro_bridge._typing import RNGKey, Scalar
 from numpyro_bridge.curricula import AbstractCurriculum, Unchanged
 from numpyro_bridge.devices import Device, copy_back, copy_to, divided_among
@@ -182,8 +183,7 @@ def fit(
             budget), `num_iterations` is not positive, the curriculum takes more than half of
             them, or `trainable` selects nothing.
     """
-    if num_iterations < 1:
-        raise ValueError(f"num_iterations must be at least 1, got {num_iterations}")
+    check_count("num_iterations", num_iterations, 1)
     if 2 * curriculum.warm_up > num_iterations:
         raise ValueError(
             f"the curriculum shows the target itself after {curriculum.warm_up} iterations; train "

@@ -28,6 +28,8 @@ from numpyro.infer.reparam import CircularReparam, ProjectedNormalReparam
 from numpyro.infer.util import initialize_model
 
 from numpyro_bridge import _model_checks
+from numpyro_bridge.affine import diagonal_map
+from numpyro_bridge.standardised_target import StandardisedTarget
 from numpyro_bridge.target import (
     REPLACED_LOG_DENSITY,
     LogDensityTarget,
@@ -526,6 +528,16 @@ def test_what_is_not_finite_is_replaced():
     np.testing.assert_allclose(points.score[0], jax.grad(spiky)(GOOD))
     alone = target.at(BAD["overflow"])
     assert not alone.finite and alone.log_density == REPLACED_LOG_DENSITY
+
+
+def test_a_map_keeps_what_is_known_of_the_density():
+    """Also where its gradient is not finite: replaced, its mass would be missing in the weights."""
+    base = target_from_log_density(spiky, 2)
+    target = StandardisedTarget(base, diagonal_map(jnp.zeros(2), jnp.ones(2)))
+    positions = jnp.stack([GOOD, *BAD.values()])
+    points = jax.jit(jax.vmap(target.at))(positions)
+    np.testing.assert_allclose(points.log_density, jax.vmap(target.log_density)(positions))
+    np.testing.assert_array_equal(points.finite, jax.vmap(base.at)(positions).finite)
 
 
 def test_infinite_density_is_replaced():

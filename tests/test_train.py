@@ -258,6 +258,22 @@ def test_checkpoints_of_other_runs_are_refused(tmp_path):
         run(Hill(), data=TOP, num_iterations=30)
 
 
+@pytest.mark.parametrize("missing", [jnp.nan, jnp.inf])
+def test_a_run_whose_data_are_not_all_finite_resumes(tmp_path, missing):
+    """Such as observations that a model masks."""
+
+    def loss(rng_key, hill, data):
+        return climb(rng_key, hill, data[:3])
+
+    again = partial(fit, jax.random.key(0), Hill(), loss, num_iterations=30)
+    path, data = tmp_path / "checkpoint", jnp.append(TOP, missing)
+    before = again(data, checkpoint=path)
+    after = again(data, checkpoint=path)
+    np.testing.assert_array_equal(after.module.position, before.module.position)
+    with pytest.raises(ValueError, match="another data"):
+        again(jnp.append(missing, TOP), checkpoint=path)
+
+
 def test_a_checkpoint_of_another_model_is_refused(tmp_path):
     """The same numbers in other formulas."""
 
@@ -285,7 +301,9 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path):
 
 
 def test_a_budget_is_at_least_one_iteration():
-    with pytest.raises(ValueError, match="num_iterations must be at least 1, got 0"):
+    with pytest.raises(
+        ValueError, match="num_iterations must be a whole number >= 1.*got 0"
+    ):
         fit(jax.random.key(0), Hill(), climb, TOP, num_iterations=0)
 
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from numpyro.infer import ELBO
 
-from numpyro_bridge._setting_checks import check_function
+from numpyro_bridge._setting_checks import check_count, check_function
 from numpyro_bridge._typing import RNGKey, Scalar
 from numpyro_bridge.infer.auto_bridge import AutoBridge
 from numpyro_bridge.objectives import log_variance, reverse_kl_ld
@@ -28,8 +28,7 @@ class TraceObjective(ELBO):
 
     def __init__(self, objective: Callable[..., Any], num_particles: int = 256):
         check_function("objective", objective, "nb.reverse_kl_ld")
-        if num_particles < 1:
-            raise ValueError(f"num_particles must be at least 1, got {num_particles}")
+        check_count("num_particles", num_particles, 1)
         super().__init__(num_particles)
         self.objective = objective
 

@@ -48,7 +48,7 @@ def mixed(*parts: tuple[float, Objective]) -> Objective:
 
 
 def _is_part(part: Any) -> bool:
-    if not isinstance(part, tuple) or len(part) != 2:
+    if not isinstance(part, tuple | list) or len(part) != 2:
         return False
     factor, loss = part
     return isinstance(factor, Real) and float(factor) > 0 and callable(loss)
