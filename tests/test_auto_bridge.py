@@ -240,9 +240,7 @@ def test_wrong_settings_of_a_guide_are_named(trained):
         guide.quantiles(result.params, [5, 95])
     with pytest.raises(ValueError, match="standardise takes no argument 'starts'"):
         nb.AutoBridge(targets.regression, standardise=partial(nb.standardise, starts=3))
-    with pytest.raises(
-        ValueError, match="num_particles must be a whole number >= 1.*got 0"
-    ):
+    with pytest.raises(ValueError, match="num_particles must be a whole number >= 1.*got 0"):
         nb.TraceReverseKLLD(0)
     other = guide_of(positive, standardise=nb.no_standardisation)
     seen(other)

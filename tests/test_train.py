@@ -301,9 +301,7 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path):
 
 
 def test_a_budget_is_at_least_one_iteration():
-    with pytest.raises(
-        ValueError, match="num_iterations must be a whole number >= 1.*got 0"
-    ):
+    with pytest.raises(ValueError, match="num_iterations must be a whole number >= 1.*got 0"):
         fit(jax.random.key(0), Hill(), climb, TOP, num_iterations=0)
 
 
