@@ -7,6 +7,8 @@ from functools import partial
 from numbers import Integral, Real
 from typing import Any
 
+import jax
+import numpy as np
 import optax
 from numpyro.util import is_prng_key
 
@@ -55,6 +57,26 @@ def check_process(process: Any) -> None:
             raise ValueError(
                 f"process: {keyword} must be an instance such as {PARTS[keyword]}, got {got}"
             )
+    try:
+        inspect.signature(process).bind(None, 1)
+    except TypeError as error:
+        name = getattr(process, "__name__", "the function")
+        raise ValueError(
+            f"process: {name} cannot be called with (rng_key, dim), {error}; write it as "
+            "nb.CMCD takes them, or bind the others with functools.partial"
+        ) from None
+
+
+def check_trainable(trainable: Any) -> None:
+    """Raise a ValueError unless this is a filter of arrays in Equinox's sense."""
+    if callable(trainable):
+        return
+    for leaf in jax.tree.leaves(trainable):
+        if not isinstance(leaf, bool | np.bool_) and not callable(leaf):
+            raise ValueError(
+                "trainable must be a function of an array, such as eqx.is_inexact_array, or a tree "
+                f"of booleans in the shape of the process, got {_described(leaf)}"
+            )
 
 
 COUNTS = {"num_steps": 1, "width": 1, "depth": 0}
@@ -77,6 +99,8 @@ def check_objective(objective: Any) -> None:
         raise ValueError(
             f"objective: sampling must be a function such as nb.{bound['sampling']}, got a string"
         )
+    if "positions" in bound:
+        _check_positions(bound["positions"])
     try:
         inspect.signature(objective).bind(None, None, None, num_trajectories=2)
     except TypeError as error:
@@ -86,6 +110,16 @@ def check_objective(objective: Any) -> None:
             "partial(nb.forward_kl_from_draws, positions=positions), or give it its parts, as in "
             "nb.mixed((0.9, nb.reverse_kl_ld), (0.1, nb.forward_kl))"
         ) from None
+
+
+def _check_positions(positions: Any) -> None:
+    finite = np.isfinite(np.asarray(positions, float))
+    if not finite.all():
+        bad = finite.size - np.count_nonzero(finite)
+        raise ValueError(
+            f"objective: positions hold {bad} numbers that are not finite; drop these draws, and "
+            "see that the others are unconstrained"
+        )
 
 
 def _bound(function: Any) -> dict[str, Any]:

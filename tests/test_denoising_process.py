@@ -5,7 +5,10 @@ from functools import partial
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import jaxtyping
 import numpy as np
+import numpyro
+import numpyro.distributions as dist
 import optax
 import pytest
 
@@ -115,3 +118,12 @@ def test_a_bridge_needs_a_step():
     denoiser = nb.Denoiser(LAW, prediction=predicts_velocity)
     with pytest.raises(ValueError, match="at least one step, got num_steps=0"):
         nb.DenoisingProcess(denoiser, 1, num_steps=0)
+
+
+def test_a_bridge_needs_a_denoiser(monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    sampler = nb.BridgeSampler(
+        lambda: numpyro.sample("x", dist.Normal()), process=nb.DenoisingProcess
+    )
+    with pytest.raises(ValueError, match="made from a trained denoiser, as nb.DiffusionSampler"):
+        sampler.run(jax.random.key(0))

@@ -353,6 +353,16 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"process": partial(nb.UnderdampedCMCD, integrator="OBABO")},
         r"integrator must be an instance such as nb.OBABO\(\), got 'OBABO'",
     ),
+    "no rng_key": ({"process": lambda dim: nb.CMCD(jax.random.key(0), dim)}, "too many positional"),
+    "trainable": ({"trainable": 3}, "trainable must be a function of an array.*got 3"),
+    "NaN draws": (
+        {
+            "objective": jax.tree_util.Partial(
+                nb.forward_kl_from_draws, positions=jnp.full((2, 2), jnp.nan)
+            )
+        },
+        "positions hold 4 numbers that are not finite",
+    ),
     "loss": ({"objective": "log_variance"}, "objective must be a function.*'log_variance'"),
     "factor": (
         {"objective": partial(nb.log_variance, factor=1.2)},

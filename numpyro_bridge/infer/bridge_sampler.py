@@ -16,6 +16,7 @@ from numpyro_bridge._setting_checks import (
     check_objective,
     check_optimizer,
     check_process,
+    check_trainable,
     reads_what_it_samples,
 )
 from numpyro_bridge._typing import RNGKey
@@ -87,6 +88,7 @@ class BridgeSampler:
         check_count("num_iterations", num_iterations, 1)
         check_count("num_trajectories", num_trajectories, 2)
         check_not_negative("tolerance", tolerance)
+        check_trainable(trainable)
         _check_curriculum(curriculum, objective)
         _check_checkpoint(checkpoint)
         self.model = model

@@ -42,7 +42,7 @@ class DenoisingProcess(AbstractProcess[Vector]):
             of the denoiser by default.
 
     Raises:
-        ValueError: if `num_steps` is below 1.
+        ValueError: if `num_steps` is below 1, or `denoiser` is no `Denoiser`.
 
     Reference: Ho, Jain and Abbeel (2020), arXiv:2006.11239. Departs from it in the variances, and
     in the weights.
@@ -64,6 +64,11 @@ class DenoisingProcess(AbstractProcess[Vector]):
         schedule: AbstractNoiseSchedule | None = None,
     ):
         check_steps(num_steps, 1.0)
+        if not isinstance(denoiser, Denoiser):
+            raise ValueError(
+                "a DenoisingProcess is made from a trained denoiser, as nb.DiffusionSampler does; "
+                f"got {type(denoiser).__name__} in its place"
+            )
         levels = middle_levels(denoiser.schedule if schedule is None else schedule, num_steps)
         self.denoiser = denoiser
         self.log_scale = jnp.zeros((num_steps, dim), levels.dtype)
