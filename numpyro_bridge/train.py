@@ -3,9 +3,9 @@
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -13,48 +13,23 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jaxtyping import Array, PyTree
-from tqdm.auto import tqdm
 
 from numpyro_bridge._setting_checks import check_count
 from numpyro_bridge._typing import RNGKey, Scalar
+from numpyro_bridge.checkpoints import Keeper, resume
 from numpyro_bridge.curricula import AbstractCurriculum, Unchanged
 from numpyro_bridge.devices import Device, copy_back, copy_to, divided_among
-from numpyro_bridge.identity import check_same_run, identity_of_run
-from numpyro_bridge.samples import SampleLosses
-from numpyro_bridge.storage import load_header, load_tree, save_tree
-from numpyro_bridge.trajectories import Trajectory
+from numpyro_bridge.identity import identity_of_run
+from numpyro_bridge.metrics import Metrics, summarised
+from numpyro_bridge.progress_bar import Bar
+from numpyro_bridge.training_progress import Progress, TrainingState, concatenate, decide
 
 Loss = Callable[[RNGKey, Any, Any], tuple[Scalar, Any]]
 
 CHUNK = 25
 """Iterations per call of the compiled loop: long enough to hide its overhead, short for Ctrl-C."""
 
-WINDOW = 100
-"""Iterations averaged when asking whether the ELBO still rises."""
-
-SMALL_GAP = 0.1
-"""Nats between ELBO and log evidence below which a bridge is as good as its weights make it."""
-
-SECONDS_BETWEEN_CHECKPOINTS = 5.0
-
 UNCHANGED = Unchanged()
-
-Values = Array | np.ndarray
-
-
-class Metrics(NamedTuple):
-    """What one iteration reports; arrays over iterations in a `Training`."""
-
-    elbo: Values
-    """Mean log weight of the batch, in nats; minus the loss, where a loss reads draws."""
-    log_weight_sd: Values
-    """Its standard deviation over the batch; zero for a perfect bridge."""
-    ess: Values
-    """Effective fraction of the batch, in (0, 1]."""
-    num_non_finite: Values
-    """Trajectories that met a non-finite density or score."""
-    skipped: Values
-    """1 where the update was not finite and was left out."""
 
 
 @dataclass(frozen=True)
@@ -79,56 +54,6 @@ class Training:
     def num_skipped(self) -> int:
         """Updates left out because they were not finite."""
         return int(np.sum(self.metrics.skipped))
-
-
-@dataclass
-class _Progress:
-    """What the host decides between chunks; saved in every checkpoint."""
-
-    iteration: int
-    end: int
-    cooldown: int
-    rate: float = 1.0
-    best_elbo: float = -np.inf
-    plateaued: bool = False
-    training_time: float = 0.0
-    compile_time: float = 0.0
-
-
-class _State(NamedTuple):
-    params: PyTree
-    optimizer: PyTree
-    best: PyTree
-    memory: PyTree
-    """Of the curriculum."""
-
-
-def trajectory_metrics(runs: Trajectory, skipped: Array) -> Metrics:
-    """Summarise a batch of trajectories."""
-    log_weight = runs.log_weight
-    shifted = jnp.exp(log_weight - jnp.max(log_weight))
-    return Metrics(
-        elbo=jnp.mean(log_weight),
-        log_weight_sd=jnp.std(log_weight),
-        ess=jnp.mean(shifted) ** 2 / jnp.mean(shifted**2),
-        num_non_finite=jnp.sum(~jnp.all(runs.states.finite, axis=-1), dtype=log_weight.dtype),
-        skipped=skipped,
-    )
-
-
-def summarised(report: Trajectory | SampleLosses, skipped: Array) -> Metrics:
-    """Summarise a batch of trajectories, or of draws.
-
-    Draws have no weights, and minus the loss stands for the ELBO.
-    """
-    if isinstance(report, Trajectory):
-        return trajectory_metrics(report, skipped)
-    loss = report.loss
-    no_ess = jnp.full((), jnp.nan, loss.dtype)
-    num_non_finite = jnp.sum(~jnp.isfinite(loss), dtype=loss.dtype)
-    # Spread says nothing here of how far there is to go; a small one would end training.
-    spread = jnp.full((), jnp.nan, loss.dtype)
-    return Metrics(-jnp.mean(loss), spread, no_ess, num_non_finite, skipped)
 
 
 def fit(
@@ -196,24 +121,24 @@ def fit(
             "give a function of an array, or a tree of booleans in the shape of the process"
         )
     memory = _first_memory(rng_key, curriculum, module, data)
-    state = _State(params, optimizer.init(params), params, memory)
-    progress, history = _Progress(0, num_iterations, max(1, num_iterations // 2)), []
+    state = TrainingState(params, optimizer.init(params), params, memory)
+    progress, history = Progress(0, num_iterations, max(1, num_iterations // 2)), []
     run = {}
     if checkpoint is not None:
         run = identity_of_run(rng_key, params, loss, data, num_iterations)
         run["curriculum"] = repr(curriculum)
         if os.path.exists(checkpoint):
-            state, progress, history = _resume(checkpoint, state, run)
+            state, progress, history = resume(checkpoint, state, run)
     devices = tuple(devices)
     rng_key, state, data = copy_to(devices, (rng_key, state, data))
     advance = partial(_timed_chunk, rng_key, static, loss, data, optimizer, curriculum, devices)
     stopped = "interrupted"
-    with _Bar(progress, progress_bar) as bar, _Keeper(checkpoint, run) as keeper:
+    with Bar(progress, progress_bar) as bar, Keeper(checkpoint, run) as keeper:
         try:
             while progress.iteration < progress.end:
                 state, metrics = advance(state, progress)
                 history.append(metrics)
-                state = _decide(state, progress, history, optimizer, curriculum.warm_up, tolerance)
+                state = decide(state, progress, history, optimizer, curriculum.warm_up, tolerance)
                 keeper.offer(state, progress, history)
                 bar.show(progress, metrics)
             stopped = "plateau" if progress.plateaued else "budget"
@@ -221,7 +146,7 @@ def fit(
             pass  # `stopped` says so, and what has been trained is returned
     return Training(
         eqx.combine(copy_back(devices, state.best), static),
-        _concatenate(history),
+        concatenate(history),
         stopped,
         progress.training_time,
         progress.compile_time,
@@ -238,7 +163,15 @@ _CURRICULUM = 2**31
 
 
 def _timed_chunk(
-    rng_key, static, loss, data, optimizer, curriculum, devices, state: _State, progress: _Progress
+    rng_key,
+    static,
+    loss,
+    data,
+    optimizer,
+    curriculum,
+    devices,
+    state: TrainingState,
+    progress: Progress,
 ):
     """Run up to `CHUNK` iterations and book their seconds, compilation apart."""
     size = min(CHUNK, progress.end - progress.iteration)
@@ -271,7 +204,7 @@ _num_traces = [0]
 
 @eqx.filter_jit
 def _run_chunk(
-    rng_key, state: _State, static, loss, data, optimizer, curriculum, devices, counts, rate
+    rng_key, state: TrainingState, static, loss, data, optimizer, curriculum, devices, counts, rate
 ):
     """Iterate on the device; the number of iterations is an argument, so there is one program."""
     _num_traces[0] += 1
@@ -296,7 +229,7 @@ def _run_chunk(
         return jax.lax.fori_loop(0, size, iterate, (state, buffers))
 
 
-def _update(rng_key, state: _State, static, loss, data, optimizer, rate, remaining):
+def _update(rng_key, state: TrainingState, static, loss, data, optimizer, rate, remaining):
     """One iteration at the present step size."""
     step_size = rate * jnp.clip(remaining, 0.0, 1.0)
     params, optimizer_state, metrics = gradient_step(
@@ -335,132 +268,3 @@ def gradient_step(
 
 def _all_finite(tree: PyTree) -> Array:
     return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]))
-
-
-def _decide(
-    state: _State, progress: _Progress, history, optimizer, warm_up: int, tolerance: float
-) -> _State:
-    """Keep the best parameters, recover from a collapse, and see whether to cool down."""
-    if progress.iteration <= warm_up:
-        return state._replace(best=state.params)  # ELBOs of other targets do not compare
-    latest = history[-1]
-    elbo, spread = _finite_mean(latest.elbo), _finite_mean(latest.log_weight_sd)
-    if np.isfinite(elbo) and elbo >= progress.best_elbo:
-        progress.best_elbo = elbo
-        state = state._replace(best=state.params)
-    elif not np.isfinite(elbo) or elbo < progress.best_elbo - max(10.0, 3 * spread):
-        progress.rate *= 0.5
-        state = state._replace(params=state.best, optimizer=optimizer.init(state.best))
-    elif progress.end - progress.iteration <= progress.cooldown:
-        # Batch noise can hide the gain of the last small steps: what cooled down is the average.
-        if elbo >= progress.best_elbo - _noise(latest):
-            state = state._replace(best=state.params)
-    cooldown = (
-        0 if progress.plateaued else _cooldown_from_here(progress, history, warm_up, tolerance)
-    )
-    if cooldown > 0:
-        progress.plateaued = True
-        progress.cooldown = min(max(cooldown, WINDOW), progress.end - progress.iteration)
-        progress.end = progress.iteration + progress.cooldown
-    return state
-
-
-def _cooldown_from_here(progress: _Progress, history, warm_up: int, tolerance: float) -> int:
-    """Iterations to end training with if there is little left to gain at this step size, else 0."""
-    if tolerance <= 0 or progress.end - progress.iteration <= progress.cooldown:
-        return 0
-    # For nearly equal weights the gap between ELBO and log evidence is half their variance.
-    if 0.5 * _finite_mean(np.square(history[-1].log_weight_sd)) < SMALL_GAP:
-        return max(1, progress.iteration // 2)
-    if progress.iteration < warm_up + 2 * WINDOW:
-        return 0
-    elbo = _concatenate(history).elbo
-    rise = _finite_mean(elbo[-WINDOW:]) - _finite_mean(elbo[-2 * WINDOW : -WINDOW])
-    return progress.iteration if rise < tolerance else 0
-
-
-def _finite_mean(values: Values) -> float:
-    """Mean over the iterations that gave a number; NaN if none did."""
-    finite = np.asarray(values)[np.isfinite(values)]
-    return float(np.mean(finite)) if finite.size else float("nan")
-
-
-def _noise(metrics: Metrics) -> float:
-    """Standard error of a chunk's mean ELBO, from the spread between its iterations."""
-    finite = np.asarray(metrics.elbo)[np.isfinite(metrics.elbo)]
-    return float(np.std(finite) / np.sqrt(finite.size)) if finite.size else 0.0
-
-
-def _concatenate(history: list[Metrics]) -> Metrics:
-    if not history:
-        return Metrics(*(np.zeros(0) for _ in Metrics._fields))
-    return jax.tree.map(lambda *parts: np.concatenate(parts), *history)
-
-
-class _Bar:
-    """A tqdm bar whose end moves when training will stop early."""
-
-    def __init__(self, progress: _Progress, shown: bool):
-        hidden = not shown or "CI" in os.environ
-        self._bar = tqdm(total=progress.end, desc="training", disable=hidden)
-        self._bar.update(progress.iteration)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exception) -> None:
-        self._bar.close()
-
-    def show(self, progress: _Progress, metrics: Metrics) -> None:
-        self._bar.total = progress.end
-        elbo, ess = np.mean(metrics.elbo), np.mean(metrics.ess)
-        self._bar.set_postfix(ELBO=f"{elbo:.2f}", ESS=f"{ess:.2f}", refresh=False)
-        self._bar.update(progress.iteration - self._bar.n)
-
-
-class _Keeper:
-    """Writes checkpoints now and then, and once more when training ends, however it ends."""
-
-    def __init__(self, path: str | os.PathLike | None, run: dict[str, Any]):
-        self._path, self._run = path, run
-        self._latest = None
-        self._last_written = time.perf_counter()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exception) -> None:
-        self._write()
-
-    def offer(self, state: _State, progress: _Progress, history: list[Metrics]) -> None:
-        """Take note of the state after a chunk; write it if the last write is long ago."""
-        self._latest = (state, replace(progress), _concatenate(history))
-        if time.perf_counter() - self._last_written > SECONDS_BETWEEN_CHECKPOINTS:
-            self._write()
-
-    def _write(self) -> None:
-        if self._path is None or self._latest is None:
-            return
-        state, progress, metrics = self._latest
-        header = {
-            "kind": "checkpoint",
-            "run": self._run,
-            "num_done": len(metrics.elbo),
-            "progress": vars(progress),
-        }
-        save_tree(self._path, header, (state, metrics))
-        self._last_written = time.perf_counter()
-
-
-def _resume(path, state: _State, run: dict[str, Any]):
-    header = load_header(path)
-    if header.get("kind") != "checkpoint":
-        raise ValueError(
-            f"{os.fspath(path)!r} is not a checkpoint of this run but a {header.get('kind')}; "
-            "give another path"
-        )
-    check_same_run(path, header["run"], run)
-    blank = Metrics(*(np.zeros(header["num_done"]) for _ in Metrics._fields))
-    _, (state, metrics) = load_tree(path, (state, blank))
-    history = [metrics] if header["num_done"] else []
-    return state, _Progress(**header["progress"]), history

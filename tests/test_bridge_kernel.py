@@ -18,8 +18,8 @@ from numpyro_bridge.affine import diagonal_map, identity_map
 from numpyro_bridge.ends import draw_path_to
 from numpyro_bridge.infer.bridge_kernel import BridgeKernelState, _step
 from numpyro_bridge.initial_laws import MixtureLaw
+from numpyro_bridge.metrics import Metrics
 from numpyro_bridge.standardised_target import StandardisedTarget
-from numpyro_bridge.train import Metrics
 from tests import targets
 from tests.catalogue import untrained
 from tests.statistics import assert_same_mean

@@ -25,12 +25,12 @@ from numpyro_bridge.comparison import (
 )
 from numpyro_bridge.draws import Verdict
 from numpyro_bridge.infer import Posterior
+from numpyro_bridge.metrics import Metrics
 from numpyro_bridge.nuts import _length_of_union, blackjax_nuts, stopwatch
 from numpyro_bridge.processes import CMCD
 from numpyro_bridge.standardise import Standardisation
 from numpyro_bridge.standardised_target import StandardisedTarget
 from numpyro_bridge.target import target_from_log_density, target_from_model
-from numpyro_bridge.train import Metrics
 
 SCHOOLS = ["north", "east", "south"]
 ERROR = np.array([0.5, 1.0, 2.0])

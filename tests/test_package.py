@@ -44,12 +44,14 @@ FLOORS = (
         "context",
         "conditional_law",
     },
-    {"coupling_fit", "modes", "prior_law"},
+    {"coupling_fit", "modes", "prior_law", "plots.parameters"},
     {"standardise"},
     {"processes"},
     {"trajectories", "generation", "start", "objectives.weightings"},
     {"objectives", "weights", "generation.reflow", "ends", "predictive", "nuts"},
-    {"curricula"},
+    {"curricula", "metrics"},
+    {"training_progress"},
+    {"checkpoints", "progress_bar"},
     {"train", "draws", "backward"},
     {
         "inference_data",
@@ -73,7 +75,9 @@ FLOORS = (
     {"infer.ranks"},
     {"infer.amortised"},
     {"infer.amortise"},
-    {"infer", "comparison", "model_comparison"},
+    {"infer", "comparison.nuts_side", "comparison.tables", "comparison.verdict"},
+    {"comparison.text"},
+    {"comparison", "model_comparison"},
 )
 
 

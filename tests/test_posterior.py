@@ -17,9 +17,9 @@ import pytest
 import numpyro_bridge as nb
 from numpyro_bridge.gaussian_fits import gaussian_vi, laplace
 from numpyro_bridge.initial_laws import NormalLaw
+from numpyro_bridge.metrics import Metrics
 from numpyro_bridge.standardised_target import StandardisedTarget
 from numpyro_bridge.storage import save_tree
-from numpyro_bridge.train import Metrics
 from tests import targets
 from tests.statistics import assert_same_weighted_mean
 

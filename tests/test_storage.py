@@ -11,7 +11,7 @@ import pytest
 import numpyro_bridge as nb
 from numpyro_bridge import storage, structure
 from numpyro_bridge.affine import identity_map
-from numpyro_bridge.train import Metrics
+from numpyro_bridge.metrics import Metrics
 from tests import catalogue
 
 

@@ -112,7 +112,7 @@ def interrupt_after(monkeypatch, num_chunks: int):
         if len(shown) == num_chunks:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(train._Bar, "show", show)
+    monkeypatch.setattr(train.Bar, "show", show)
 
 
 def test_interruption_returns_what_is_trained_so_far(monkeypatch):

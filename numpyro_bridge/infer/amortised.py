@@ -24,13 +24,13 @@ from numpyro_bridge.infer.conditional_bridge import ConditionalBridge
 from numpyro_bridge.infer.conditional_training import simulated
 from numpyro_bridge.infer.posterior import Posterior
 from numpyro_bridge.infer.ranks import ranks_of
+from numpyro_bridge.metrics import Metrics
 from numpyro_bridge.simulations import shown_data, target_of_data, with_data
 from numpyro_bridge.standardise import Standardisation
 from numpyro_bridge.standardised_target import StandardisedTarget
 from numpyro_bridge.storage import load_header, load_tree, save_tree
 from numpyro_bridge.structure import blank_arrays, describe, rebuild
 from numpyro_bridge.target import ModelTarget, target_from_model
-from numpyro_bridge.train import Metrics
 
 SAME_DENSITY = 1e-4
 """Relative difference of two log densities that rounding explains."""

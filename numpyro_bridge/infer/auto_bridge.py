@@ -23,12 +23,12 @@ from numpyro_bridge.ends import draw_end
 from numpyro_bridge.infer.posterior import Posterior
 from numpyro_bridge.infer.seen_data import SeenData
 from numpyro_bridge.maps import AbstractMap
+from numpyro_bridge.metrics import Metrics
 from numpyro_bridge.processes import CMCD, AbstractProcess
 from numpyro_bridge.standardise import Standardisation, standardise
 from numpyro_bridge.standardised_target import StandardisedTarget
 from numpyro_bridge.start import make_process
 from numpyro_bridge.target import ModelTarget, Target, joined_in_order, target_from_model
-from numpyro_bridge.train import Metrics
 
 NUM_DRAWS = 4_000
 """Draws that medians and quantiles are read off."""

@@ -26,6 +26,7 @@ from numpyro_bridge.fingerprint import difference, fingerprint
 from numpyro_bridge.infer.distribution import PosteriorDistribution
 from numpyro_bridge.infer.flow_guide import FlowGuide
 from numpyro_bridge.infer.given_draws import positions_and_weights
+from numpyro_bridge.metrics import Metrics
 from numpyro_bridge.predictive import model_of, run_model
 from numpyro_bridge.processes import AbstractProcess, DenoisingProcess
 from numpyro_bridge.standardise import Standardisation
@@ -33,7 +34,6 @@ from numpyro_bridge.standardised_target import StandardisedTarget
 from numpyro_bridge.storage import load_header, load_tree, save_tree
 from numpyro_bridge.structure import NotDescribable, blank_arrays, describe, rebuild
 from numpyro_bridge.target import ModelTarget, Target, target_from_model
-from numpyro_bridge.train import Metrics
 from numpyro_bridge.weights import pareto_smooth, resample_indices
 
 BATCH = 1_000
