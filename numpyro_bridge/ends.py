@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
@@ -36,11 +37,14 @@ def end_of(run: Trajectory, target: StandardisedTarget) -> End:
     )
 
 
+# Compiled once, also for a guide that NumPyro calls step by step.
+@eqx.filter_jit
 def draw_end(rng_key: RNGKey, process: AbstractProcess, target: StandardisedTarget) -> End:
     """Run the forward chain once."""
     return end_of(simulate(rng_key, process, target), target)
 
 
+@eqx.filter_jit
 def draw_path_to(
     rng_key: RNGKey,
     process: AbstractProcess,

@@ -1,6 +1,7 @@
 """Controls: the learned drifts, as functions of time, position and score."""
 
 import math
+from functools import partial
 
 import equinox as eqx
 import jax
@@ -38,14 +39,20 @@ class Linear(eqx.Module):
 
     def __init__(self, rng_key: RNGKey, num_inputs: int, num_outputs: int, gain: float = 1.0):
         """Normal weights with variance `gain² / num_inputs`, zero bias."""
-        dtype = jnp.result_type(float)
-        weight = jax.random.normal(rng_key, (num_inputs, num_outputs), dtype)
-        self.weight = gain / math.sqrt(num_inputs) * weight
-        self.bias = jnp.zeros(num_outputs, dtype)
+        self.weight = _normal_weights(rng_key, num_inputs, num_outputs, gain)
+        self.bias = jnp.zeros_like(self.weight[0])
 
     def __call__(self, inputs: Float[Array, " inputs"]) -> Float[Array, " outputs"]:
         """Apply the affine map to one vector."""
         return inputs @ self.weight + self.bias
+
+
+@partial(jax.jit, static_argnums=(1, 2, 3))  # step by step this would be five small programs
+def _normal_weights(rng_key, num_inputs, num_outputs, gain):
+    scale, dtype = gain / math.sqrt(num_inputs), jnp.result_type(float)
+    if gain == 0:
+        return jnp.zeros((num_inputs, num_outputs), dtype)
+    return scale * jax.random.normal(rng_key, (num_inputs, num_outputs), dtype)
 
 
 class ScoreInformedControl(eqx.Module):

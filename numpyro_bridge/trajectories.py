@@ -42,9 +42,9 @@ def simulate(rng_key: RNGKey, process: AbstractProcess, target: Target) -> Traje
         ValueError: if the process was made in another precision than the present one.
     """
     check_precision(process)
-    initial_key, *_ = keys = jax.random.split(rng_key, process.num_steps + 1)
+    keys = jax.random.split(rng_key, process.num_steps + 1)
     initial = process.initial(target)
-    first = initial.sample(initial_key)
+    first = initial.sample(keys[0])
 
     def advance(state: State, step_and_key):
         step, key = step_and_key
@@ -66,8 +66,8 @@ def simulate(rng_key: RNGKey, process: AbstractProcess, target: Target) -> Traje
 
 def simulate_states(rng_key: RNGKey, process: AbstractProcess, target: Target) -> Point:
     """The states of `simulate` for the same key, without any densities: what `rescore` reads."""
-    initial_key, *_ = keys = jax.random.split(rng_key, process.num_steps + 1)
-    first = process.initial(target).sample(initial_key)
+    keys = jax.random.split(rng_key, process.num_steps + 1)
+    first = process.initial(target).sample(keys[0])
 
     def advance(point: Point, step_and_key):
         step, key = step_and_key
@@ -92,9 +92,9 @@ def simulate_backward(
         ValueError: if the process was made in another precision than the present one.
     """
     check_precision(process)
-    last_key, *_ = keys = jax.random.split(rng_key, process.num_steps + 1)
+    keys = jax.random.split(rng_key, process.num_steps + 1)
     extension = process.extension(last)
-    last = last if extension is None else extension.sample(last_key)
+    last = last if extension is None else extension.sample(keys[0])
 
     def retreat(point: Point, step_and_key):
         step, key = step_and_key

@@ -108,11 +108,11 @@ def pareto_smooth(log_weight: Float[Array, " num"]) -> Smoothed:
     Vehtari, Simpson, Gelman, Yao and Gabry, "Pareto smoothed importance sampling", JMLR 2024.
     """
     require_usable(log_weight)
-    normalised = log_weight - logsumexp(log_weight)
+    normalised = jax.nn.log_softmax(log_weight)
     num = log_weight.shape[0]
     tail = min(max(int(3 * num**0.5), 5), num // 5) if num >= MIN_DRAWS_FOR_TAIL else num - 1
     if num > 1:
-        ordered = jnp.sort(log_weight)
+        ordered = np.sort(log_weight)
         if ordered[-1] - ordered[-1 - tail] <= FLAT_TAIL:
             return Smoothed(normalised, -np.inf)
     if num < MIN_DRAWS_FOR_TAIL:

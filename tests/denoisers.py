@@ -35,9 +35,11 @@ class ExactVelocity(eqx.Module):
         normaliser = 0.5 * noisy.size * jnp.log(2 * jnp.pi * variance)
         return jnp.log(self.weights) - 0.5 * squares - normaliser
 
+    @eqx.filter_jit
     def log_prob(self, clean):
         return jax.nn.logsumexp(self.log_parts(clean, unit_level(jnp.asarray(jnp.inf))))
 
+    @eqx.filter_jit
     def draw(self, rng_key, num):
         choice_key, noise_key = jax.random.split(rng_key)
         choice = jax.random.categorical(choice_key, jnp.log(self.weights), shape=(num,))

@@ -281,14 +281,16 @@ def test_initial_laws_have_the_score_of_their_density():
     target = known_target("skewed").target
     for name in ("CMCD", "CMCD from a mixture"):
         law = catalogue.untrained(name).initial_law
-        points = jax.vmap(target.at)(jax.random.normal(jax.random.key(0), (5, 2)))
+        positions = jax.random.normal(jax.random.key(0), (5, 2))
+        points = jax.jit(lambda x: jax.vmap(target.at)(x))(positions)
 
         def log_prob(position, law=law, points=points):
             point = jax.tree.map(lambda leaf: leaf[0], points)
             return law.kernel(target).log_prob(point._replace(position=position))
 
-        scores = jax.vmap(jax.grad(log_prob))(points.position)
-        np.testing.assert_allclose(jax.vmap(law.score)(points), scores, rtol=1e-10)
+        scores = jax.jit(jax.vmap(jax.grad(log_prob)))(positions)
+        ours = jax.jit(lambda x, law=law: jax.vmap(law.score)(x))(points)
+        np.testing.assert_allclose(ours, scores, rtol=1e-10)
 
 
 @pytest.mark.parametrize("process", ["CMCD", "CMCD from a mixture"])
@@ -297,10 +299,11 @@ def test_initial_law_samples_what_it_scores(process):
     process = catalogue.PROCESSES[process](jax.random.key(1), 2)
     law = catalogue.perturbed(jax.random.key(7), process.initial_law, size=0.4)
     kernel = law.kernel(known_target("skewed").target)
-    draws = jax.vmap(kernel.sample)(jax.random.split(jax.random.key(0), NUM)).position
+    keys = jax.random.split(jax.random.key(0), NUM)
+    draws = jax.jit(lambda x: jax.vmap(kernel.sample)(x).position)(keys)
     # Importance weights of the score against a wide normal law.
     wide = 2.5 * jax.random.normal(jax.random.key(1), (NUM, 2))
-    log_prob = jax.vmap(kernel.log_prob)(jax.vmap(kernel.target.at)(wide))
+    log_prob = jax.jit(jax.vmap(lambda x: kernel.log_prob(kernel.target.at(x))))(wide)
     weight = jnp.exp(log_prob - jnp.sum(jax.scipy.stats.norm.logpdf(wide, scale=2.5), axis=1))
     assert_same_mean(weight, 1.0)
     assert_same_mean(bounded_moments(draws), weight[:, None] * bounded_moments(wide))
@@ -320,10 +323,15 @@ def test_a_path_from_the_prior_tempers_the_likelihood():
         )
         return log_prior + temperature * log_likelihood
 
+    @eqx.filter_jit
+    def langevin_drift(step, position):
+        return process.controls(step, target.at(position))[0]
+
     position = jnp.asarray([0.3, -0.7])
+    score_of = jax.jit(jax.grad(log_tempered))
     for step, temperature in enumerate(process.annealing()):
-        langevin, _ = process.controls(jnp.asarray(step), target.at(position))
-        score = jax.grad(log_tempered)(position, temperature)
+        langevin = langevin_drift(jnp.asarray(step), position)
+        score = score_of(position, temperature)
         np.testing.assert_allclose(langevin, 0.5 * score, rtol=1e-9)
 
 

@@ -20,6 +20,13 @@ from numpyro_bridge.standardised_target import StandardisedTarget, log_weights_o
 from tests import targets
 from tests.statistics import assert_mean_at_most, assert_same_mean
 
+
+@eqx.filter_jit
+def compiled(function, *arguments):
+    """The value of a method: step by step each operation would be a program of its own."""
+    return function(*arguments)
+
+
 # --- the map --------------------------------------------------------------------------------------
 
 
@@ -38,27 +45,30 @@ def random_map(dim: int = 5, lead: int = 2) -> CouplingMap:
 
 @pytest.mark.parametrize(("dim", "lead"), [(5, 2), (2, 1), (1, 1), (3, 3)])
 def test_it_is_invertible_and_knows_its_determinant(dim, lead):
-    map = random_map(dim, lead)
+    @eqx.filter_jit
+    def seen(map, noise):
+        return map.inverse(map(noise)), jax.jacobian(map)(noise), map.log_det(noise)
+
     for size in (0.0, 0.1, 1.0, 4.0):
         noise = size * jax.random.normal(jax.random.key(1), (dim,))
-        np.testing.assert_allclose(map.inverse(map(noise)), noise, rtol=1e-7, atol=1e-9)
-        _, log_det = np.linalg.slogdet(jax.jacobian(map)(noise))
-        np.testing.assert_allclose(map.log_det(noise), log_det, rtol=1e-9)
+        back, jacobian, log_det = seen(random_map(dim, lead), noise)
+        np.testing.assert_allclose(back, noise, rtol=1e-7, atol=1e-9)
+        np.testing.assert_allclose(log_det, np.linalg.slogdet(jacobian)[1], rtol=1e-9)
 
 
 def test_a_new_one_changes_nothing():
     noise = 3 * jax.random.normal(jax.random.key(1), (4,))
     coupling = Coupling(jax.random.key(0), 4, 1)
-    np.testing.assert_allclose(coupling(noise), noise, rtol=1e-12)
-    np.testing.assert_allclose(coupling.inverse(noise), noise, rtol=1e-12)
-    np.testing.assert_allclose(coupling.log_det(noise), 0, atol=1e-12)
+    np.testing.assert_allclose(compiled(coupling, noise), noise, rtol=1e-12)
+    np.testing.assert_allclose(compiled(coupling.inverse, noise), noise, rtol=1e-12)
+    np.testing.assert_allclose(compiled(coupling.log_det, noise), 0, atol=1e-12)
 
 
 def test_tails_are_the_powers_that_the_shape_says():
     shape = random_map().coupling.shape
     shape = eqx.tree_at(lambda s: (s.tail, s.skew), shape, (jnp.full(5, 9.0), jnp.full(5, 0.5)))
     for sign in (1.0, -1.0):
-        near, far = (jnp.abs(shape(jnp.full(5, sign * x))) for x in (1e3, 1e4))
+        near, far = (jnp.abs(compiled(shape, jnp.full(5, sign * x))) for x in (1e3, 1e4))
         power = 2 * (1 + sign * MOST_SKEW * np.tanh(0.5))
         np.testing.assert_allclose(jnp.log10(far / near), power, rtol=0.02)
 
@@ -69,17 +79,17 @@ def test_a_far_state_meets_no_exponential():
         map = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), random_map())
         direction = jnp.ones(5)
         for size in (1e2, 1e4):
-            position = map(size * direction)
-            assert jnp.all(jnp.isfinite(position)) and jnp.isfinite(map.log_det(size * direction))
+            position, log_det = compiled(lambda x: (map(x), map.log_det(x)), size * direction)
+            assert jnp.all(jnp.isfinite(position)) and jnp.isfinite(log_det)
         heavy = nb.target_from_log_density(lambda x: -jnp.sum(jnp.log1p(x**2)), 5)
         seen = StandardisedTarget(heavy, map)
         for size in (1e4, 4e5, 2e6, 1e20, jnp.inf):
-            point = seen.at(size * direction)
+            point = compiled(seen.at, size * direction)
             assert jnp.isfinite(point.log_density) and jnp.all(jnp.isfinite(point.score))
-            assert jnp.isfinite(seen.log_density(size * direction))
+            assert jnp.isfinite(compiled(seen.log_density, size * direction))
             assert point.finite or size > FARTHEST
     steered = random_map().coupling._steered
-    far, further = (steered(jnp.full(5, size * REACH)) for size in (4.0, 400.0))
+    far, further = (compiled(steered, jnp.full(5, size * REACH)) for size in (4.0, 400.0))
     for a, b in zip(far, further, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4)
 
@@ -87,23 +97,26 @@ def test_a_far_state_meets_no_exponential():
 def test_a_target_seen_through_it_is_the_same_law():
     target = StandardisedTarget(targets.funnel().target, random_map())
     position = jax.random.normal(jax.random.key(3), (5,))
-    point = target.at(position)
-    np.testing.assert_allclose(point.log_density, target.log_density(position), rtol=1e-12)
-    np.testing.assert_allclose(point.score, jax.grad(target.log_density)(position), rtol=1e-9)
-    np.testing.assert_allclose(target.joined(target.by_site(position)), position, rtol=1e-7)
+    point = compiled(target.at, position)
+    density, score = compiled(jax.value_and_grad(target.log_density), position)
+    np.testing.assert_allclose(point.log_density, density, rtol=1e-12)
+    np.testing.assert_allclose(point.score, score, rtol=1e-9)
+    back = compiled(lambda x: target.joined(target.by_site(x)), position)
+    np.testing.assert_allclose(back, position, rtol=1e-7)
     with_prior = StandardisedTarget(targets.conjugate_normal().target, random_map(2, 1))
     with_prior = with_prior.with_prior()
-    prior = with_prior.at(position[:2]).prior
+    prior = compiled(with_prior.at, position[:2]).prior
     assert prior is not None
-    expected = jax.grad(lambda x: with_prior.at(x).prior.log_density)(position[:2])
+    of_prior = jax.grad(lambda x: with_prior.at(x).prior.log_density)
+    expected = compiled(of_prior, position[:2])
     np.testing.assert_allclose(prior.score, expected, rtol=1e-9)
 
 
 def test_what_is_not_finite_stays_replaced():
     target = nb.target_from_log_density(lambda x: jnp.where(x[0] > 0, -x[0], jnp.nan), 1)
     seen = StandardisedTarget(target, random_map(1, 1))
-    outside = seen.map.inverse(jnp.asarray([-1.0]))
-    point = seen.at(outside)
+    outside = compiled(seen.map.inverse, jnp.asarray([-1.0]))
+    point = compiled(seen.at, outside)
     assert not point.finite and point.log_density < -1e9
     np.testing.assert_array_equal(point.score, [0.0])
 
@@ -119,15 +132,16 @@ def test_the_weights_of_an_untrained_bridge_stay_exact():
     target = StandardisedTarget(known.target, CouplingMap(affine, map.rotation, tamed))
     process = nb.CMCD(jax.random.key(0), 2, num_steps=4, width=8, diffusion=0.4)
     keys = jax.random.split(jax.random.key(1), 8_000)
-    ends = jax.vmap(partial(draw_end, process=process, target=target))(keys)
+    ends = compiled(jax.vmap(partial(draw_end, process=process, target=target)), keys)
     assert_same_mean(jnp.exp(ends.log_weight - known.log_evidence), 1.0)
     assert_mean_at_most(ends.log_weight, known.log_evidence)
     np.testing.assert_allclose(
-        ends.log_density, jax.vmap(known.target.log_density)(ends.position), rtol=1e-8
+        ends.log_density,
+        compiled(jax.vmap(known.target.log_density), ends.position),
+        rtol=1e-8,
     )
-    paths = jax.vmap(draw_path_to, in_axes=(0, None, None, 0))(
-        keys[:4_000], process, target, draws[:4_000]
-    )
+    back = jax.vmap(draw_path_to, in_axes=(0, None, None, 0))
+    paths = compiled(back, keys[:4_000], process, target, draws[:4_000])
     assert_same_mean(jnp.exp(known.log_evidence - paths.log_weight), 1.0)
 
 
@@ -150,7 +164,7 @@ def test_a_funnel_is_straightened():
     assert_mean_at_most(log_weight, known.log_evidence)
     assert jnp.mean(log_weight) > known.log_evidence - 0.05
     # Exact draws are standard normal in its coordinates, the neck included.
-    inside = jax.vmap(result.map.inverse)(known.draw(jax.random.key(1), 20_000))
+    inside = compiled(jax.vmap(result.map.inverse), known.draw(jax.random.key(1), 20_000))
     np.testing.assert_allclose(jnp.cov(inside.T), np.eye(5), atol=0.15)
     affine = nb.standardise(
         jax.random.key(0), known.target, candidates=(gaussian_vi,), nonlinear=False

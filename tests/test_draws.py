@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -25,6 +26,13 @@ def schools(data):
         numpyro.sample("score", dist.Normal(effect, 0.5), obs=data)
 
 
+@eqx.filter_jit
+def seen(method, batch):
+    """What a method of a target says of each of a batch."""
+    return jax.vmap(method)(batch)
+
+
+@eqx.filter_jit
 def exact_posterior(target):
     """Mean and covariance of a target that is Gaussian, from its derivatives at the origin."""
     origin = jnp.zeros(target.dim)
@@ -39,9 +47,9 @@ def draws_near(target, rng_key, num=4000, shift=0.3, widen=1.3, **fields):
     centre = mean + shift * jnp.diag(root)
     noise = jax.random.normal(rng_key, (num, target.dim))
     position = centre + widen * noise @ root.T
-    log_density = jax.vmap(target.log_density)(position)
+    log_density = seen(target.log_density, position)
     log_proposal = multivariate_normal.logpdf(position, centre, widen**2 * covariance)
-    sites = jax.vmap(target.constrain)(position)
+    sites = seen(target.constrain, position)
     return Draws(sites, log_density - log_proposal, position, log_density, target, **fields)
 
 
@@ -50,10 +58,10 @@ def weighted(log_weight, **fields):
     target = target_from_log_density(lambda x: -0.5 * x @ x, 2)
     position = jax.random.normal(jax.random.key(9), (log_weight.shape[0], 2))
     return Draws(
-        jax.vmap(target.constrain)(position),
+        seen(target.constrain, position),
         log_weight,
         position,
-        jax.vmap(target.log_density)(position),
+        seen(target.log_density, position),
         target,
         **fields,
     )
@@ -102,7 +110,7 @@ def test_resampled_draws_are_the_posterior_s(draws):
     }
     np.testing.assert_array_equal(got["twice"], 2 * got["effect"])
     mean, covariance = exact_posterior(draws.target)
-    position = jax.vmap(draws.target.unconstrain)(got)
+    position = seen(draws.target.unconstrain, got)
     error = jnp.sqrt(jnp.diag(covariance) / (4000 * draws.ess))
     assert jnp.all(jnp.abs(position.mean(0) - mean) < 4 * error)
     assert jnp.any(jnp.abs(draws.position.mean(0) - mean) > 8 * error)  # the proposals are not

@@ -5,6 +5,7 @@ import sys
 from typing import Any
 
 import arviz as az
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -38,6 +39,13 @@ def schools(scale, data=None):
         numpyro.sample("score", dist.Normal(effect, scale), obs=data)
 
 
+@eqx.filter_jit
+def seen(method, batch):
+    """What a method of a target says of each of a batch."""
+    return jax.vmap(method)(batch)
+
+
+@eqx.filter_jit
 def exact_posterior(target):
     """Mean and covariance of a target that is Gaussian, from its derivatives at the origin."""
     origin = jnp.zeros(target.dim)
@@ -60,8 +68,8 @@ def draws_near(target, rng_key, num=4000, shift=0.3, widen=1.2, **fields):
 
 
 def draws_at(target, position, log_proposal, **fields):
-    log_density = jax.vmap(target.log_density)(position)
-    sites = jax.vmap(target.constrain)(position)
+    log_density = seen(target.log_density, position)
+    sites = seen(target.constrain, position)
     return Draws(sites, log_density - log_proposal, position, log_density, target, **fields)
 
 
@@ -69,7 +77,7 @@ def equally_weighted(model, *args, num=400):
     """Draws that only have to be there, for what the model allows."""
     target = target_from_model(jax.random.key(0), model, *args)
     position = target.initial_positions(jax.random.key(1), num)
-    return draws_at(target, position, jax.vmap(target.log_density)(position))
+    return draws_at(target, position, seen(target.log_density, position))
 
 
 def groups_of(idata):
@@ -190,8 +198,8 @@ def test_the_same_draws_give_the_same_object(draws, idata):
 def test_statistics_belong_to_their_draws(idata, draws, target):
     """Every array is indexed alike: each is recomputed from the posterior draws themselves."""
     sites = {name: values(idata, "posterior", name) for name in ("mean", "effect")}
-    position = jax.vmap(jax.vmap(target.unconstrain))(sites)
-    lp = jax.vmap(jax.vmap(target.log_density))(position)
+    position = seen(jax.vmap(target.unconstrain), sites)
+    lp = seen(jax.vmap(target.log_density), position)
     np.testing.assert_allclose(values(idata, "sample_stats", "lp"), lp, rtol=1e-9)
     weight_of = dict(zip(np.asarray(draws.log_density), np.asarray(draws.log_weight), strict=True))
     expected = [weight_of[value] for value in values(idata, "sample_stats", "lp").ravel()]
@@ -411,7 +419,7 @@ def test_array_arguments_of_any_shape_become_constant_data():
         spread=2.0,
     )
     position = target.initial_positions(jax.random.key(1), 400)
-    idata = to_inference_data(draws_at(target, position, jax.vmap(target.log_density)(position)))
+    idata = to_inference_data(draws_at(target, position, seen(target.log_density, position)))
     constants = {name: value.values for name, value in idata["constant_data"].data_vars.items()}
     expected = dict(table_a=np.zeros(4), table_b=np.arange(3), more_0=np.ones(2), spread=2.0)
     assert constants.keys() == expected.keys()

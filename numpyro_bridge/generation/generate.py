@@ -38,11 +38,12 @@ def generate(
         The draw at the last time, divided by `alpha` there; where the schedule ends at a finite
         log-SNR, noise of that level is still in it.
     """
-    first_key, *_ = keys = jax.random.split(rng_key, len(times))
-    start = first_noise(first_key, denoiser, dim, times[0])
+    keys = jax.random.split(rng_key, len(times))
+    start = first_noise(keys[0], denoiser, dim, times[0])
     return generate_from(keys[1:], denoiser, step, times, start, context)
 
 
+@eqx.filter_jit
 def generate_from(
     rng_keys: Array,
     denoiser: Denoiser,
