@@ -8,7 +8,6 @@ from numbers import Integral, Real
 from typing import Any
 
 import jax
-import numpy as np
 import optax
 from numpyro.util import is_prng_key
 
@@ -58,12 +57,11 @@ def check_process(process: Any) -> None:
                 f"process: {keyword} must be an instance such as {PARTS[keyword]}, got {got}"
             )
     try:
-        inspect.signature(process).bind(None, 1)
+        inspect.signature(process, follow_wrapped=False).bind(None, 1)
     except TypeError as error:
-        name = getattr(process, "__name__", "the function")
         raise ValueError(
-            f"process: {name} cannot be called with (rng_key, dim), {error}; write it as "
-            "nb.CMCD takes them, or bind the others with functools.partial"
+            f"process: {_name(process)} cannot be called with (rng_key, dim), {error}; take these "
+            "two as nb.CMCD does, and bind all others, and no more, with functools.partial"
         ) from None
 
 
@@ -72,10 +70,10 @@ def check_trainable(trainable: Any) -> None:
     if callable(trainable):
         return
     for leaf in jax.tree.leaves(trainable):
-        if not isinstance(leaf, bool | np.bool_) and not callable(leaf):
+        if not isinstance(leaf, bool) and not callable(leaf):
             raise ValueError(
                 "trainable must be a function of an array, such as eqx.is_inexact_array, or a tree "
-                f"of booleans in the shape of the process, got {_described(leaf)}"
+                f"of True and False in the shape of the process, got {_described(leaf)}"
             )
 
 
@@ -89,7 +87,7 @@ PARTS = {"initial_law": "nb.PriorLaw()", "integrator": "nb.OBABO()"}
 def check_objective(objective: Any) -> None:
     """Raise a ValueError unless this can be called as a loss of trajectories."""
     check_function("objective", objective, "nb.reverse_kl_ld")
-    bound, name = _bound(objective), getattr(objective, "__name__", "the function")
+    bound, name = _bound(objective), _name(objective)
     if "num_trajectories" in bound:
         raise ValueError(
             "num_trajectories is a setting of the sampler, not of its objective: write "
@@ -99,8 +97,6 @@ def check_objective(objective: Any) -> None:
         raise ValueError(
             f"objective: sampling must be a function such as nb.{bound['sampling']}, got a string"
         )
-    if "positions" in bound:
-        _check_positions(bound["positions"])
     try:
         inspect.signature(objective).bind(None, None, None, num_trajectories=2)
     except TypeError as error:
@@ -112,22 +108,19 @@ def check_objective(objective: Any) -> None:
         ) from None
 
 
-def _check_positions(positions: Any) -> None:
-    finite = np.isfinite(np.asarray(positions, float))
-    if not finite.all():
-        bad = finite.size - np.count_nonzero(finite)
-        raise ValueError(
-            f"objective: positions hold {bad} numbers that are not finite; drop these draws, and "
-            "see that the others are unconstrained"
-        )
-
-
 def _bound(function: Any) -> dict[str, Any]:
     """Keywords that partial functions have bound; an outer one goes before an inner one."""
     keywords: dict[str, Any] = {}
     for part in _partials(function):
         keywords = {**part.keywords, **keywords}
     return keywords
+
+
+def _name(function: Any) -> str:
+    """That of the function inside partial ones."""
+    while isinstance(function, partial):
+        function = function.func
+    return getattr(function, "__name__", "the function")
 
 
 def _partials(function: Any) -> Iterator[partial]:

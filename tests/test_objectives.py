@@ -289,3 +289,13 @@ def test_log_variance_has_another_gradient_where_the_backward_chain_learns(name)
 def test_losses_that_compare_trajectories_refuse_a_single_one(objective):
     with pytest.raises(ValueError, match="at least .*num_trajectories|num_trajectories.*at least"):
         objective(jax.random.key(0), catalogue.untrained("CMCD"), TARGET, num_trajectories=1)
+
+
+def test_draws_that_are_no_draws_are_refused_by_the_loss():
+    """In a mixture they are closed over, where the sampler's own check does not see them."""
+    process = catalogue.untrained("CMCD")
+    not_finite, none = jnp.full((3, 2), jnp.nan), jnp.zeros((0, 2))
+    for positions, message in ((not_finite, "hold 6 numbers"), (none, "should have shape")):
+        loss = partial(nb.forward_kl_from_draws, positions=positions)
+        with pytest.raises(ValueError, match=f"positions {message}"):
+            evaluate(nb.mixed((0.5, nb.reverse_kl_ld), (0.5, loss)), process, 16)

@@ -1,6 +1,7 @@
 """From a model to a posterior: draws of the right law, files that load, errors that teach."""
 
 import dataclasses
+import functools
 import math
 from functools import partial
 from typing import Any
@@ -354,6 +355,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         r"integrator must be an instance such as nb.OBABO\(\), got 'OBABO'",
     ),
     "no rng_key": ({"process": lambda dim: nb.CMCD(jax.random.key(0), dim)}, "too many positional"),
+    "bound twice": (
+        {"process": partial(nb.CMCD, dim=1)},
+        "CMCD cannot be called with .rng_key, dim., too many positional arguments.*and no more",
+    ),
     "trainable": ({"trainable": 3}, "trainable must be a function of an array.*got 3"),
     "NaN draws": (
         {
@@ -407,6 +412,19 @@ def test_settings_that_cannot_work_are_refused_with_what_to_write(name):
     settings, message = REFUSED[name]
     with pytest.raises(ValueError, match=message):
         nb.BridgeSampler(targets.regression, **settings)
+
+
+def test_a_process_may_be_wrapped():
+    """What counts is what the wrapper takes, not what the function inside does."""
+
+    def of_width(width, rng_key, dim):
+        return nb.CMCD(rng_key, dim, width=width)
+
+    @functools.wraps(of_width)
+    def wrapped(rng_key, dim):
+        return of_width(8, rng_key, dim)
+
+    assert nb.BridgeSampler(targets.regression, process=wrapped).process is wrapped
 
 
 @pytest.mark.usefixtures("untyped")

@@ -43,7 +43,6 @@ def generate(
     return generate_from(keys[1:], denoiser, step, times, start, context)
 
 
-@eqx.filter_jit
 def generate_from(
     rng_keys: Array,
     denoiser: Denoiser,

@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -26,7 +27,8 @@ from numpyro_bridge.identity import name_of
 from numpyro_bridge.infer.optimizer import bridge_optimizer
 from numpyro_bridge.infer.posterior import Posterior
 from numpyro_bridge.infer.resolve import resolve_target
-from numpyro_bridge.objectives import reverse_kl_ld
+from numpyro_bridge.objectives import forward_kl_from_draws, reverse_kl_ld
+from numpyro_bridge.objectives.forward_kl import check_finite
 from numpyro_bridge.processes import CMCD, AbstractProcess
 from numpyro_bridge.standardise import Standardisation, standardise
 from numpyro_bridge.standardised_target import StandardisedTarget
@@ -178,6 +180,8 @@ def _check_functions(model, process, objective, standardise) -> None:
         )
     check_process(process)
     check_objective(objective)
+    if isinstance(objective, partial) and objective.func is forward_kl_from_draws:
+        check_finite(objective.keywords["positions"])  # traced when the loss sees them
     check_function("standardise", standardise, "nb.standardise or nb.no_standardisation")
 
 

@@ -1,8 +1,11 @@
 """Forward Kullback–Leibler divergence: cover whatever the target has."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from numpyro_bridge._typing import RNGKey, Scalar
@@ -84,12 +87,14 @@ def forward_kl_from_draws(
         The surrogate loss, and the trajectories it was estimated from.
 
     Raises:
-        ValueError: if `num_trajectories` is below 2, or the positions have another dimension.
+        ValueError: if `num_trajectories` is below 2, the positions have another dimension, there
+            are none, or some are not finite.
     """
     check_batch("forward_kl_from_draws", num_trajectories)
+    check_finite(positions)
     choice_key, run_key = jax.random.split(rng_key)
     positions = jnp.asarray(positions, jnp.result_type(float))
-    if positions.ndim != 2 or positions.shape[1] != target.dim:
+    if positions.ndim != 2 or positions.shape[1] != target.dim or len(positions) == 0:
         raise ValueError(
             f"positions should have shape (num, {target.dim}), got {positions.shape}; they are "
             "unconstrained: jax.vmap(posterior.target.base.unconstrain)(mcmc.get_samples())"
@@ -108,6 +113,18 @@ def forward_kl_from_draws(
     runs = detached(process, target, jax.vmap(states_from)(keys, chosen))
     share = jnp.full(num_trajectories, 1 / num_trajectories)
     return _surrogate(runs, share), runs
+
+
+def check_finite(positions: Any) -> None:
+    """Raise a ValueError if numbers are not finite, as far as they are known: not if traced."""
+    if isinstance(positions, Tracer):
+        return
+    finite = np.isfinite(np.asarray(positions, float))
+    if not finite.all():
+        raise ValueError(
+            f"positions hold {np.count_nonzero(~finite)} numbers that are not finite; drop these "
+            "draws, and see that the others are unconstrained"
+        )
 
 
 def _surrogate(runs: Trajectory, share: Float[Array, " num"]) -> Scalar:
