@@ -1,4 +1,4 @@
-"""Table, rankings and plot of the study of losses."""
+"""Table and plot of the study of losses."""
 
 import itertools
 from pathlib import Path
@@ -6,32 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import rows as r
+from benchmarks.losses_rankings import PROBLEM, SCALES, rankings
 
 LOSSES = ("reverse_kl", "reverse_kl_ld", "log_variance")
 NOISE = ("learned", "fixed")
-
-LD, LV = {"objective": "reverse_kl_ld"}, {"objective": "log_variance"}
-LEARNED, FIXED = {"noise": "learned"}, {"noise": "fixed"}
-YES, NO = {"standardised": "yes"}, {"standardised": "no"}
-SCALES = {"yes": "standardised", "bent": "standardised by a bent map", "no": "as it is"}
-CLAIMS = (
-    # As the paper has them: what it says, what should be smaller than what.
-    ("`reverse_kl_ld` is better than `log_variance`, noise learned", LD | LEARNED, LV | LEARNED),
-    ("`reverse_kl_ld` is better than `log_variance`, noise fixed", LD | FIXED, LV | FIXED),
-    (
-        "`reverse_kl_ld` is better than `reverse_kl`, noise learned",
-        LD | LEARNED,
-        {"objective": "reverse_kl"} | LEARNED,
-    ),
-    ("learned noise is better than fixed noise, by `reverse_kl_ld`", LD | LEARNED, LD | FIXED),
-    ("learned noise is better than fixed noise, by `log_variance`", LV | LEARNED, LV | FIXED),
-    (
-        "standardisation helps, by `reverse_kl_ld`, noise learned",
-        LD | LEARNED | YES,
-        LD | LEARNED | NO,
-    ),
-)
-PROBLEM = ("target", "standardised", "num_steps", "num_trajectories", "num_iterations")
 
 
 def write_table(rows: list[dict], path: Path) -> None:
@@ -52,7 +30,7 @@ def write_table(rows: list[dict], path: Path) -> None:
         "",
         "## What the paper says, and what is seen here",
         "",
-        *_rankings(rows),
+        *rankings(rows),
     ]
     for problem in _problems(rows):
         found = r.select(rows, **problem)
@@ -93,60 +71,6 @@ def _cells(found: list[dict]) -> str:
         value = np.mean(r.column(found, name))
         cells.append("" if np.isnan(value) else f"{value:.{places}f}")
     return " | ".join(cells)
-
-
-def _rankings(rows: list[dict]) -> list[str]:
-    lines = [
-        "Cases are pairs that differ in nothing else, of one target and sampler; one is decided "
-        "where the means over keys are apart by more than twice the standard error of their "
-        "difference and by 0.01 nats. A bridge that has diverged loses.",
-        "",
-        "| claim | holds | undecided | reversed | reversed for |",
-        "|---|---|---|---|---|",
-    ]
-    for claim, better, worse in CLAIMS:
-        verdicts = {"holds": [], "undecided": [], "reversed": []}
-        for group in _groups(rows, set(better)):
-            one, other = r.select(rows, **group, **better), r.select(rows, **group, **worse)
-            if one and other:
-                verdicts[_verdict(one, other)].append(_name(group))
-        counts = " | ".join(str(len(found)) for found in verdicts.values())
-        lines.append(f"| {claim} | {counts} | {'; '.join(verdicts['reversed'])} |")
-    return lines
-
-
-def _verdict(one: list[dict], other: list[dict]) -> str:
-    first, second = (np.nan_to_num(r.column(x, "gap"), nan=np.inf) for x in (one, other))
-    if not (np.isfinite(first).all() and np.isfinite(second).all()):
-        bad_first, bad_second = (np.mean(~np.isfinite(x)) for x in (first, second))
-        if bad_first == bad_second:
-            return "undecided"
-        return "holds" if bad_first < bad_second else "reversed"
-    difference = np.mean(second) - np.mean(first)
-    margin = max(0.01, 2 * float(np.hypot(_error(one), _error(other))))
-    if abs(difference) <= margin:
-        return "undecided"
-    return "holds" if difference > 0 else "reversed"
-
-
-def _error(found: list[dict]) -> float:
-    """Standard error of the mean gap: by its spread over keys, and not below that of the draws."""
-    gaps, errors = r.column(found, "gap"), r.column(found, "gap_error")
-    spread = float(np.std(gaps, ddof=1)) if len(gaps) > 1 else 0.0
-    return max(spread, float(np.sqrt(np.mean(errors**2)))) / len(gaps) ** 0.5
-
-
-def _groups(rows: list[dict], free: set[str]) -> list[dict]:
-    fields = [name for name in (*PROBLEM, "process", "noise", "objective") if name not in free]
-    distinct = dict.fromkeys(tuple(row[name] for name in fields) for row in rows)
-    return [dict(zip(fields, values, strict=True)) for values in distinct]
-
-
-def _name(group: dict) -> str:
-    names = [group["target"], group["process"]]
-    if group.get("standardised", "yes") != "yes":
-        names.append(SCALES[group["standardised"]])
-    return " ".join(names)
 
 
 def _problems(rows: list[dict]) -> list[dict]:

@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 from jax.scipy.stats import multivariate_normal
 
-from benchmarks import cox_evidence, densities, metrics, posteriordb, posteriordb_models
+from benchmarks import (
+    cox_evidence,
+    densities,
+    losses_rankings,
+    metrics,
+    posteriordb,
+    posteriordb_models,
+)
 from tests.statistics import assert_same_mean
 
 # --- distances ------------------------------------------------------------------------------------
@@ -200,3 +207,32 @@ def test_evidence_of_a_regression_tends_to_that_of_a_flat_prior_as_its_prior_wid
     wide = posteriordb.regression_evidence(design, y, posteriordb.half_cauchy, 1e8)
     # The wide prior's density, of two coefficients, is all that differs.
     np.testing.assert_allclose(wide, flat - math.log(2 * math.pi * 1e8), atol=1e-5)
+
+
+# --- tables ---------------------------------------------------------------------------------------
+
+
+def rows_of(target, gaps_by_loss):
+    """Rows of the study of losses, two keys each."""
+    same = {"process": "CMCD", "noise": "learned", "standardised": "no", "gap_error": "0.001"}
+    budget = {"num_steps": "16", "num_trajectories": "128", "num_iterations": "400"}
+    return [
+        {"target": target, "objective": loss, "key": str(key), "gap": str(gap), **same, **budget}
+        for loss, gaps in gaps_by_loss.items()
+        for key, gap in enumerate(gaps)
+    ]
+
+
+def test_a_claim_is_counted_where_keys_decide_it():
+    rows = [
+        *rows_of("clear", {"reverse_kl_ld": (0.1, 0.11), "log_variance": (0.5, 0.51)}),
+        *rows_of("noisy", {"reverse_kl_ld": (0.1, 0.9), "log_variance": (0.5, 1.1)}),
+        *rows_of("close", {"reverse_kl_ld": (0.1, 0.1), "log_variance": (0.104, 0.104)}),
+        *rows_of("lost", {"reverse_kl_ld": (0.3, 0.31), "log_variance": (0.1, 0.11)}),
+        *rows_of("diverged", {"reverse_kl_ld": (9.0, 9.1), "log_variance": (0.1, math.nan)}),
+    ]
+    lines = losses_rankings.rankings(rows)
+    claim = "`reverse_kl_ld` is better than `log_variance`, noise learned"
+    assert f"| {claim} | as it is | 2 / 2 / 1 | 2 / 2 / 1 |" in lines
+    assert f"- {claim}, as it is: CMCD: lost." in lines
+    assert sum(claim in line for line in lines) == 2
