@@ -17,8 +17,8 @@ def write_table(rows: list[dict], path: Path) -> None:
     lines = [
         "# Losses over samplers",
         "",
-        "`python -m benchmarks.losses --data FOLDER`, with `--targets`, `--processes` and `--keys` for "
-        "more than the small preset; all numbers are in `losses.csv`.",
+        "`python -m benchmarks.losses --data FOLDER`, with `--targets`, `--processes`, `--keys` "
+        "for more than the small preset; all numbers are in `losses.csv`.",
         f"Machine: {', '.join(_distinct(rows, 'machine'))}; commit: "
         f"{', '.join(_distinct(rows, 'commit'))}.",
         "",
