@@ -123,7 +123,9 @@ def test_a_bridge_needs_a_step():
 def test_a_bridge_needs_a_denoiser(monkeypatch):
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
     sampler = nb.BridgeSampler(
-        lambda: numpyro.sample("x", dist.Normal()), process=nb.DenoisingProcess
+        lambda: numpyro.sample("x", dist.Normal()),
+        process=nb.DenoisingProcess,
+        standardise=nb.no_standardisation,
     )
     with pytest.raises(ValueError, match="made from a trained denoiser, as nb.DiffusionSampler"):
         sampler.run(jax.random.key(0))

@@ -15,7 +15,7 @@ from numpyro_bridge._setting_checks import check_key
 from numpyro_bridge._typing import RNGKey
 from numpyro_bridge.ends import End, draw_path_to
 from numpyro_bridge.infer.bridge_sampler import BridgeSampler
-from numpyro_bridge.infer.path_metropolis import end_at, first_end, global_move
+from numpyro_bridge.infer.path_metropolis import first_end, global_move
 from numpyro_bridge.infer.posterior import Posterior
 from numpyro_bridge.infer.seen_data import SeenData
 from numpyro_bridge.standardised_target import StandardisedTarget
@@ -129,7 +129,8 @@ class BridgeKernel(MCMCKernel):
         local = self._make_local(posterior.target)
         start = partial(_start, posterior, local, num_warmup)
         self._sample_fn = partial(_step, posterior, local, num_warmup)
-        return (start if is_prng_key(rng_key) else jax.vmap(start))(rng_key, init_params)
+        # One program: the first state of a local kernel takes dozens of small operations.
+        return jax.jit(start if is_prng_key(rng_key) else jax.vmap(start))(rng_key, init_params)
 
     def sample(
         self, state: BridgeKernelState, model_args: tuple, model_kwargs: dict[str, Any]
@@ -209,7 +210,7 @@ def _start(
     if init_params is None:
         end = first_end(path_key, process, target)
     else:
-        end = end_at(path_key, process, target, target.base.joined(init_params))
+        end = draw_path_to(path_key, process, target, target.base.joined(init_params))
     local_state = None
     if local is not None:
         inside = target.map.inverse(end.position)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from numpyro_bridge._typing import RNGKey, Vector
+from numpyro_bridge._typing import RNGKey
 from numpyro_bridge.ends import End, draw_end, draw_path_to
 from numpyro_bridge.infer.posterior import Posterior
 from numpyro_bridge.processes import AbstractProcess
@@ -104,11 +104,3 @@ def first_end(rng_key: RNGKey, process: AbstractProcess, target: StandardisedTar
     ends = jax.vmap(draw_end, in_axes=(0, None, None))(keys, process, target)
     chosen = jax.random.categorical(choice_key, ends.log_weight)
     return jax.tree.map(lambda leaf: leaf[chosen], ends)
-
-
-@eqx.filter_jit
-def end_at(
-    rng_key: RNGKey, process: AbstractProcess, target: StandardisedTarget, position: Vector
-) -> End:
-    """A path to a given position."""
-    return draw_path_to(rng_key, process, target, position)
