@@ -34,8 +34,8 @@ def rankings(rows: list[dict]) -> list[str]:
     lines = [
         "Each cell counts targets for which the claim holds / is undecided / is reversed. A pair "
         "differs in nothing else; it is decided where the means over keys are apart by more than "
-        "twice the standard error of their difference and by 0.01 nats. A bridge that has "
-        "diverged loses.",
+        "twice the standard error of their difference and by 0.01 nats; one key decides nothing. A "
+        "bridge that has diverged loses.",
         "",
         f"| claim | targets | {' | '.join(samplers)} | all |",
         "|---" * (len(samplers) + 3) + "|",
@@ -85,6 +85,8 @@ def _verdict(one: list[dict], other: list[dict]) -> str:
         if bad_first == bad_second:
             return "undecided"
         return "holds" if bad_first < bad_second else "reversed"
+    if min(len(one), len(other)) < 2:
+        return "undecided"
     difference = np.mean(second) - np.mean(first)
     margin = max(0.01, 2 * float(np.hypot(_error(one), _error(other))))
     if abs(difference) <= margin:
@@ -95,7 +97,7 @@ def _verdict(one: list[dict], other: list[dict]) -> str:
 def _error(found: list[dict]) -> float:
     """Standard error of the mean gap: by its spread over keys, and not below that of the draws."""
     gaps, errors = r.column(found, "gap"), r.column(found, "gap_error")
-    spread = float(np.std(gaps, ddof=1)) if len(gaps) > 1 else 0.0
+    spread = float(np.std(gaps, ddof=1))
     return max(spread, float(np.sqrt(np.mean(errors**2)))) / len(gaps) ** 0.5
 
 

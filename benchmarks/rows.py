@@ -22,6 +22,7 @@ def append(path: Path, row: dict) -> None:
     Raises:
         ValueError: if the file has other columns.
     """
+    path.parent.mkdir(parents=True, exist_ok=True)
     earlier = read(path)
     if earlier and list(earlier[0]) != list(row):
         raise ValueError(

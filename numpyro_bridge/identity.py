@@ -1,9 +1,11 @@
 """What tells one training run from another, so that a checkpoint resumes its own run only."""
 
+import dataclasses
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,7 +15,7 @@ from numpyro_bridge._typing import RNGKey
 from numpyro_bridge.fingerprint import difference, fingerprint
 from numpyro_bridge.target import Target
 
-MEASURED = ("start", "data")
+MEASURED = ("start", "data", "loss_data")
 """Parts of an identity that are numbers computed from arrays, equal to rounding only."""
 
 
@@ -28,13 +30,20 @@ def name_of(function: Any) -> str:
 
 
 def identity_of_run(
-    rng_key: RNGKey, params: PyTree, loss: Callable, data: Any, num_iterations: int
+    rng_key: RNGKey,
+    module: PyTree,
+    params: PyTree,
+    loss: Callable,
+    data: Any,
+    num_iterations: int,
 ) -> dict[str, Any]:
     """Names, moments of the numbers that the run starts from, log densities; JSON values."""
     typed = jnp.issubdtype(rng_key.dtype, jax.dtypes.prng_key)
     return {
         "num_iterations": num_iterations,
+        "module": dict(_settings(module, type(module).__name__)),
         "loss": name_of(loss),
+        "loss_data": _moments(list(_arrays_of(loss))),
         "rng_key": np.asarray(jax.random.key_data(rng_key) if typed else rng_key).tolist(),
         "start": _moments(params),
         "data": _moments(data),
@@ -60,11 +69,47 @@ def check_same_run(path: str | os.PathLike, saved: dict[str, Any], now: dict[str
 def _difference(name: str, saved: Any, now: Any) -> str | None:
     """How one part of two runs differs, in words; None where it does not."""
     if name in MEASURED:
-        return None if _close(saved, now) else f"another {name}"
+        other = "other arrays in its loss" if name == "loss_data" else f"another {name}"
+        return None if _close(saved, now) else other
+    if name == "module":
+        return _other_setting(saved or {}, now)
     if name == "model":
         other = difference(saved, now)
         return other and f"another {name} ({other} when it was written)"
     return None if saved == now else f"another {name} (it has {saved!r}, this run {now!r})"
+
+
+def _settings(tree: Any, path: str) -> Iterator[tuple[str, str]]:
+    """What is fixed in a module, by path: classes of its parts, numbers, names of functions."""
+    if isinstance(tree, eqx.Module):
+        yield path, type(tree).__name__
+        for field in dataclasses.fields(tree):
+            yield from _settings(getattr(tree, field.name, None), f"{path}.{field.name}")
+    elif isinstance(tree, list | tuple):
+        for i, part in enumerate(tree):
+            yield from _settings(part, f"{path}[{i}]")
+    elif tree is None or isinstance(tree, bool | int | float | str):
+        yield path, repr(tree)
+    elif not hasattr(tree, "shape"):  # the numbers in arrays are measured
+        yield path, name_of(tree)
+
+
+def _other_setting(saved: dict[str, str], now: dict[str, str]) -> str | None:
+    for path in dict.fromkeys([*saved, *now]):
+        there, here = saved.get(path, "absent"), now.get(path, "absent")
+        if there != here:
+            return f"another process or network ({path} is {there}, and {here} in this run)"
+    return None
+
+
+def _arrays_of(function: Any) -> Iterator[Any]:
+    """Arrays that a loss holds, such as draws, inside partial functions and mixtures too."""
+    for _, part in getattr(function, "parts", ()):
+        yield from _arrays_of(part)
+    if hasattr(function, "func"):
+        yield from _arrays_of(function.func)
+        for value in (*function.args, *function.keywords.values()):
+            yield from _arrays_of(value) if callable(value) else jax.tree.leaves(value)
 
 
 def _moments(tree: PyTree) -> list[list[float]]:

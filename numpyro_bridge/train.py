@@ -125,7 +125,7 @@ def fit(
     progress, history = Progress(0, num_iterations, max(1, num_iterations // 2)), []
     run = {}
     if checkpoint is not None:
-        run = identity_of_run(rng_key, params, loss, data, num_iterations)
+        run = identity_of_run(rng_key, module, params, loss, data, num_iterations)
         run["curriculum"] = repr(curriculum)
         if os.path.exists(checkpoint):
             state, progress, history = resume(checkpoint, state, run)

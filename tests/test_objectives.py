@@ -1,6 +1,7 @@
 """Losses: estimators of one gradient agree, and those of two do not."""
 
 import functools
+import math
 from functools import partial
 
 import equinox as eqx
@@ -225,8 +226,11 @@ def test_a_mixed_objective_is_the_sum_of_its_parts():
     expected += 2.0 * evaluate(nb.log_variance, process, 16)[0]
     np.testing.assert_allclose(evaluate(mixed, process, 16)[0], expected, rtol=1e-9)
     assert mixed.__name__ == "mixed(0.25 reverse_kl_ld, 2 log_variance)"
-    with pytest.raises(ValueError, match="needs parts with positive factors"):
-        nb.mixed()
+    for parts in ((), ((math.inf, nb.reverse_kl),), ((math.nan, nb.reverse_kl),)):
+        with pytest.raises(ValueError, match="needs parts with positive factors"):
+            nb.mixed(*parts)
+    explored = nb.mixed((0.5, partial(nb.log_variance, sampling=nb.widened)))
+    assert explored.__name__ == "mixed(0.5 log_variance(sampling=widened))"
 
 
 def test_a_detached_score_has_another_gradient_along_the_path():

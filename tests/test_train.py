@@ -274,6 +274,41 @@ def test_a_run_whose_data_are_not_all_finite_resumes(tmp_path, missing):
         again(jnp.append(missing, TOP), checkpoint=path)
 
 
+def test_a_checkpoint_of_another_sampler_or_loss_is_refused(tmp_path):
+    """Also where the arrays that are trained are the same."""
+
+    def run(process, objective=nb.reverse_kl_ld, **settings):
+        return nb.BridgeSampler(
+            nb.target_from_log_density(lambda x: -0.5 * jnp.sum(x**2), 2),
+            process=partial(process, num_steps=2, width=4, **settings),
+            objective=objective,
+            standardise=nb.no_standardisation,
+            num_iterations=2,
+            num_trajectories=4,
+            checkpoint=tmp_path / "checkpoint",
+            progress_bar=False,
+        ).run(jax.random.key(0))
+
+    run(nb.UnderdampedCMCD)
+    with pytest.raises(ValueError, match=r"\(UnderdampedCMCD is UnderdampedCMCD, and absent in"):
+        run(nb.LDVI)
+    with pytest.raises(ValueError, match=r"\.integrator is OBABO, and BAOAB in this run"):
+        run(nb.UnderdampedCMCD, integrator=nb.BAOAB())
+    with pytest.raises(ValueError, match=r"\.score_bound is 10.0, and 1.0 in this run"):
+        run(nb.UnderdampedCMCD, score_bound=1.0)
+    (tmp_path / "checkpoint").unlink()
+
+    def from_draws(seed):
+        positions = jax.random.normal(jax.random.key(seed), (9, 2))
+        part = jax.tree_util.Partial(nb.forward_kl_from_draws, positions=positions)
+        return nb.mixed((0.5, nb.reverse_kl_ld), (0.5, part))
+
+    run(nb.CMCD, from_draws(0))
+    run(nb.CMCD, from_draws(0))
+    with pytest.raises(ValueError, match="other arrays in its loss"):
+        run(nb.CMCD, from_draws(1))
+
+
 def test_a_checkpoint_of_another_model_is_refused(tmp_path):
     """The same numbers in other formulas."""
 

@@ -1,5 +1,6 @@
 """A weighted sum of losses."""
 
+import math
 from collections.abc import Callable
 from numbers import Real
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from numpyro_bridge._typing import RNGKey, Scalar
+from numpyro_bridge.identity import name_of
 from numpyro_bridge.processes.base import AbstractProcess
 from numpyro_bridge.target import Target
 from numpyro_bridge.trajectories import Trajectory
@@ -43,6 +45,7 @@ def mixed(*parts: tuple[float, Objective]) -> Objective:
         total = jnp.sum(jnp.stack([factor * value for factor, value, _ in results]))
         return total, results[0][2]
 
+    objective.parts = parts  # for what tells one loss from another
     objective.__name__ = "mixed(" + ", ".join(_name(part) for part in parts) + ")"
     return objective
 
@@ -51,9 +54,9 @@ def _is_part(part: Any) -> bool:
     if not isinstance(part, tuple | list) or len(part) != 2:
         return False
     factor, loss = part
-    return isinstance(factor, Real) and float(factor) > 0 and callable(loss)
+    return isinstance(factor, Real) and 0 < float(factor) < math.inf and callable(loss)
 
 
 def _name(part: tuple[float, Objective]) -> str:
     factor, loss = part
-    return f"{factor:g} {getattr(loss, '__name__', repr(loss))}"
+    return f"{factor:g} {name_of(loss)}"
