@@ -136,11 +136,15 @@ def _partials(function: Any) -> Iterator[partial]:
 
 
 def reads_what_it_samples(objective: Any, sampling: Callable) -> bool:
-    """Whether a loss samples by this function; True where it cannot be seen from outside."""
-    return (
-        "sampling" not in inspect.signature(objective).parameters
-        or _bound(objective).get("sampling") is sampling
-    )
+    """Whether a loss samples by this function; True for losses from elsewhere that do not say."""
+    parts = getattr(objective, "parts", ())
+    if parts:
+        return any(reads_what_it_samples(part, sampling) for _, part in parts)
+    if "sampling" in inspect.signature(objective).parameters:
+        return _bound(objective).get("sampling") is sampling
+    while isinstance(objective, partial):
+        objective = objective.func
+    return not getattr(objective, "__module__", "").startswith("numpyro_bridge.")
 
 
 def check_function(name: str, function: Any, such_as: str) -> None:

@@ -229,6 +229,8 @@ def test_a_mixed_objective_is_the_sum_of_its_parts():
     for parts in ((), ((math.inf, nb.reverse_kl),), ((math.nan, nb.reverse_kl),)):
         with pytest.raises(ValueError, match="needs parts with positive factors"):
             nb.mixed(*parts)
+    with pytest.raises(ValueError, match="write num_trajectories=8 beside objective="):
+        nb.mixed((0.5, partial(nb.reverse_kl, num_trajectories=8)))
     explored = nb.mixed((0.5, partial(nb.log_variance, sampling=nb.widened)))
     assert explored.__name__ == "mixed(0.5 log_variance(sampling=widened))"
 

@@ -311,6 +311,14 @@ def test_modes_survive_a_file(two_modes, tmp_path):
         nb.load(tmp_path / "file", targets.two_modes(distance=3.0).target)
 
 
+def test_a_training_that_did_nothing_is_reported(posterior):
+    idle = {**posterior.info, "num_skipped_updates": posterior.info["num_iterations"]}
+    draws = dataclasses.replace(posterior, info=idle).sample(jax.random.key(0), num_samples=10)
+    (warning,) = draws.warnings
+    assert "50 of the 50 updates of the training were not finite" in warning
+    assert not draws.verdict.trustworthy
+
+
 def test_a_mode_that_no_draw_visits_is_reported(two_modes):
     """A bridge whose start was moved onto one mode cannot reach the other."""
     known, posterior = two_modes
@@ -392,6 +400,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "one": ({"num_trajectories": 1}, "num_trajectories must be a whole number >= 2.*got 1"),
     "tolerance": ({"tolerance": -1}, "tolerance must be a number >= 0, such as 0.01, got -1"),
     "class": ({"curriculum": nb.ReplayBuffer}, r"such as nb.Tempering\(\) .*got ReplayBuffer"),
+    "part": (
+        {"objective": nb.reverse_kl, "curriculum": nb.ReplayBuffer(8, num_new=4)},
+        "reverse_kl does not",
+    ),
     "unread": ({"curriculum": nb.ReplayBuffer(8, num_new=4)}, r"sampling=nb.replayed\)"),
     "rate": ({"optimizer": 2e-3}, r"such as optax.adam\(0.002\) .*got 0.002"),
     "devices": ({"devices": "cpu"}, r"a list such as jax.devices\(\)"),

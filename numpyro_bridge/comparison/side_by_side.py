@@ -175,6 +175,11 @@ def compare_with_nuts(
     Warns:
         ReliabilityWarning: if the bridge's draws are not to be trusted.
     """
+    if not isinstance(posterior, Posterior):
+        raise ValueError(
+            "write compare_with_nuts(posterior, rng_key), with what BridgeSampler.run "
+            f"returned; got {type(posterior).__name__} in its place"
+        )
     _check_numbers(
         num_samples=num_samples,
         num_chains=num_chains,

@@ -193,8 +193,9 @@ def _check_curriculum(curriculum, objective) -> None:
         )
     if isinstance(curriculum, ReplayBuffer) and not reads_what_it_samples(objective, replayed):
         raise ValueError(
-            "a ReplayBuffer is read only by a loss that samples from it: write "
-            f"objective=partial(nb.{name_of(objective)}, sampling=nb.replayed)"
+            "a ReplayBuffer is read only by a loss that samples from it, such as "
+            f"objective=partial(nb.reverse_kl_ld, sampling=nb.replayed); {name_of(objective)} does "
+            "not"
         )
 
 

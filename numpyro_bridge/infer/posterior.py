@@ -109,7 +109,7 @@ class Posterior:
             target=self.target.base,
             num_non_finite=int(jnp.sum(~end.finite)),
             info=info,
-            warnings=tuple(self._unvisited_modes(end.position)),
+            warnings=(*self._idle_training(), *self._unvisited_modes(end.position)),
         )
 
     def predictive(
@@ -212,6 +212,17 @@ class Posterior:
         nearest = np.asarray(_nearest_mode(modes.laws, positions))
         weight = np.asarray(jax.nn.softmax(log_weight))
         return np.asarray([weight[nearest == mode].sum() for mode in range(len(modes.log_mass))])
+
+    def _idle_training(self):
+        """A sentence on a training that hardly moved."""
+        skipped = int(self.info.get("num_skipped_updates", 0))
+        iterations = int(self.info.get("num_iterations", 0))
+        if 2 * skipped > iterations > 0:
+            yield (
+                f"{skipped} of the {iterations} updates of the training were not finite and were "
+                "left out: the bridge is hardly trained. Use numpyro.enable_x64(), a smaller "
+                "learning rate, or another loss."
+            )
 
     def _unvisited_modes(self, position):
         """Sentences about modes that standardisation saw and no draw is near."""

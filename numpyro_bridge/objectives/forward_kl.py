@@ -119,6 +119,11 @@ def check_finite(positions: Any) -> None:
     """Raise a ValueError if numbers are not finite, as far as they are known: not if traced."""
     if isinstance(positions, Tracer):
         return
+    if isinstance(positions, dict):
+        raise ValueError(
+            "positions should be unconstrained vectors, one a row, got values by site; write "
+            "jax.vmap(posterior.target.base.unconstrain)(mcmc.get_samples())"
+        )
     finite = np.isfinite(np.asarray(positions, float))
     if not finite.all():
         raise ValueError(

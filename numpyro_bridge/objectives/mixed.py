@@ -7,6 +7,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from numpyro_bridge._setting_checks import check_objective
 from numpyro_bridge._typing import RNGKey, Scalar
 from numpyro_bridge.identity import name_of
 from numpyro_bridge.processes.base import AbstractProcess
@@ -29,13 +30,16 @@ def mixed(*parts: tuple[float, Objective]) -> Objective:
         A loss, which reports on the trajectories of the first.
 
     Raises:
-        ValueError: if there is no part, or one is not a pair of a positive number and a loss.
+        ValueError: if there is no part, or one is not a pair of a positive number and a loss that
+            can be called as one.
     """
     if not parts or not all(_is_part(part) for part in parts):
         raise ValueError(
             "a mixed objective needs parts with positive factors, such as "
             f"(0.9, nb.reverse_kl_ld), got {parts}"
         )
+    for _, loss in parts:
+        check_objective(loss)
 
     def objective(
         rng_key: RNGKey, process: AbstractProcess, target: Target, **settings: Any

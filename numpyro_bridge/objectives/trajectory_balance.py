@@ -1,6 +1,7 @@
 """Trajectory balance: every log weight is the log evidence, which is learned along."""
 
 import functools
+import math
 from collections.abc import Callable
 
 import jax.numpy as jnp
@@ -41,8 +42,13 @@ def with_log_evidence(
         process: A constructor, such as `nb.CMCD` or a partial of it.
         log_evidence: First guess, in nats. Far from the truth it dominates the loss until it is
             learned; the ELBO of a standardisation is a good one.
+
+    Raises:
+        ValueError: if the guess is not finite, or `process` cannot be called with its settings.
     """
     check_function("process", process, "nb.CMCD")
+    if not math.isfinite(log_evidence):
+        raise ValueError(f"log_evidence should be a finite guess in nats, got {log_evidence}")
 
     @functools.wraps(process)
     def make(*args, **kwargs) -> WithLogEvidence:
