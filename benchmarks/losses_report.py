@@ -13,7 +13,7 @@ NOISE = ("learned", "fixed")
 
 
 def write_table(rows: list[dict], path: Path) -> None:
-    """A section for each problem, a line for each sampler and loss; then the paper's rankings."""
+    """The paper's rankings, then a section for each problem, a line for each sampler and loss."""
     lines = [
         "# Losses over samplers",
         "",

@@ -116,11 +116,15 @@ def _bound(function: Any) -> dict[str, Any]:
     return keywords
 
 
-def _name(function: Any) -> str:
-    """That of the function inside partial ones."""
+def _innermost(function: Any) -> Any:
+    """The function inside partial ones."""
     while isinstance(function, partial):
         function = function.func
-    return getattr(function, "__name__", "the function")
+    return function
+
+
+def _name(function: Any) -> str:
+    return getattr(_innermost(function), "__name__", "the function")
 
 
 def _partials(function: Any) -> Iterator[partial]:
@@ -142,9 +146,7 @@ def reads_what_it_samples(objective: Any, sampling: Callable) -> bool:
         return any(reads_what_it_samples(part, sampling) for _, part in parts)
     if "sampling" in inspect.signature(objective).parameters:
         return _bound(objective).get("sampling") is sampling
-    while isinstance(objective, partial):
-        objective = objective.func
-    return not getattr(objective, "__module__", "").startswith("numpyro_bridge.")
+    return not getattr(_innermost(objective), "__module__", "").startswith("numpyro_bridge.")
 
 
 def check_function(name: str, function: Any, such_as: str) -> None:

@@ -131,12 +131,12 @@ def fit(
             state, progress, history = resume(checkpoint, state, run)
     devices = tuple(devices)
     rng_key, state, data = copy_to(devices, (rng_key, state, data))
-    advance = partial(_timed_chunk, rng_key, static, loss, data, optimizer, curriculum, devices)
+    chunk = partial(_run_chunk, rng_key, static, loss, data, optimizer, curriculum, devices)
     stopped = "interrupted"
     with Bar(progress, progress_bar) as bar, Keeper(checkpoint, run) as keeper:
         try:
             while progress.iteration < progress.end:
-                state, metrics = advance(state, progress)
+                state, metrics = _timed(chunk, state, progress)
                 history.append(metrics)
                 state = decide(state, progress, history, optimizer, curriculum.warm_up, tolerance)
                 keeper.offer(state, progress, history)
@@ -162,29 +162,12 @@ _CURRICULUM = 2**31
 """Folded into the key of a run for the draws of its curriculum; no iteration has this number."""
 
 
-def _timed_chunk(
-    rng_key,
-    static,
-    loss,
-    data,
-    optimizer,
-    curriculum,
-    devices,
-    state: TrainingState,
-    progress: Progress,
-):
+def _timed(chunk: Callable, state: TrainingState, progress: Progress):
     """Run up to `CHUNK` iterations and book their seconds, compilation apart."""
     size = min(CHUNK, progress.end - progress.iteration)
     before, traces = time.perf_counter(), _num_traces[0]
-    state, metrics = _run_chunk(
-        rng_key,
+    state, metrics = chunk(
         state,
-        static,
-        loss,
-        data,
-        optimizer,
-        curriculum,
-        devices,
         jnp.asarray([progress.iteration, size, progress.end, progress.cooldown]),
         jnp.asarray(progress.rate, jnp.result_type(float)),
     )
@@ -204,7 +187,7 @@ _num_traces = [0]
 
 @eqx.filter_jit
 def _run_chunk(
-    rng_key, state: TrainingState, static, loss, data, optimizer, curriculum, devices, counts, rate
+    rng_key, static, loss, data, optimizer, curriculum, devices, state: TrainingState, counts, rate
 ):
     """Iterate on the device; the number of iterations is an argument, so there is one program."""
     _num_traces[0] += 1

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -140,3 +141,17 @@ def normal(mean, covariance) -> Known:
         return jax.random.multivariate_normal(rng_key, mean, covariance, (num,))
 
     return Known(target, log_evidence, draw)
+
+
+@eqx.filter_jit
+def each(method, batch):
+    """What a method of a target says of each of a batch."""
+    return jax.vmap(method)(batch)
+
+
+@eqx.filter_jit
+def normal_posterior(target):
+    """Mean and covariance of a target that is Gaussian, from its derivatives at the origin."""
+    origin = jnp.zeros(target.dim)
+    covariance = jnp.linalg.inv(-jax.hessian(target.log_density)(origin))
+    return covariance @ jax.grad(target.log_density)(origin), covariance

@@ -2,7 +2,6 @@
 
 import dataclasses
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,6 +13,7 @@ from numpyro.distributions import constraints
 
 from numpyro_bridge.draws import Draws, ReliabilityWarning
 from numpyro_bridge.target import target_from_log_density, target_from_model
+from tests import targets
 
 DATA = np.array([1.2, -0.4, 0.9, 2.5])
 
@@ -26,30 +26,16 @@ def schools(data):
         numpyro.sample("score", dist.Normal(effect, 0.5), obs=data)
 
 
-@eqx.filter_jit
-def seen(method, batch):
-    """What a method of a target says of each of a batch."""
-    return jax.vmap(method)(batch)
-
-
-@eqx.filter_jit
-def exact_posterior(target):
-    """Mean and covariance of a target that is Gaussian, from its derivatives at the origin."""
-    origin = jnp.zeros(target.dim)
-    covariance = jnp.linalg.inv(-jax.hessian(target.log_density)(origin))
-    return covariance @ jax.grad(target.log_density)(origin), covariance
-
-
 def draws_near(target, rng_key, num=4000, shift=0.3, widen=1.3, **fields):
     """Importance draws from the posterior, moved by `shift` and `widen` posterior deviations."""
-    mean, covariance = exact_posterior(target)
+    mean, covariance = targets.normal_posterior(target)
     root = jnp.linalg.cholesky(covariance)
     centre = mean + shift * jnp.diag(root)
     noise = jax.random.normal(rng_key, (num, target.dim))
     position = centre + widen * noise @ root.T
-    log_density = seen(target.log_density, position)
+    log_density = targets.each(target.log_density, position)
     log_proposal = multivariate_normal.logpdf(position, centre, widen**2 * covariance)
-    sites = seen(target.constrain, position)
+    sites = targets.each(target.constrain, position)
     return Draws(sites, log_density - log_proposal, position, log_density, target, **fields)
 
 
@@ -58,10 +44,10 @@ def weighted(log_weight, **fields):
     target = target_from_log_density(lambda x: -0.5 * x @ x, 2)
     position = jax.random.normal(jax.random.key(9), (log_weight.shape[0], 2))
     return Draws(
-        seen(target.constrain, position),
+        targets.each(target.constrain, position),
         log_weight,
         position,
-        seen(target.log_density, position),
+        targets.each(target.log_density, position),
         target,
         **fields,
     )
@@ -88,7 +74,7 @@ def test_evidence_and_elbo_are_those_of_the_model(draws):
     assert 0 < draws.log_evidence_error < 0.05
     # The KL divergence between Gaussians: five dimensions, one deviation shifted and all widened.
     gap = 0.5 * 5 * (1.3**2 - 1 - 2 * np.log(1.3))
-    mean, covariance = exact_posterior(draws.target)
+    mean, covariance = targets.normal_posterior(draws.target)
     root = jnp.linalg.cholesky(covariance)
     gap += 0.5 * jnp.sum(jnp.linalg.solve(root, 0.3 * jnp.diag(root)) ** 2)
     assert abs(draws.elbo - (log_evidence - gap)) < 4 * draws.elbo_error
@@ -109,8 +95,8 @@ def test_resampled_draws_are_the_posterior_s(draws):
         "twice": (4000, 4),
     }
     np.testing.assert_array_equal(got["twice"], 2 * got["effect"])
-    mean, covariance = exact_posterior(draws.target)
-    position = seen(draws.target.unconstrain, got)
+    mean, covariance = targets.normal_posterior(draws.target)
+    position = targets.each(draws.target.unconstrain, got)
     error = jnp.sqrt(jnp.diag(covariance) / (4000 * draws.ess))
     assert jnp.all(jnp.abs(position.mean(0) - mean) < 4 * error)
     assert jnp.any(jnp.abs(draws.position.mean(0) - mean) > 8 * error)  # the proposals are not
@@ -142,7 +128,7 @@ def test_summary_is_that_of_the_posterior_not_of_the_proposals(draws, capsys):
         *(f"{site}[{i}]" for site in ("effect", "twice") for i in range(4)),
     }
     assert text.split()[:5] == ["mean", "std", "median", "10.0%", "90.0%"]
-    mean, covariance = exact_posterior(draws.target)
+    mean, covariance = targets.normal_posterior(draws.target)
     order = list(draws.target.sites)
     assert order == ["effect", "mean"]
     m, sd = float(mean[4]), float(covariance[4, 4]) ** 0.5

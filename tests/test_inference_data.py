@@ -5,7 +5,6 @@ import sys
 from typing import Any
 
 import arviz as az
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -21,6 +20,7 @@ from numpyro_bridge.draws import Draws, ReliabilityWarning
 from numpyro_bridge.inference_data import to_inference_data
 from numpyro_bridge.plots import plot_predictive
 from numpyro_bridge.target import target_from_log_density, target_from_model
+from tests import targets
 
 DATA = np.array([1.2, -0.4, 0.9, 2.5])
 SCALE = np.array([1.5, 2.0, 1.5, 2.5])
@@ -39,23 +39,9 @@ def schools(scale, data=None):
         numpyro.sample("score", dist.Normal(effect, scale), obs=data)
 
 
-@eqx.filter_jit
-def seen(method, batch):
-    """What a method of a target says of each of a batch."""
-    return jax.vmap(method)(batch)
-
-
-@eqx.filter_jit
-def exact_posterior(target):
-    """Mean and covariance of a target that is Gaussian, from its derivatives at the origin."""
-    origin = jnp.zeros(target.dim)
-    covariance = jnp.linalg.inv(-jax.hessian(target.log_density)(origin))
-    return covariance @ jax.grad(target.log_density)(origin), covariance
-
-
 def draws_near(target, rng_key, num=4000, shift=0.3, widen=1.2, **fields):
     """Importance draws from the posterior, moved by `shift` and `widen` posterior deviations."""
-    mean, covariance = exact_posterior(target)
+    mean, covariance = targets.normal_posterior(target)
     root = jnp.linalg.cholesky(covariance)
     centre = mean + shift * jnp.diag(root)
     position = centre + widen * jax.random.normal(rng_key, (num, target.dim)) @ root.T
@@ -68,8 +54,8 @@ def draws_near(target, rng_key, num=4000, shift=0.3, widen=1.2, **fields):
 
 
 def draws_at(target, position, log_proposal, **fields):
-    log_density = seen(target.log_density, position)
-    sites = seen(target.constrain, position)
+    log_density = targets.each(target.log_density, position)
+    sites = targets.each(target.constrain, position)
     return Draws(sites, log_density - log_proposal, position, log_density, target, **fields)
 
 
@@ -77,7 +63,7 @@ def equally_weighted(model, *args, num=400):
     """Draws that only have to be there, for what the model allows."""
     target = target_from_model(jax.random.key(0), model, *args)
     position = target.initial_positions(jax.random.key(1), num)
-    return draws_at(target, position, seen(target.log_density, position))
+    return draws_at(target, position, targets.each(target.log_density, position))
 
 
 def groups_of(idata):
@@ -110,7 +96,7 @@ def idata(draws):
 
 def z_of_mean(idata, target):
     """Error of the posterior mean of `mean` in units of what ArviZ says its error is."""
-    mean, covariance = exact_posterior(target)
+    mean, covariance = targets.normal_posterior(target)
     x = idata["posterior"]["mean"]
     ess = mean_of(az.ess, idata)
     return abs(float(x.mean()) - mean[4]) / (covariance[4, 4] / ess) ** 0.5
@@ -198,8 +184,8 @@ def test_the_same_draws_give_the_same_object(draws, idata):
 def test_statistics_belong_to_their_draws(idata, draws, target):
     """Every array is indexed alike: each is recomputed from the posterior draws themselves."""
     sites = {name: values(idata, "posterior", name) for name in ("mean", "effect")}
-    position = seen(jax.vmap(target.unconstrain), sites)
-    lp = seen(jax.vmap(target.log_density), position)
+    position = targets.each(jax.vmap(target.unconstrain), sites)
+    lp = targets.each(jax.vmap(target.log_density), position)
     np.testing.assert_allclose(values(idata, "sample_stats", "lp"), lp, rtol=1e-9)
     weight_of = dict(zip(np.asarray(draws.log_density), np.asarray(draws.log_weight), strict=True))
     expected = [weight_of[value] for value in values(idata, "sample_stats", "lp").ravel()]
@@ -252,7 +238,7 @@ def test_corrected_draws_are_the_posterior_s(draws, target, correction):
     idata = to_inference_data(draws, correction=correction, **BARE)
     # ArviZ's error knows nothing of draws that "psis" repeats: a factor sqrt(ess) at most.
     assert z_of_mean(idata, target) < (4 if correction == "metropolis" else 4 / draws.ess**0.5)
-    sd = exact_posterior(target)[1][4, 4] ** 0.5
+    sd = targets.normal_posterior(target)[1][4, 4] ** 0.5
     assert float(idata["posterior"]["mean"].std()) == pytest.approx(float(sd), rel=0.08)
 
 
@@ -419,7 +405,9 @@ def test_array_arguments_of_any_shape_become_constant_data():
         spread=2.0,
     )
     position = target.initial_positions(jax.random.key(1), 400)
-    idata = to_inference_data(draws_at(target, position, seen(target.log_density, position)))
+    idata = to_inference_data(
+        draws_at(target, position, targets.each(target.log_density, position))
+    )
     constants = {name: value.values for name, value in idata["constant_data"].data_vars.items()}
     expected = dict(table_a=np.zeros(4), table_b=np.arange(3), more_0=np.ones(2), spread=2.0)
     assert constants.keys() == expected.keys()

@@ -40,9 +40,7 @@ def robust(x, y=None):
 def posterior_near(model, num_steps=4) -> nb.Posterior:
     """An untrained bridge in coordinates where a normal posterior is nearly standard."""
     target = nb.target_from_model(jax.random.key(0), model, X, y=Y)
-    origin = jnp.zeros(target.dim)
-    covariance = jnp.linalg.inv(-jax.hessian(target.log_density)(origin))
-    mean = covariance @ jax.grad(target.log_density)(origin)
+    mean, covariance = targets.normal_posterior(target)
     affine = DenseMap(mean, 0.9 * jnp.linalg.cholesky(covariance))
     process = nb.CMCD(jax.random.key(1), target.dim, num_steps=num_steps, width=8)
     return posterior_of(target, process, affine)

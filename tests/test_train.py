@@ -274,21 +274,30 @@ def test_a_run_whose_data_are_not_all_finite_resumes(tmp_path, missing):
         again(jnp.append(missing, TOP), checkpoint=path)
 
 
+def short_run(path, log_density, process=nb.CMCD, objective=nb.reverse_kl_ld, **settings):
+    return nb.BridgeSampler(
+        nb.target_from_log_density(log_density, 2),
+        process=partial(process, num_steps=2, width=4, **settings),
+        objective=objective,
+        standardise=nb.no_standardisation,
+        num_iterations=2,
+        num_trajectories=4,
+        checkpoint=path,
+        progress_bar=False,
+    ).run(jax.random.key(0))
+
+
+def normal(x):
+    return -0.5 * jnp.sum(x**2)
+
+
+def wider(x):
+    return -0.25 * jnp.sum(x**2)
+
+
 def test_a_checkpoint_of_another_sampler_or_loss_is_refused(tmp_path):
     """Also where the arrays that are trained are the same."""
-
-    def run(process, objective=nb.reverse_kl_ld, **settings):
-        return nb.BridgeSampler(
-            nb.target_from_log_density(lambda x: -0.5 * jnp.sum(x**2), 2),
-            process=partial(process, num_steps=2, width=4, **settings),
-            objective=objective,
-            standardise=nb.no_standardisation,
-            num_iterations=2,
-            num_trajectories=4,
-            checkpoint=tmp_path / "checkpoint",
-            progress_bar=False,
-        ).run(jax.random.key(0))
-
+    run = partial(short_run, tmp_path / "checkpoint", normal)
     run(nb.UnderdampedCMCD)
     with pytest.raises(ValueError, match=r"\(UnderdampedCMCD is UnderdampedCMCD, and absent in"):
         run(nb.LDVI)
@@ -311,24 +320,7 @@ def test_a_checkpoint_of_another_sampler_or_loss_is_refused(tmp_path):
 
 def test_a_checkpoint_of_another_model_is_refused(tmp_path):
     """The same numbers in other formulas."""
-
-    def normal(x):
-        return -0.5 * jnp.sum(x**2)
-
-    def wider(x):
-        return -0.25 * jnp.sum(x**2)
-
-    def run(log_density):
-        return nb.BridgeSampler(
-            nb.target_from_log_density(log_density, 2),
-            process=partial(nb.CMCD, num_steps=2, width=4),
-            standardise=nb.no_standardisation,
-            num_iterations=2,
-            num_trajectories=4,
-            checkpoint=tmp_path / "checkpoint",
-            progress_bar=False,
-        ).run(jax.random.key(0))
-
+    run = partial(short_run, tmp_path / "checkpoint")
     run(normal)
     run(normal)
     with pytest.raises(ValueError, match="another model .the log density at a fixed point"):

@@ -181,7 +181,7 @@ def _check_functions(model, process, objective, standardise) -> None:
     check_process(process)
     check_objective(objective)
     if isinstance(objective, partial) and objective.func is forward_kl_from_draws:
-        check_finite(objective.keywords["positions"])  # traced when the loss sees them
+        check_finite(objective.keywords["positions"])  # before anything is trained
     check_function("standardise", standardise, "nb.standardise or nb.no_standardisation")
 
 
