@@ -41,7 +41,7 @@ def identity_of_run(
     typed = jnp.issubdtype(rng_key.dtype, jax.dtypes.prng_key)
     return {
         "num_iterations": num_iterations,
-        "module": dict(_settings(module, type(module).__name__)),
+        "module": dict(_settings(module, "module")),
         "loss": name_of(loss),
         "loss_data": _moments(list(_arrays_of(loss))),
         "rng_key": np.asarray(jax.random.key_data(rng_key) if typed else rng_key).tolist(),
