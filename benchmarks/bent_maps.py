@@ -19,11 +19,11 @@ import numpy as np
 
 import numpyro_bridge as nb
 from benchmarks import case_table, problems, targets
-from numpyro_bridge import weights
-from numpyro_bridge.affine import DenseMap
-from numpyro_bridge.coupling import CouplingMap
-from numpyro_bridge.coupling_fit import fit_coupling
-from numpyro_bridge.standardised_target import StandardisedTarget, log_weights_of
+from numpyro_bridge.atlas.affine import DenseMap
+from numpyro_bridge.atlas.coupling import CouplingMap
+from numpyro_bridge.atlas.fit_coupling import fit_coupling
+from numpyro_bridge.atlas.standardised_target import StandardisedTarget, log_weights_of
+from numpyro_bridge.draws import weights
 
 TABLE = Path(__file__).parent / "bent_maps.md"
 CASES = (*targets.NAMES, "funnel")
@@ -79,7 +79,7 @@ def _figures(log_weight, log_evidence: float) -> tuple[float, float, float, floa
     )
 
 
-def _cost(target: nb.Target, affine: DenseMap, bent: CouplingMap) -> float:
+def _cost(target: nb.target.Target, affine: DenseMap, bent: CouplingMap) -> float:
     """How much longer an iteration takes through the bent map."""
     process = nb.CMCD(jax.random.key(0), target.dim)
 

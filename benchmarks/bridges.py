@@ -11,8 +11,8 @@ import numpy as np
 import numpyro_bridge as nb
 from benchmarks import metrics
 from benchmarks.problems import Problem
-from numpyro_bridge.affine import as_dense, identity_map
-from numpyro_bridge.standardised_target import StandardisedTarget
+from numpyro_bridge.atlas.affine import as_dense, identity_map
+from numpyro_bridge.atlas.standardised_target import StandardisedTarget
 
 NUM_DRAWS = 8_000
 NUM_POINTS = 500
@@ -24,10 +24,10 @@ NOISE = {"log_diffusion", "log_step_size", "log_friction", "log_mass"}
 
 def train(
     rng_key,
-    make_process: Callable[..., nb.AbstractProcess],
+    make_process: Callable[..., nb.processes.AbstractProcess],
     objective: Callable,
     problem: Problem,
-    standardisation: nb.Standardisation,
+    standardisation: nb.atlas.Standardisation,
     *,
     num_trajectories: int,
     num_iterations: int,
@@ -39,7 +39,7 @@ def train(
     """
     process_key, fit_key = jax.random.split(rng_key)
     target = StandardisedTarget(problem.target, standardisation.map)
-    training = nb.fit(
+    training = nb.training.fit(
         fit_key,
         make_process(process_key, target.dim),
         loss_of(objective, num_trajectories),
@@ -57,7 +57,7 @@ def train(
     return nb.Posterior(training.module, target, standardisation, training.metrics, info)
 
 
-def no_map(rng_key, target: nb.Target) -> nb.Standardisation:
+def no_map(rng_key, target: nb.target.Target) -> nb.atlas.Standardisation:
     """No standardisation, in the form of a dense map, so that compiled code is shared."""
     standardisation = nb.no_standardisation(rng_key, target)
     return standardisation._replace(map=as_dense(identity_map(target.dim)))

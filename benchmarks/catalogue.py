@@ -32,9 +32,11 @@ PROCESSES = {
     "DDS": nb.DDS,
     "DIS": nb.DIS,
     "UnderdampedCMCD": nb.UnderdampedCMCD,
-    "UnderdampedCMCD, BAOAB": Partial(nb.UnderdampedCMCD, integrator=nb.BAOAB()),
-    "UnderdampedCMCD, OBAB": Partial(nb.UnderdampedCMCD, integrator=nb.OBAB()),
-    "UnderdampedCMCD, Euler-Maruyama": Partial(nb.UnderdampedCMCD, integrator=nb.EulerMaruyama()),
+    "UnderdampedCMCD, BAOAB": Partial(nb.UnderdampedCMCD, integrator=nb.processes.BAOAB()),
+    "UnderdampedCMCD, OBAB": Partial(nb.UnderdampedCMCD, integrator=nb.processes.OBAB()),
+    "UnderdampedCMCD, Euler-Maruyama": Partial(
+        nb.UnderdampedCMCD, integrator=nb.processes.EulerMaruyama()
+    ),
     "UnderdampedDBS": nb.UnderdampedDBS,
     "UnderdampedDIS": nb.UnderdampedDIS,
     "AnnealedLangevin": nb.AnnealedLangevin,
@@ -63,7 +65,7 @@ def run_case(case: Case, target, reference, repeats: int) -> dict:
     """Least seconds of an iteration, and of the reference measured in turn with it."""
     make = PROCESSES[case.process]
     if case.objective == "trajectory_balance":
-        make = nb.with_log_evidence(make)
+        make = nb.objectives.with_log_evidence(make)
     process = make(jax.random.key(2), target.dim, num_steps=NUM_STEPS)
     step = iteration(OBJECTIVES[case.objective], NUM_TRAJECTORIES)
     args = (jax.random.key(3), process, target)

@@ -16,8 +16,8 @@ from jax.scipy.special import logsumexp
 from numpyro.infer import MCMC, NUTS
 
 from benchmarks import densities
-from numpyro_bridge.gaussian_fits import laplace
-from numpyro_bridge.standardised_target import StandardisedTarget
+from numpyro_bridge.atlas.fit_normal import laplace
+from numpyro_bridge.atlas.standardised_target import StandardisedTarget
 
 NUM_REPLICATES = 4
 NUM_CHAINS = 4

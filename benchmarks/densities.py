@@ -16,7 +16,7 @@ import numpyro_bridge as nb
 class Density(NamedTuple):
     """A target and what is known of it."""
 
-    target: nb.Target
+    target: nb.target.Target
     log_evidence: float
     """In nats; NaN where it is not known."""
     draw: Callable[[Any, int], Any] | None = None

@@ -16,7 +16,7 @@ from numpyro.infer import MCMC, NUTS
 
 import numpyro_bridge as nb
 from benchmarks import case_table, posteriordb, targets
-from numpyro_bridge import weights
+from numpyro_bridge.draws import weights
 
 CASES = ("seeds", "eight_schools", *posteriordb.NAMES)
 TABLE = Path(__file__).with_suffix(".md")

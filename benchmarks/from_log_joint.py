@@ -17,7 +17,7 @@ from jax.tree_util import Partial
 
 import numpyro_bridge as nb
 from benchmarks import case_table, targets
-from numpyro_bridge.infer.particles import from_normal
+from numpyro_bridge.atlas.particles import from_normal
 
 TABLE = Path(__file__).with_suffix(".md")
 NUM = 16_000
@@ -88,7 +88,7 @@ def load(name: str, data: Path) -> Case:
         target = nb.target_from_log_density(many_well_log_density, 32)
         settings = {
             "start": wide,
-            "denoiser": partial(nb.untrained_denoiser, width=256, depth=2),
+            "denoiser": partial(nb.diffusion.untrained_denoiser, width=256, depth=2),
             # Between wells the log joint is steep, and its scores are the noise of the target.
             "with_scores": False,
             "num_iterations": 3_000,
@@ -100,7 +100,7 @@ def load(name: str, data: Path) -> Case:
     density = Partial(mixture_log_density, jnp.asarray(means, jnp.result_type(float)))
     settings = {
         "start": partial(from_normal, scale=40.0),
-        "denoiser": partial(nb.untrained_denoiser, width=128, depth=3),
+        "denoiser": partial(nb.diffusion.untrained_denoiser, width=128, depth=3),
         "with_scores": False,
         "num_iterations": 4_000,
     }

@@ -17,9 +17,9 @@ import optax
 
 import numpyro_bridge as nb
 from benchmarks.targets import NAMES, load
-from numpyro_bridge.affine import DenseMap, lower_factor
-from numpyro_bridge.gaussian_fits import gaussian_vi
-from numpyro_bridge.standardised_target import elbo_of
+from numpyro_bridge.atlas.affine import DenseMap, lower_factor
+from numpyro_bridge.atlas.fit_normal import gaussian_vi
+from numpyro_bridge.atlas.standardised_target import elbo_of
 
 HERE = Path(__file__).parent
 RATES = (3e-3, 1e-2, 3e-2)

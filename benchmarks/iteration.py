@@ -22,8 +22,8 @@ from jax.interpreters.partial_eval import dce_jaxpr
 
 import numpyro_bridge as nb
 from benchmarks.targets import load
-from numpyro_bridge.gaussian_fits import gaussian_vi
-from numpyro_bridge.standardised_target import StandardisedTarget
+from numpyro_bridge.atlas.fit_normal import gaussian_vi
+from numpyro_bridge.atlas.standardised_target import StandardisedTarget
 
 HERE = Path(__file__).parent
 

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import jax
 import numpy as np
+from tests.test_bridge_laws import PAIRS, features, known_target, runs_of
+from tests.test_objectives import many_gradients
 
 import tests.conftest  # noqa: F401  (float64, before the targets of the tests are made)
 from tests.statistics import z_scores
-from tests.test_bridge_laws import PAIRS, features, known_target, runs_of
-from tests.test_objectives import many_gradients
 
 PAGE = Path(__file__).parent.parent / "docs" / "reference" / "laws.md"
 

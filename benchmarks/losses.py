@@ -110,7 +110,9 @@ def process_of(name: str, num_steps: int):
 
 
 @functools.cache
-def standardisation_of(target: str, standardised: str, key: int, data: Path) -> nb.Standardisation:
+def standardisation_of(
+    target: str, standardised: str, key: int, data: Path
+) -> nb.atlas.Standardisation:
     """One fit for all combinations on a target, or none."""
     choose = STANDARDISATIONS[standardised]
     return choose(jax.random.key(100 + key), problems.load(target, data).target)

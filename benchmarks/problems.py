@@ -18,7 +18,7 @@ NAMES = (*targets.NAMES, *densities.LOADERS)
 class Problem(NamedTuple):
     """A target and what is known of it."""
 
-    target: nb.Target
+    target: nb.target.Target
     log_evidence: float
     """In nats; NaN where it is not known."""
     draws: Any
@@ -43,7 +43,7 @@ def load(name: str, data: Path, reference: bool = True) -> Problem:
     return Problem(target, benchmark.reference.log_evidence, draws, None)
 
 
-def _by_nuts(benchmark: targets.Benchmark, target: nb.ModelTarget):
+def _by_nuts(benchmark: targets.Benchmark, target: nb.target.ModelTarget):
     from numpyro.infer import MCMC, NUTS
 
     mcmc = MCMC(

@@ -83,7 +83,7 @@ def _late_elbo(posterior: nb.Posterior) -> float:
 
 
 @functools.cache
-def standardisation_of(target: str, data: Path) -> nb.Standardisation:
+def standardisation_of(target: str, data: Path) -> nb.atlas.Standardisation:
     """One fit for all samplers."""
     problem = problems.load(target, data, reference=False)
     # Affine: a bent map would leave Seeds no gap to compare.

@@ -24,7 +24,7 @@ from jaxtyping import Array, Float
 
 import numpyro_bridge as nb
 from benchmarks import bridges, problems, rows
-from numpyro_bridge.objectives import weightings as w
+from numpyro_bridge.diffusion import weightings as w
 
 HERE = Path(__file__).parent
 RESULTS, TABLE, PLOT = (HERE / f"weightings.{suffix}" for suffix in ("csv", "md", "png"))
@@ -44,7 +44,7 @@ WEIGHTINGS = {
 SETTINGS = (("seeds", True), ("seeds", False), ("funnel", False), ("gmm40_2d", False))
 KEYS = (0, 1)
 BUDGET = {
-    "denoiser": partial(nb.untrained_denoiser, width=96, depth=2),
+    "denoiser": partial(nb.diffusion.untrained_denoiser, width=96, depth=2),
     "num_iterations": 1_500,
     "num_draws": 256,
     "progress_bar": False,

@@ -7,7 +7,7 @@ from importlib.metadata import version as installed_version
 
 from sphinx.util.typing import stringify_annotation
 
-from numpyro_bridge._typing import RNGKey
+from numpyro_bridge._core.types import RNGKey
 
 # Pages are run while the documentation is built: on the CPU, without progress bars in the output.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")

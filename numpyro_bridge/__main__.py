@@ -12,11 +12,11 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 
-from numpyro_bridge.comparison import Comparison, compare_with_nuts
-from numpyro_bridge.gaussian_fits import laplace, prior_moments
+from numpyro_bridge.atlas.fit_normal import laplace, prior_moments
+from numpyro_bridge.atlas.standardisation import standardise
+from numpyro_bridge.compare import Comparison, compare_with_nuts
 from numpyro_bridge.infer import BridgeSampler
 from numpyro_bridge.processes import CMCD
-from numpyro_bridge.standardise import standardise
 
 
 class Demo(NamedTuple):

@@ -8,36 +8,36 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 import numpyro_bridge as nb
-from numpyro_bridge.initial_laws import MixtureLaw
+from numpyro_bridge.processes.initial import InitialMixture
 
 SMALL = {"num_steps": 4, "diffusion": 0.5, "width": 8, "depth": 1}
 SMALL_UNDERDAMPED = {"num_steps": 4, "step_size": 0.5, "width": 8, "depth": 1}
 
 
-def two_normals(dim: int = 2) -> MixtureLaw:
+def two_normals(dim: int = 2) -> InitialMixture:
     """A start from two places, one of them stretched along the diagonal."""
     eye = jnp.eye(dim)
     factors = jnp.stack([0.7 * eye, 0.8 * eye + 0.3 * jnp.tril(jnp.ones((dim, dim)), -1)])
     means = jnp.stack([jnp.full(dim, 1.5), jnp.full(dim, -1.5)])
-    return MixtureLaw(jnp.log(jnp.asarray([0.6, 0.4])), means, factors)
+    return InitialMixture(jnp.log(jnp.asarray([0.6, 0.4])), means, factors)
 
 
 FROM_PRIOR = "CMCD from the prior"
 """Needs a target that has one."""
 
 
-def denoising_process(rng_key, dim: int, num_steps: int = 4) -> nb.DenoisingProcess:
+def denoising_process(rng_key, dim: int, num_steps: int = 4) -> nb.diffusion.DenoisingProcess:
     """DDPM by an untrained network."""
-    denoiser = nb.untrained_denoiser(rng_key, dim, width=8, depth=1)
-    return nb.DenoisingProcess(denoiser, dim, num_steps=num_steps)
+    denoiser = nb.diffusion.untrained_denoiser(rng_key, dim, width=8, depth=1)
+    return nb.diffusion.DenoisingProcess(denoiser, dim, num_steps=num_steps)
 
 
 PROCESSES = {
     "CMCD": partial(nb.CMCD, **SMALL),
-    "CMCD from a mixture": partial(nb.CMCD, initial_law=two_normals(), **SMALL),
-    FROM_PRIOR: partial(nb.CMCD, initial_law=nb.PriorLaw(), **SMALL),
+    "CMCD from a mixture": partial(nb.CMCD, initial=two_normals(), **SMALL),
+    FROM_PRIOR: partial(nb.CMCD, initial=nb.processes.InitialPrior(), **SMALL),
     "DBS": partial(nb.DBS, **SMALL),
-    "DBS from a mixture": partial(nb.DBS, initial_law=two_normals(), **SMALL),
+    "DBS from a mixture": partial(nb.DBS, initial=two_normals(), **SMALL),
     "PIS": partial(nb.PIS, **SMALL),
     "DDS": partial(nb.DDS, **SMALL),
     "DIS": partial(nb.DIS, **SMALL),
@@ -45,11 +45,13 @@ PROCESSES = {
     "MCD": partial(nb.MCD, **SMALL),
     "UnderdampedCMCD": partial(nb.UnderdampedCMCD, **SMALL_UNDERDAMPED),
     "UnderdampedCMCD by BAOAB": partial(
-        nb.UnderdampedCMCD, integrator=nb.BAOAB(), **SMALL_UNDERDAMPED
+        nb.UnderdampedCMCD, integrator=nb.processes.BAOAB(), **SMALL_UNDERDAMPED
     ),
-    "UnderdampedDBS by OBAB": partial(nb.UnderdampedDBS, integrator=nb.OBAB(), **SMALL_UNDERDAMPED),
+    "UnderdampedDBS by OBAB": partial(
+        nb.UnderdampedDBS, integrator=nb.processes.OBAB(), **SMALL_UNDERDAMPED
+    ),
     "UnderdampedDIS by Euler-Maruyama": partial(
-        nb.UnderdampedDIS, integrator=nb.EulerMaruyama(), **SMALL_UNDERDAMPED
+        nb.UnderdampedDIS, integrator=nb.processes.EulerMaruyama(), **SMALL_UNDERDAMPED
     ),
     "UHA": partial(nb.UHA, num_steps=4, step_size=0.5),
     "LDVI": partial(nb.LDVI, **SMALL_UNDERDAMPED),
@@ -61,9 +63,9 @@ OBJECTIVES = {
     "reverse_kl": nb.reverse_kl,
     "reverse_kl_path": nb.reverse_kl_path,
     "reverse_kl_ld": nb.reverse_kl_ld,
-    "reverse_kl_ld explored": partial(nb.reverse_kl_ld, sampling=nb.widened),
+    "reverse_kl_ld explored": partial(nb.reverse_kl_ld, sampling=nb.objectives.widened),
     "log_variance": nb.log_variance,
-    "log_variance explored": partial(nb.log_variance, sampling=nb.widened),
+    "log_variance explored": partial(nb.log_variance, sampling=nb.objectives.widened),
     "forward_kl": nb.forward_kl,
     "mixed": nb.mixed((0.5, nb.reverse_kl_ld), (0.5, nb.forward_kl)),
 }

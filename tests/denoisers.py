@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 
 import numpyro_bridge as nb
-from numpyro_bridge.noise_schedules import Truncated, VPCosine, unit_level
+from numpyro_bridge.diffusion.noise import Truncated, VPCosine, unit_level
 
 
 class ExactVelocity(eqx.Module):
@@ -56,5 +56,5 @@ def mixture(dim: int = 2) -> ExactVelocity:
     return ExactVelocity(jnp.asarray([0.4, 0.6]), means, jnp.asarray([0.3, 0.4]))
 
 
-def exact(law: ExactVelocity, schedule=None) -> nb.Denoiser:
-    return nb.Denoiser(law, Truncated(VPCosine()) if schedule is None else schedule)
+def exact(law: ExactVelocity, schedule=None) -> nb.diffusion.Denoiser:
+    return nb.diffusion.Denoiser(law, Truncated(VPCosine()) if schedule is None else schedule)

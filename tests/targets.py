@@ -14,7 +14,7 @@ from jax.scipy.stats import norm
 from jax.tree_util import Partial
 from scipy.stats import multivariate_normal
 
-from numpyro_bridge import Target, target_from_log_density, target_from_model
+from numpyro_bridge.target import Target, target_from_log_density, target_from_model
 
 
 @dataclass(frozen=True)

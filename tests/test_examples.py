@@ -16,7 +16,7 @@ from scipy.integrate import quad
 from scipy.stats import norm
 
 import numpyro_bridge as nb
-from numpyro_bridge.gaussian_fits import laplace
+from numpyro_bridge.atlas.fit_normal import laplace
 
 ROOT = Path(__file__).parents[1]
 SMALL = {"num_iterations": 150, "num_steps": 16, "num_samples": 2_000, "progress_bar": False}
@@ -178,7 +178,7 @@ def test_the_code_of_the_settings_page_runs_and_holds_the_noise_fixed(names, key
     posterior = sampler.run(key, names["error"], effect=names["effect"])
     untrained = sampler.process(key, posterior.target.dim)
     assert np.array_equal(posterior.process.log_diffusion, untrained.log_diffusion)
-    assert not np.array_equal(posterior.process.initial_law.mean, untrained.initial_law.mean)
+    assert not np.array_equal(posterior.process.initial.mean, untrained.initial.mean)
 
 
 # A bridge this small and eight observations: the leave-one-out k-hat of one may be above 0.7.

@@ -23,9 +23,9 @@ FLOORS = (
     {
         "_precision",
         "_typing",
-        "_model_checks",
+        "reading",
         "_setting_checks",
-        "_xla_flags",
+        "xla_flags",
         "calibration",
         "devices",
         "storage",
@@ -38,7 +38,7 @@ FLOORS = (
     {
         "coupling",
         "gaussian_fits",
-        "initial_laws",
+        "initial_distributions",
         "integrators",
         "denoiser",
         "context",

@@ -1,6 +1,6 @@
 """Inference algorithms in NumPyro's shape: a model in, draws out."""
 
-from numpyro_bridge.infer.amortised import AmortisedPosterior, load_amortised
+from numpyro_bridge.infer.amortise import AmortisedPosterior, load_amortised
 from numpyro_bridge.infer.auto_bridge import AutoBridge
 from numpyro_bridge.infer.blackjax_style import BridgeVI, as_blackjax
 from numpyro_bridge.infer.bridge_kernel import BridgeKernel
@@ -8,7 +8,6 @@ from numpyro_bridge.infer.bridge_sampler import BridgeSampler
 from numpyro_bridge.infer.diffusion_sampler import DiffusionSampler
 from numpyro_bridge.infer.distribution import PosteriorDistribution
 from numpyro_bridge.infer.elbo_losses import TraceLogVariance, TraceObjective, TraceReverseKLLD
-from numpyro_bridge.infer.optimizer import bridge_optimizer
 from numpyro_bridge.infer.path_metropolis import PathMetropolis, path_metropolis
 from numpyro_bridge.infer.posterior import Posterior, load
 
@@ -26,7 +25,6 @@ __all__ = [
     "TraceObjective",
     "TraceReverseKLLD",
     "as_blackjax",
-    "bridge_optimizer",
     "load",
     "load_amortised",
     "path_metropolis",

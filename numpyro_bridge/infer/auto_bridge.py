@@ -16,19 +16,19 @@ from numpyro import handlers
 from numpyro.infer.autoguide import AutoContinuous
 from numpyro.infer.initialization import init_to_uniform
 
-from numpyro_bridge._setting_checks import check_function
-from numpyro_bridge._typing import RNGKey
-from numpyro_bridge.affine import AbstractAffineMap, as_dense, diagonal_map
-from numpyro_bridge.ends import draw_end
+from numpyro_bridge._core.checks import check_function
+from numpyro_bridge._core.types import RNGKey
+from numpyro_bridge.atlas.affine import AbstractAffineMap, as_dense, diagonal_map
+from numpyro_bridge.atlas.maps import AbstractMap
+from numpyro_bridge.atlas.standardisation import Standardisation, standardise
+from numpyro_bridge.atlas.standardised_target import StandardisedTarget
 from numpyro_bridge.infer.posterior import Posterior
-from numpyro_bridge.infer.seen_data import SeenData
-from numpyro_bridge.maps import AbstractMap
-from numpyro_bridge.metrics import Metrics
 from numpyro_bridge.processes import CMCD, AbstractProcess
-from numpyro_bridge.standardise import Standardisation, standardise
-from numpyro_bridge.standardised_target import StandardisedTarget
-from numpyro_bridge.start import make_process
+from numpyro_bridge.processes.start import make_process
 from numpyro_bridge.target import ModelTarget, Target, joined_in_order, target_from_model
+from numpyro_bridge.target.seen_data import SeenData
+from numpyro_bridge.training.metrics import Metrics
+from numpyro_bridge.trajectories.ends import draw_end
 
 NUM_DRAWS = 4_000
 """Draws that medians and quantiles are read off."""

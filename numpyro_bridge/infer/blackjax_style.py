@@ -12,19 +12,19 @@ from jax.core import Tracer
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
-from numpyro_bridge._setting_checks import check_function, check_optimizer
-from numpyro_bridge._typing import RNGKey, Scalar, Vector
-from numpyro_bridge.ends import draw_end
-from numpyro_bridge.infer.optimizer import bridge_optimizer
-from numpyro_bridge.maps import AbstractMap
-from numpyro_bridge.metrics import Metrics
+from numpyro_bridge._core.checks import check_function, check_optimizer
+from numpyro_bridge._core.types import RNGKey, Scalar, Vector
+from numpyro_bridge.atlas.maps import AbstractMap
+from numpyro_bridge.atlas.standardisation import Standardisation, no_standardisation, standardise
+from numpyro_bridge.atlas.standardised_target import StandardisedTarget
 from numpyro_bridge.objectives import reverse_kl_ld
 from numpyro_bridge.processes import CMCD, AbstractProcess
-from numpyro_bridge.standardise import Standardisation, no_standardisation, standardise
-from numpyro_bridge.standardised_target import StandardisedTarget
-from numpyro_bridge.start import make_process
+from numpyro_bridge.processes.start import make_process
 from numpyro_bridge.target import Target, target_from_log_density
-from numpyro_bridge.train import gradient_step
+from numpyro_bridge.training.loop import gradient_step
+from numpyro_bridge.training.metrics import Metrics
+from numpyro_bridge.training.optimizer import bridge_optimizer
+from numpyro_bridge.trajectories.ends import draw_end
 
 
 class BridgeVIState(NamedTuple):

@@ -11,15 +11,15 @@ from jaxtyping import Array, Bool, Float, Int
 from numpyro.infer.mcmc import MCMCKernel
 from numpyro.util import is_prng_key
 
-from numpyro_bridge._setting_checks import check_key
-from numpyro_bridge._typing import RNGKey
-from numpyro_bridge.ends import End, draw_path_to
+from numpyro_bridge._core.checks import check_key
+from numpyro_bridge._core.types import RNGKey
+from numpyro_bridge.atlas.standardised_target import StandardisedTarget
 from numpyro_bridge.infer.bridge_sampler import BridgeSampler
 from numpyro_bridge.infer.path_metropolis import first_end, global_move
 from numpyro_bridge.infer.posterior import Posterior
-from numpyro_bridge.infer.seen_data import SeenData
-from numpyro_bridge.standardised_target import StandardisedTarget
 from numpyro_bridge.target import ModelTarget, Target
+from numpyro_bridge.target.seen_data import SeenData
+from numpyro_bridge.trajectories.ends import End, draw_path_to
 
 
 class BridgeKernelState(NamedTuple):

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import optax
 
-from numpyro_bridge._setting_checks import (
+from numpyro_bridge._core.checks import (
     check_count,
     check_function,
     check_key,
@@ -20,21 +20,21 @@ from numpyro_bridge._setting_checks import (
     check_trainable,
     reads_what_it_samples,
 )
-from numpyro_bridge._typing import RNGKey
-from numpyro_bridge.curricula import AbstractCurriculum, ReplayBuffer, replayed
-from numpyro_bridge.devices import Device, check_devices
-from numpyro_bridge.identity import name_of
-from numpyro_bridge.infer.optimizer import bridge_optimizer
+from numpyro_bridge._core.devices import Device, check_devices
+from numpyro_bridge._core.types import RNGKey
+from numpyro_bridge.atlas.standardisation import Standardisation, standardise
+from numpyro_bridge.atlas.standardised_target import StandardisedTarget
 from numpyro_bridge.infer.posterior import Posterior
-from numpyro_bridge.infer.resolve import resolve_target
 from numpyro_bridge.objectives import forward_kl_from_draws, reverse_kl_ld
+from numpyro_bridge.objectives.curricula import AbstractCurriculum, ReplayBuffer, replayed
 from numpyro_bridge.objectives.forward_kl import check_finite
 from numpyro_bridge.processes import CMCD, AbstractProcess
-from numpyro_bridge.standardise import Standardisation, standardise
-from numpyro_bridge.standardised_target import StandardisedTarget
-from numpyro_bridge.start import make_process
+from numpyro_bridge.processes.start import make_process
 from numpyro_bridge.target import Target
-from numpyro_bridge.train import UNCHANGED, fit
+from numpyro_bridge.target.resolve import resolve_target
+from numpyro_bridge.training.identity import name_of
+from numpyro_bridge.training.loop import UNCHANGED, fit
+from numpyro_bridge.training.optimizer import bridge_optimizer
 
 
 class BridgeSampler:
@@ -194,7 +194,7 @@ def _check_curriculum(curriculum, objective) -> None:
     if isinstance(curriculum, ReplayBuffer) and not reads_what_it_samples(objective, replayed):
         raise ValueError(
             "a ReplayBuffer is read only by a loss that samples from it, such as "
-            f"objective=partial(nb.reverse_kl_ld, sampling=nb.replayed); {name_of(objective)} does "
+            f"objective=partial(nb.reverse_kl_ld, sampling=nb.objectives.replayed); {name_of(objective)} does "
             "not"
         )
 

@@ -12,15 +12,26 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float
 
-from numpyro_bridge import weights
-from numpyro_bridge._setting_checks import check_function, check_key
-from numpyro_bridge._typing import RNGKey
-from numpyro_bridge.context import Summaries, all_values
-from numpyro_bridge.denoiser import Denoiser, untrained_denoiser
-from numpyro_bridge.identity import name_of
-from numpyro_bridge.infer.amortise import learn_amortised
-from numpyro_bridge.infer.amortised import AmortisedPosterior
-from numpyro_bridge.infer.given_draws import positions_and_weights
+from numpyro_bridge._core.checks import check_function, check_key
+from numpyro_bridge._core.types import RNGKey
+from numpyro_bridge.atlas.particles import (
+    Reference,
+    from_prior_or_fit,
+    refreshed,
+    tempered_particles,
+)
+from numpyro_bridge.atlas.standardisation import Standardisation
+from numpyro_bridge.atlas.standardised_target import StandardisedTarget
+from numpyro_bridge.diffusion.denoiser import Denoiser, untrained_denoiser
+from numpyro_bridge.diffusion.diffusion_elbo import diffusion_elbo
+from numpyro_bridge.diffusion.noise import VPCosine
+from numpyro_bridge.diffusion.process import DenoisingProcess
+from numpyro_bridge.diffusion.weightings import Weighting, uniform
+from numpyro_bridge.draws import weights
+from numpyro_bridge.draws.given import positions_and_weights
+from numpyro_bridge.infer.amortise.context import Summaries, all_values
+from numpyro_bridge.infer.amortise.learn import learn_amortised
+from numpyro_bridge.infer.amortise.posterior import AmortisedPosterior
 from numpyro_bridge.infer.learning import (
     Network,
     Watched,
@@ -29,23 +40,12 @@ from numpyro_bridge.infer.learning import (
     trained,
     training_levels,
 )
-from numpyro_bridge.infer.particles import (
-    Reference,
-    from_prior_or_fit,
-    refreshed,
-    tempered_particles,
-)
 from numpyro_bridge.infer.posterior import Posterior
-from numpyro_bridge.infer.resolve import resolve_target
-from numpyro_bridge.noise_schedules import VPCosine
-from numpyro_bridge.objectives import diffusion_elbo
-from numpyro_bridge.objectives.weightings import Weighting, uniform
-from numpyro_bridge.processes import DenoisingProcess
-from numpyro_bridge.standardise import Standardisation
-from numpyro_bridge.standardised_target import StandardisedTarget
 from numpyro_bridge.target import Target
-from numpyro_bridge.train import Training
-from numpyro_bridge.trajectories import simulate_many
+from numpyro_bridge.target.resolve import resolve_target
+from numpyro_bridge.training.identity import name_of
+from numpyro_bridge.training.loop import Training
+from numpyro_bridge.trajectories.simulate import simulate_many
 
 MIN_RISE = 1.05
 """A round is worth another one if it raised the effective sample size by this factor."""
@@ -80,7 +80,7 @@ class DiffusionSampler:
     Args:
         model: A NumPyro model, or a target made by `target_from_log_density`.
         denoiser: Makes the network from `(rng_key, dim)`, such as
-            `partial(nb.untrained_denoiser, width=256)`; two hidden layers of 96 units by default.
+            `partial(nb.diffusion.untrained_denoiser, width=256)`; two hidden layers of 96 units by default.
         num_steps: Steps of the process that generates and weighs.
         num_iterations: Training iterations, in each round if there are several.
         num_draws: Draws in the batch of an iteration.

@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpyro.distributions as dist
 from jaxtyping import Array
 
-from numpyro_bridge._typing import RNGKey, Vector
-from numpyro_bridge.denoiser import Denoiser
-from numpyro_bridge.generation import flow_of, log_density
-from numpyro_bridge.maps import AbstractMap
+from numpyro_bridge._core.types import RNGKey, Vector
+from numpyro_bridge.atlas.maps import AbstractMap
+from numpyro_bridge.diffusion.denoiser import Denoiser
+from numpyro_bridge.diffusion.density import flow_of, log_density
 from numpyro_bridge.target import Target
 
 SOLVER_TOLERANCE = 1e-5

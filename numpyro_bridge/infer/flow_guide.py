@@ -10,10 +10,10 @@ from numpyro import handlers
 from numpyro.distributions.transforms import Transform
 from numpyro.infer.autoguide import AutoContinuous
 
-from numpyro_bridge._typing import Vector
-from numpyro_bridge.denoiser import Denoiser
-from numpyro_bridge.generation.reflow import carried
-from numpyro_bridge.standardised_target import StandardisedTarget
+from numpyro_bridge._core.types import Vector
+from numpyro_bridge.atlas.standardised_target import StandardisedTarget
+from numpyro_bridge.diffusion.denoiser import Denoiser
+from numpyro_bridge.diffusion.reflow import carried
 from numpyro_bridge.target import ModelTarget, joined_in_order
 
 

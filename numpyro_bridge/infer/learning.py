@@ -8,20 +8,20 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from numpyro_bridge._typing import RNGKey, Scalar
-from numpyro_bridge.affine import AbstractAffineMap, DenseMap, diagonal_map
-from numpyro_bridge.denoiser import Denoiser
-from numpyro_bridge.gaussian_fits import DENSE_LIMIT
-from numpyro_bridge.infer.particles import particle_covariance
-from numpyro_bridge.noise_schedules import (
+from numpyro_bridge._core.types import RNGKey, Scalar
+from numpyro_bridge.atlas.affine import AbstractAffineMap, DenseMap, diagonal_map
+from numpyro_bridge.atlas.fit_normal import DENSE_LIMIT
+from numpyro_bridge.atlas.particles import particle_covariance
+from numpyro_bridge.atlas.standardised_target import StandardisedTarget
+from numpyro_bridge.diffusion.denoiser import Denoiser
+from numpyro_bridge.diffusion.noise import (
     AbstractNoiseSchedule,
     Tabulated,
     Truncated,
     VPCosine,
 )
-from numpyro_bridge.samples import SampleLosses, Samples
-from numpyro_bridge.standardised_target import StandardisedTarget
-from numpyro_bridge.train import Training, fit
+from numpyro_bridge.diffusion.samples import SampleLosses, Samples
+from numpyro_bridge.training.loop import Training, fit
 
 HELD_OUT = 10
 """One draw in so many is kept from training, to see whether it still learns."""

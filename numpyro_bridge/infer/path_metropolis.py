@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from numpyro_bridge._typing import RNGKey
-from numpyro_bridge.ends import End, draw_end, draw_path_to
+from numpyro_bridge._core.types import RNGKey
+from numpyro_bridge.atlas.standardised_target import StandardisedTarget
 from numpyro_bridge.infer.posterior import Posterior
 from numpyro_bridge.processes import AbstractProcess
-from numpyro_bridge.standardised_target import StandardisedTarget
+from numpyro_bridge.trajectories.ends import End, draw_end, draw_path_to
 
 NUM_STARTS = 100
 """Paths that a chain chooses its first state from, by weight."""

@@ -14,27 +14,35 @@ import numpy as np
 from jaxtyping import Array, Float
 from numpyro import handlers
 
-from numpyro_bridge._precision import in_present_precision
-from numpyro_bridge._setting_checks import check_count, check_key
-from numpyro_bridge._typing import RNGKey
-from numpyro_bridge.backward import BackwardRuns, backward_log_weights
-from numpyro_bridge.denoiser import Denoiser
-from numpyro_bridge.devices import Device, Devices, check_devices, copy_to, divide, divided_among
-from numpyro_bridge.draws import Draws
-from numpyro_bridge.ends import draw_end
-from numpyro_bridge.fingerprint import difference, fingerprint
+from numpyro_bridge._core.checks import check_count, check_key
+from numpyro_bridge._core.devices import (
+    Device,
+    Devices,
+    check_devices,
+    copy_to,
+    divide,
+    divided_among,
+)
+from numpyro_bridge._core.precision import in_present_precision
+from numpyro_bridge._core.storage import load_header, load_tree, save_tree
+from numpyro_bridge._core.structure import NotDescribable, blank_arrays, describe, rebuild
+from numpyro_bridge._core.types import RNGKey
+from numpyro_bridge.atlas.standardisation import Standardisation
+from numpyro_bridge.atlas.standardised_target import StandardisedTarget
+from numpyro_bridge.diffusion.denoiser import Denoiser
+from numpyro_bridge.diffusion.process import DenoisingProcess
+from numpyro_bridge.draws.backward_runs import BackwardRuns, backward_log_weights
+from numpyro_bridge.draws.draws import Draws
+from numpyro_bridge.draws.given import positions_and_weights
+from numpyro_bridge.draws.prediction import model_of, run_model
+from numpyro_bridge.draws.weights import pareto_smooth, resample_indices
 from numpyro_bridge.infer.distribution import PosteriorDistribution
 from numpyro_bridge.infer.flow_guide import FlowGuide
-from numpyro_bridge.infer.given_draws import positions_and_weights
-from numpyro_bridge.metrics import Metrics
-from numpyro_bridge.predictive import model_of, run_model
-from numpyro_bridge.processes import AbstractProcess, DenoisingProcess
-from numpyro_bridge.standardise import Standardisation
-from numpyro_bridge.standardised_target import StandardisedTarget
-from numpyro_bridge.storage import load_header, load_tree, save_tree
-from numpyro_bridge.structure import NotDescribable, blank_arrays, describe, rebuild
+from numpyro_bridge.processes import AbstractProcess
 from numpyro_bridge.target import ModelTarget, Target, target_from_model
-from numpyro_bridge.weights import pareto_smooth, resample_indices
+from numpyro_bridge.target.fingerprint import difference, fingerprint
+from numpyro_bridge.training.metrics import Metrics
+from numpyro_bridge.trajectories.ends import draw_end
 
 BATCH = 1_000
 """Trajectories drawn per call of the compiled code; the last batch is cut to size."""

@@ -1,14 +1,12 @@
-"""Losses: each reads the log weights of trajectories, or draws, in its own way."""
+"""Losses over trajectories: each reads the log weights in its own way."""
 
 from numpyro_bridge.objectives.base import on_policy, widened
-from numpyro_bridge.objectives.diffusion_elbo import diffusion_elbo
-from numpyro_bridge.objectives.elbo_by_level import (
-    ElboByLevel,
-    adapted_schedule,
-    elbo_by_level,
-    negative_elbo,
+from numpyro_bridge.objectives.curricula import (
+    AbstractCurriculum,
+    ReplayBuffer,
+    Tempering,
+    replayed,
 )
-from numpyro_bridge.objectives.flow_matching import flow_matching
 from numpyro_bridge.objectives.forward_kl import forward_kl, forward_kl_from_draws
 from numpyro_bridge.objectives.log_variance import log_variance
 from numpyro_bridge.objectives.mixed import mixed
@@ -27,19 +25,17 @@ from numpyro_bridge.objectives.trajectory_balance import (
 )
 
 __all__ = [
-    "ElboByLevel",
+    "AbstractCurriculum",
+    "ReplayBuffer",
+    "Tempering",
     "WithLogEvidence",
     "WithLogFlow",
-    "adapted_schedule",
-    "diffusion_elbo",
-    "elbo_by_level",
-    "flow_matching",
     "forward_kl",
     "forward_kl_from_draws",
     "log_variance",
     "mixed",
-    "negative_elbo",
     "on_policy",
+    "replayed",
     "reverse_kl",
     "reverse_kl_ld",
     "reverse_kl_path",

@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from numpyro_bridge._typing import RNGKey
+from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.processes.base import AbstractProcess
 from numpyro_bridge.target import Target
-from numpyro_bridge.trajectories import Trajectory, detached, simulate_detached
+from numpyro_bridge.trajectories.simulate import Trajectory, detached, simulate_detached
 
 
 class Batch(NamedTuple):

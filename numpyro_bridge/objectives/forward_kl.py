@@ -8,13 +8,13 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float
 
-from numpyro_bridge._typing import RNGKey, Scalar
-from numpyro_bridge.devices import divide
+from numpyro_bridge._core.devices import divide
+from numpyro_bridge._core.types import RNGKey, Scalar
+from numpyro_bridge.atlas.standardised_target import StandardisedTarget
 from numpyro_bridge.objectives.base import Sampling, check_batch, on_policy
 from numpyro_bridge.processes.base import AbstractProcess
-from numpyro_bridge.standardised_target import StandardisedTarget
 from numpyro_bridge.target import Target, TargetWrapper
-from numpyro_bridge.trajectories import Trajectory, detached, simulate_backward
+from numpyro_bridge.trajectories.simulate import Trajectory, detached, simulate_backward
 
 
 def forward_kl(

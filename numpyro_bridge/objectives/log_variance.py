@@ -2,11 +2,11 @@
 
 import jax.numpy as jnp
 
-from numpyro_bridge._typing import RNGKey, Scalar
+from numpyro_bridge._core.types import RNGKey, Scalar
 from numpyro_bridge.objectives.base import Sampling, check_batch, on_policy
 from numpyro_bridge.processes.base import AbstractProcess
 from numpyro_bridge.target import Target
-from numpyro_bridge.trajectories import Trajectory
+from numpyro_bridge.trajectories.simulate import Trajectory
 
 
 def log_variance(

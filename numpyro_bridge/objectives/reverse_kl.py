@@ -2,10 +2,10 @@
 
 import jax.numpy as jnp
 
-from numpyro_bridge._typing import RNGKey, Scalar
+from numpyro_bridge._core.types import RNGKey, Scalar
 from numpyro_bridge.processes.base import AbstractProcess
 from numpyro_bridge.target import Target
-from numpyro_bridge.trajectories import Trajectory, simulate_many
+from numpyro_bridge.trajectories.simulate import Trajectory, simulate_many
 
 
 def reverse_kl(

@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from numpyro_bridge._typing import RNGKey, Scalar
+from numpyro_bridge._core.types import RNGKey, Scalar
 from numpyro_bridge.objectives.base import (
     Sampling,
     advantage,
@@ -12,7 +12,7 @@ from numpyro_bridge.objectives.base import (
 )
 from numpyro_bridge.processes.base import AbstractProcess
 from numpyro_bridge.target import Target
-from numpyro_bridge.trajectories import Trajectory
+from numpyro_bridge.trajectories.simulate import Trajectory
 
 
 def reverse_kl_ld(

@@ -4,11 +4,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from numpyro_bridge._typing import RNGKey, Scalar
-from numpyro_bridge.devices import divide
+from numpyro_bridge._core.devices import divide
+from numpyro_bridge._core.types import RNGKey, Scalar
 from numpyro_bridge.processes.base import AbstractProcess
 from numpyro_bridge.target import Target
-from numpyro_bridge.trajectories import Trajectory, rescore, simulate_states
+from numpyro_bridge.trajectories.simulate import Trajectory, rescore, simulate_states
 
 
 def reverse_kl_path(

@@ -8,13 +8,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from numpyro_bridge._setting_checks import check_function
-from numpyro_bridge._typing import RNGKey, Scalar
-from numpyro_bridge.networks import Linear, clipped_score, time_features
+from numpyro_bridge._core.checks import check_function
+from numpyro_bridge._core.layers import Linear, time_features
+from numpyro_bridge._core.types import RNGKey, Scalar
 from numpyro_bridge.objectives.base import Sampling, on_policy
 from numpyro_bridge.processes.base import AbstractProcess, AbstractWrapper, unwrapped
 from numpyro_bridge.target import Point, Target
-from numpyro_bridge.trajectories import StepDensities, Trajectory, held, score_steps
+from numpyro_bridge.target.clipped import clipped_score
+from numpyro_bridge.trajectories.simulate import StepDensities, Trajectory, held, score_steps
 
 NUM_FEATURES = 16
 
@@ -77,7 +78,7 @@ class WithLogFlow(AbstractWrapper):
         extension = self.extension(point)
         log_target = point.log_density
         log_target += 0.0 if extension is None else extension.log_prob(point)
-        log_start = self.log_evidence + self.initial(target).log_prob(point)
+        log_start = self.log_evidence + self.start(target).log_prob(point)
         return (
             (1 - time) * log_start
             + time * log_target
@@ -90,7 +91,7 @@ def with_log_flow(
 ) -> Callable[..., WithLogFlow]:
     """Make the constructor of a process one that `sub_trajectory_balance` can train.
 
-        nb.BridgeSampler(model, process=nb.with_log_flow(nb.CMCD, -70.0),
+        nb.BridgeSampler(model, process=nb.objectives.with_log_flow(nb.CMCD, -70.0),
                          objective=nb.sub_trajectory_balance)
 
     Args:
@@ -130,7 +131,7 @@ def sub_trajectory_balance(
     the noise learns, the gradient is not that of a divergence.
 
     Early flows lean on the target already, so start from a law that is not far from it: from a
-    vague prior (`nb.PriorLaw`) the imbalances are squares of huge numbers, and training can
+    vague prior (`nb.processes.InitialPrior`) the imbalances are squares of huge numbers, and training can
     diverge.
 
     Args:
@@ -155,7 +156,7 @@ def sub_trajectory_balance(
         inner, got = (type(x).__name__ for x in (unwrapped(process), process))
         raise TypeError(
             "sub_trajectory_balance learns a flow with the process; write "
-            f"process=nb.with_log_flow(nb.{inner}), got {got}"
+            f"process=nb.objectives.with_log_flow(nb.{inner}), got {got}"
         )
     if not decay > 0:
         raise ValueError(f"decay weighs pieces by their length and must be positive, got {decay}")

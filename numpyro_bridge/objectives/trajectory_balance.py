@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 import jax.numpy as jnp
 
-from numpyro_bridge._setting_checks import check_function
-from numpyro_bridge._typing import RNGKey, Scalar
+from numpyro_bridge._core.checks import check_function
+from numpyro_bridge._core.types import RNGKey, Scalar
 from numpyro_bridge.objectives.base import Sampling, on_policy
 from numpyro_bridge.processes.base import AbstractProcess, AbstractWrapper, unwrapped
 from numpyro_bridge.target import Target
-from numpyro_bridge.trajectories import Trajectory
+from numpyro_bridge.trajectories.simulate import Trajectory
 
 
 class WithLogEvidence(AbstractWrapper):
@@ -35,7 +35,7 @@ def with_log_evidence(
 ) -> Callable[..., WithLogEvidence]:
     """Make the constructor of a process one that `trajectory_balance` can train.
 
-        nb.BridgeSampler(model, process=nb.with_log_evidence(nb.CMCD, -70.0),
+        nb.BridgeSampler(model, process=nb.objectives.with_log_evidence(nb.CMCD, -70.0),
                          objective=nb.trajectory_balance)
 
     Args:
@@ -91,7 +91,7 @@ def trajectory_balance(
         inner, got = (type(x).__name__ for x in (unwrapped(process), process))
         raise TypeError(
             "trajectory_balance learns the log evidence with the process; write "
-            f"process=nb.with_log_evidence(nb.{inner}), got {got}"
+            f"process=nb.objectives.with_log_evidence(nb.{inner}), got {got}"
         )
     batch = sampling(rng_key, process, target, num_trajectories)
     difference = batch.runs.log_weight - process.log_evidence

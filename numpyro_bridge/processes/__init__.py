@@ -1,12 +1,20 @@
-"""Samplers: each a pair of Markov chains, one paper a file."""
+"""Samplers: each a pair of Markov chains, one paper a file, and the parts they are made of."""
 
 from numpyro_bridge.processes.annealed import AnnealedLangevin
+from numpyro_bridge.processes.annealing import AnnealingSchedule
 from numpyro_bridge.processes.base import AbstractProcess, State
 from numpyro_bridge.processes.cmcd import CMCD
+from numpyro_bridge.processes.controls import ScoreInformedControl
 from numpyro_bridge.processes.dbs import DBS
 from numpyro_bridge.processes.dds import DDS
-from numpyro_bridge.processes.denoising import DenoisingProcess
 from numpyro_bridge.processes.dis import DIS
+from numpyro_bridge.processes.initial import (
+    AbstractInitialDistribution,
+    InitialMixture,
+    InitialNormal,
+)
+from numpyro_bridge.processes.initial_prior import InitialPrior
+from numpyro_bridge.processes.integrators import BAOAB, OBAB, OBABO, EulerMaruyama
 from numpyro_bridge.processes.mcd import MCD
 from numpyro_bridge.processes.pis import PIS
 from numpyro_bridge.processes.underdamped import (
@@ -18,17 +26,26 @@ from numpyro_bridge.processes.underdamped import (
 )
 
 __all__ = [
+    "BAOAB",
     "CMCD",
     "DBS",
     "DDS",
     "DIS",
     "LDVI",
     "MCD",
+    "OBAB",
+    "OBABO",
     "PIS",
     "UHA",
+    "AbstractInitialDistribution",
     "AbstractProcess",
     "AnnealedLangevin",
-    "DenoisingProcess",
+    "AnnealingSchedule",
+    "EulerMaruyama",
+    "InitialMixture",
+    "InitialNormal",
+    "InitialPrior",
+    "ScoreInformedControl",
     "State",
     "UnderdampedCMCD",
     "UnderdampedDBS",

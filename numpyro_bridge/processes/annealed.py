@@ -3,10 +3,8 @@
 import equinox as eqx
 from jaxtyping import Array, Float, Int
 
-from numpyro_bridge._typing import RNGKey, Vector
-from numpyro_bridge.initial_laws import AbstractInitialLaw, NormalLaw
-from numpyro_bridge.kernels import AbstractKernel, Gaussian
-from numpyro_bridge.networks import clipped_score
+from numpyro_bridge._core.types import RNGKey, Vector
+from numpyro_bridge.processes.annealing import AnnealingSchedule
 from numpyro_bridge.processes.base import (
     AbstractProcess,
     State,
@@ -15,8 +13,10 @@ from numpyro_bridge.processes.base import (
     constant_diffusion,
     euler,
 )
-from numpyro_bridge.schedules import AnnealingSchedule
+from numpyro_bridge.processes.initial import AbstractInitialDistribution, InitialNormal
+from numpyro_bridge.processes.kernels import AbstractKernel, Gaussian
 from numpyro_bridge.target import Point, Target
+from numpyro_bridge.target.clipped import clipped_score
 
 
 class AnnealedLangevin(AbstractProcess[Vector]):
@@ -37,7 +37,7 @@ class AnnealedLangevin(AbstractProcess[Vector]):
         dim: Dimension of the unconstrained target.
         num_steps: Steps of the bridge; the gap to the log evidence falls as it grows.
         diffusion: First value of $\sigma_k$.
-        initial_law: Where the bridge starts; standard normal if not given.
+        initial: Where the bridge starts; standard normal if not given.
         score_bound: Root-mean-square entry beyond which scores are shortened, in both chains alike.
 
     Raises:
@@ -50,7 +50,7 @@ class AnnealedLangevin(AbstractProcess[Vector]):
 
     annealing: AnnealingSchedule
     log_diffusion: Float[Array, "steps dim"]
-    initial_law: AbstractInitialLaw
+    initial: AbstractInitialDistribution
     num_steps: int = eqx.field(static=True)
     score_bound: float = eqx.field(static=True)
 
@@ -61,22 +61,22 @@ class AnnealedLangevin(AbstractProcess[Vector]):
         *,
         num_steps: int = 96,
         diffusion: float = 0.25,
-        initial_law: AbstractInitialLaw | None = None,
+        initial: AbstractInitialDistribution | None = None,
         score_bound: float = 10.0,
     ):
         check_steps(num_steps, diffusion)
         self.annealing = AnnealingSchedule(num_steps)
         self.log_diffusion = constant_diffusion(num_steps, dim, diffusion)
-        self.initial_law = NormalLaw(dim) if initial_law is None else initial_law
+        self.initial = InitialNormal(dim) if initial is None else initial
         self.num_steps = num_steps
         self.score_bound = score_bound
 
-    def initial(self, target: Target) -> AbstractKernel:
-        return self.initial_law.kernel(target)
+    def start(self, target: Target) -> AbstractKernel:
+        return self.initial.kernel(target)
 
     def controls(self, step: Int[Array, ""], point: Point) -> Vector:
         score = clipped_score(point.score, bound=self.score_bound)
-        return 0.5 * annealed_score(self.annealing()[step], self.initial_law, point, score)
+        return 0.5 * annealed_score(self.annealing()[step], self.initial, point, score)
 
     def forward(self, step: Int[Array, ""], state: State[Vector], target: Target) -> Gaussian:
         return euler(state.point, state.controls, self.log_diffusion[step], target)

@@ -7,9 +7,9 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from numpyro_bridge._typing import Scalar, Vector
-from numpyro_bridge.initial_laws import AbstractInitialLaw
-from numpyro_bridge.kernels import AbstractKernel, Gaussian
+from numpyro_bridge._core.types import Scalar, Vector
+from numpyro_bridge.processes.initial import AbstractInitialDistribution
+from numpyro_bridge.processes.kernels import AbstractKernel, Gaussian
 from numpyro_bridge.target import Point, Target
 
 Controls = TypeVar("Controls")
@@ -30,14 +30,14 @@ class AbstractProcess(eqx.Module, Generic[Controls]):
     stops a gradient. The weight of a trajectory is exact at any `num_steps` and any parameters,
     because both chains are made of kernels that score what they sample.
 
-    A constructor takes `(rng_key, dim, *, ...)` with defaults for the rest, and `initial_law`
+    A constructor takes `(rng_key, dim, *, ...)` with defaults for the rest, and `initial`
     where the sampler can start from any law.
     """
 
     num_steps: eqx.AbstractVar[int]
 
     @abc.abstractmethod
-    def initial(self, target: Target) -> AbstractKernel:
+    def start(self, target: Target) -> AbstractKernel:
         """The law of the first state."""
 
     @abc.abstractmethod
@@ -72,7 +72,7 @@ class AbstractProcess(eqx.Module, Generic[Controls]):
 
     def prepared(self, target: Target) -> Target:
         """The target with all that the initial law needs to know about its points."""
-        law = getattr(self, "initial_law", None)
+        law = getattr(self, "initial", None)
         return target if law is None else law.seen_by(target)
 
 
@@ -86,8 +86,8 @@ class AbstractWrapper(AbstractProcess[Controls]):
         """That of the process inside."""
         return self.process.num_steps
 
-    def initial(self, target: Target) -> AbstractKernel:
-        return self.process.initial(target)
+    def start(self, target: Target) -> AbstractKernel:
+        return self.process.start(target)
 
     def controls(self, step: Int[Array, ""], point: Point) -> Controls:
         return self.process.controls(step, point)
@@ -119,10 +119,10 @@ def euler(point: Point, drift: Vector, log_diffusion: Vector, target: Target) ->
 
 
 def annealed_score(
-    temperature: Scalar, initial_law: AbstractInitialLaw, point: Point, score: Vector
+    temperature: Scalar, initial: AbstractInitialDistribution, point: Point, score: Vector
 ) -> Vector:
     """Score of the geometric path between the two ends, at an inverse temperature in [0, 1]."""
-    return (1 - temperature) * initial_law.score(point) + temperature * score
+    return (1 - temperature) * initial.score(point) + temperature * score
 
 
 def constant_diffusion(num_steps: int, dim: int, diffusion: float) -> Float[Array, "steps dim"]:

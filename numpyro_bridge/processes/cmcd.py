@@ -5,10 +5,8 @@ from typing import NamedTuple
 import equinox as eqx
 from jaxtyping import Array, Float, Int
 
-from numpyro_bridge._typing import RNGKey, Vector
-from numpyro_bridge.initial_laws import AbstractInitialLaw, NormalLaw
-from numpyro_bridge.kernels import AbstractKernel, Gaussian
-from numpyro_bridge.networks import ScoreInformedControl, clipped_score
+from numpyro_bridge._core.types import RNGKey, Vector
+from numpyro_bridge.processes.annealing import AnnealingSchedule
 from numpyro_bridge.processes.base import (
     AbstractProcess,
     State,
@@ -17,8 +15,11 @@ from numpyro_bridge.processes.base import (
     constant_diffusion,
     euler,
 )
-from numpyro_bridge.schedules import AnnealingSchedule
+from numpyro_bridge.processes.controls import ScoreInformedControl
+from numpyro_bridge.processes.initial import AbstractInitialDistribution, InitialNormal
+from numpyro_bridge.processes.kernels import AbstractKernel, Gaussian
 from numpyro_bridge.target import Point, Target
+from numpyro_bridge.target.clipped import clipped_score
 
 
 class CMCDControls(NamedTuple):
@@ -48,7 +49,7 @@ class CMCD(AbstractProcess[CMCDControls]):
         num_steps: Steps of the bridge; the gap to the log evidence falls as it grows.
         diffusion: First value of $\sigma_k$, the same for every coordinate and step, in units of
             the standardised coordinates; learned from there.
-        initial_law: Where the bridge starts; standard normal if not given.
+        initial: Where the bridge starts; standard normal if not given.
         width: Units of each hidden layer.
         depth: Hidden layers.
         score_bound: Root-mean-square entry beyond which scores are shortened, in both chains alike.
@@ -65,7 +66,7 @@ class CMCD(AbstractProcess[CMCDControls]):
     annealing: AnnealingSchedule
     control: ScoreInformedControl
     log_diffusion: Float[Array, "steps dim"]
-    initial_law: AbstractInitialLaw
+    initial: AbstractInitialDistribution
     num_steps: int = eqx.field(static=True)
     score_bound: float = eqx.field(static=True)
 
@@ -76,7 +77,7 @@ class CMCD(AbstractProcess[CMCDControls]):
         *,
         num_steps: int = 96,
         diffusion: float = 0.25,
-        initial_law: AbstractInitialLaw | None = None,
+        initial: AbstractInitialDistribution | None = None,
         width: int = 64,
         depth: int = 2,
         score_bound: float = 10.0,
@@ -85,16 +86,16 @@ class CMCD(AbstractProcess[CMCDControls]):
         self.annealing = AnnealingSchedule(num_steps)
         self.control = ScoreInformedControl(rng_key, dim, width, depth)
         self.log_diffusion = constant_diffusion(num_steps, dim, diffusion)
-        self.initial_law = NormalLaw(dim) if initial_law is None else initial_law
+        self.initial = InitialNormal(dim) if initial is None else initial
         self.num_steps = num_steps
         self.score_bound = score_bound
 
-    def initial(self, target: Target) -> AbstractKernel:
-        return self.initial_law.kernel(target)
+    def start(self, target: Target) -> AbstractKernel:
+        return self.initial.kernel(target)
 
     def controls(self, step: Int[Array, ""], point: Point) -> CMCDControls:
         score = clipped_score(point.score, bound=self.score_bound)
-        langevin = 0.5 * annealed_score(self.annealing()[step], self.initial_law, point, score)
+        langevin = 0.5 * annealed_score(self.annealing()[step], self.initial, point, score)
         return CMCDControls(langevin, self.control(step / self.num_steps, point.position, score))
 
     def forward(self, step: Int[Array, ""], state: State[CMCDControls], target: Target) -> Gaussian:

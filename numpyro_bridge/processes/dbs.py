@@ -6,10 +6,7 @@ import equinox as eqx
 import jax
 from jaxtyping import Array, Float, Int
 
-from numpyro_bridge._typing import RNGKey, Vector
-from numpyro_bridge.initial_laws import AbstractInitialLaw, NormalLaw
-from numpyro_bridge.kernels import AbstractKernel, Gaussian
-from numpyro_bridge.networks import ScoreInformedControl, clipped_score
+from numpyro_bridge._core.types import RNGKey, Vector
 from numpyro_bridge.processes.base import (
     AbstractProcess,
     State,
@@ -17,7 +14,11 @@ from numpyro_bridge.processes.base import (
     constant_diffusion,
     euler,
 )
+from numpyro_bridge.processes.controls import ScoreInformedControl
+from numpyro_bridge.processes.initial import AbstractInitialDistribution, InitialNormal
+from numpyro_bridge.processes.kernels import AbstractKernel, Gaussian
 from numpyro_bridge.target import Point, Target
+from numpyro_bridge.target.clipped import clipped_score
 
 
 class DBSControls(NamedTuple):
@@ -44,7 +45,7 @@ class DBS(AbstractProcess[DBSControls]):
         num_steps: Steps of the bridge; the gap to the log evidence falls as it grows.
         diffusion: First value of $\sigma_k$, the same for every coordinate and step, in units of
             the standardised coordinates; learned from there.
-        initial_law: Where the bridge starts; standard normal if not given.
+        initial: Where the bridge starts; standard normal if not given.
         width: Units of each hidden layer.
         depth: Hidden layers.
         score_bound: Root-mean-square entry beyond which scores are shortened, in both chains alike.
@@ -60,7 +61,7 @@ class DBS(AbstractProcess[DBSControls]):
     forward_control: ScoreInformedControl
     backward_control: ScoreInformedControl
     log_diffusion: Float[Array, "steps dim"]
-    initial_law: AbstractInitialLaw
+    initial: AbstractInitialDistribution
     num_steps: int = eqx.field(static=True)
     score_bound: float = eqx.field(static=True)
 
@@ -71,7 +72,7 @@ class DBS(AbstractProcess[DBSControls]):
         *,
         num_steps: int = 96,
         diffusion: float = 0.25,
-        initial_law: AbstractInitialLaw | None = None,
+        initial: AbstractInitialDistribution | None = None,
         width: int = 64,
         depth: int = 2,
         score_bound: float = 10.0,
@@ -81,12 +82,12 @@ class DBS(AbstractProcess[DBSControls]):
         self.forward_control = ScoreInformedControl(forward_key, dim, width, depth)
         self.backward_control = ScoreInformedControl(backward_key, dim, width, depth)
         self.log_diffusion = constant_diffusion(num_steps, dim, diffusion)
-        self.initial_law = NormalLaw(dim) if initial_law is None else initial_law
+        self.initial = InitialNormal(dim) if initial is None else initial
         self.num_steps = num_steps
         self.score_bound = score_bound
 
-    def initial(self, target: Target) -> AbstractKernel:
-        return self.initial_law.kernel(target)
+    def start(self, target: Target) -> AbstractKernel:
+        return self.initial.kernel(target)
 
     def controls(self, step: Int[Array, ""], point: Point) -> DBSControls:
         score = clipped_score(point.score, bound=self.score_bound)

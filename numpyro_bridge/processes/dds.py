@@ -4,13 +4,14 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from numpyro_bridge._typing import RNGKey, Vector
-from numpyro_bridge.initial_laws import NormalLaw
-from numpyro_bridge.kernels import Gaussian
-from numpyro_bridge.networks import ScoreInformedControl, clipped_score
+from numpyro_bridge._core.types import RNGKey, Vector
+from numpyro_bridge.processes.annealing import cosine_rates
 from numpyro_bridge.processes.base import AbstractProcess, State, check_steps
-from numpyro_bridge.schedules import cosine_rates
+from numpyro_bridge.processes.controls import ScoreInformedControl
+from numpyro_bridge.processes.initial import InitialNormal
+from numpyro_bridge.processes.kernels import Gaussian
 from numpyro_bridge.target import Point, Target
+from numpyro_bridge.target.clipped import clipped_score
 
 
 class DDS(AbstractProcess[Vector]):
@@ -48,7 +49,7 @@ class DDS(AbstractProcess[Vector]):
 
     control: ScoreInformedControl
     log_diffusion: Float[Array, "steps dim"]
-    initial_law: NormalLaw
+    initial: InitialNormal
     num_steps: int = eqx.field(static=True)
     score_bound: float = eqx.field(static=True)
 
@@ -67,12 +68,12 @@ class DDS(AbstractProcess[Vector]):
         self.control = ScoreInformedControl(rng_key, dim, width, depth)
         rates = cosine_rates(num_steps)
         self.log_diffusion = jnp.tile(jnp.log(diffusion) + 0.5 * jnp.log(rates)[:, None], (1, dim))
-        self.initial_law = NormalLaw(dim)
+        self.initial = InitialNormal(dim)
         self.num_steps = num_steps
         self.score_bound = score_bound
 
-    def initial(self, target: Target) -> Gaussian:
-        return self.initial_law.kernel(target)
+    def start(self, target: Target) -> Gaussian:
+        return self.initial.kernel(target)
 
     def controls(self, step: Int[Array, ""], point: Point) -> Vector:
         score = clipped_score(point.score, bound=self.score_bound)
@@ -89,7 +90,7 @@ class DDS(AbstractProcess[Vector]):
 
     def _relaxed(self, step: Int[Array, ""], point: Point, target: Target) -> Gaussian:
         """An exact step of the stationary process, the same in both directions."""
-        law, time = self.initial_law, jnp.exp(2 * self.log_diffusion[step])
+        law, time = self.initial, jnp.exp(2 * self.log_diffusion[step])
         renewed = -jnp.expm1(-time)
         mean = law.mean + jnp.exp(-0.5 * time) * (point.position - law.mean)
         return Gaussian(mean, jnp.exp(law.log_scale) * jnp.sqrt(renewed), target)

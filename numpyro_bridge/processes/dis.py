@@ -4,13 +4,14 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from numpyro_bridge._typing import RNGKey, Vector
-from numpyro_bridge.initial_laws import NormalLaw
-from numpyro_bridge.kernels import Gaussian
-from numpyro_bridge.networks import ScoreInformedControl, clipped_score
+from numpyro_bridge._core.types import RNGKey, Vector
+from numpyro_bridge.processes.annealing import linear_rates
 from numpyro_bridge.processes.base import AbstractProcess, State, check_steps
-from numpyro_bridge.schedules import linear_rates
+from numpyro_bridge.processes.controls import ScoreInformedControl
+from numpyro_bridge.processes.initial import InitialNormal
+from numpyro_bridge.processes.kernels import Gaussian
 from numpyro_bridge.target import Point, Target
+from numpyro_bridge.target.clipped import clipped_score
 
 
 class DIS(AbstractProcess[Vector]):
@@ -47,7 +48,7 @@ class DIS(AbstractProcess[Vector]):
 
     control: ScoreInformedControl
     log_diffusion: Float[Array, "steps dim"]
-    initial_law: NormalLaw
+    initial: InitialNormal
     num_steps: int = eqx.field(static=True)
     score_bound: float = eqx.field(static=True)
 
@@ -66,12 +67,12 @@ class DIS(AbstractProcess[Vector]):
         self.control = ScoreInformedControl(rng_key, dim, width, depth)
         rates = linear_rates(num_steps)
         self.log_diffusion = jnp.tile(jnp.log(diffusion) + 0.5 * jnp.log(rates)[:, None], (1, dim))
-        self.initial_law = NormalLaw(dim)
+        self.initial = InitialNormal(dim)
         self.num_steps = num_steps
         self.score_bound = score_bound
 
-    def initial(self, target: Target) -> Gaussian:
-        return self.initial_law.kernel(target)
+    def start(self, target: Target) -> Gaussian:
+        return self.initial.kernel(target)
 
     def controls(self, step: Int[Array, ""], point: Point) -> Vector:
         score = clipped_score(point.score, bound=self.score_bound)
@@ -88,6 +89,6 @@ class DIS(AbstractProcess[Vector]):
 
     def _relaxed(self, step: Int[Array, ""], point: Point, target: Target) -> Gaussian:
         """One Euler-Maruyama step of the noising process, the same in both directions."""
-        law, diffusion = self.initial_law, jnp.exp(self.log_diffusion[step])
+        law, diffusion = self.initial, jnp.exp(self.log_diffusion[step])
         mean = point.position - 0.5 * diffusion**2 * (point.position - law.mean)
         return Gaussian(mean, diffusion * jnp.exp(law.log_scale), target)

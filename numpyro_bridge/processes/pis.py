@@ -6,10 +6,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from numpyro_bridge._typing import RNGKey, Vector
-from numpyro_bridge.initial_laws import NormalLaw
-from numpyro_bridge.kernels import Gaussian
-from numpyro_bridge.networks import ScoreInformedControl, clipped_score
+from numpyro_bridge._core.types import RNGKey, Vector
 from numpyro_bridge.processes.base import (
     AbstractProcess,
     State,
@@ -17,7 +14,11 @@ from numpyro_bridge.processes.base import (
     constant_diffusion,
     euler,
 )
+from numpyro_bridge.processes.controls import ScoreInformedControl
+from numpyro_bridge.processes.initial import InitialNormal
+from numpyro_bridge.processes.kernels import Gaussian
 from numpyro_bridge.target import Point, Target
+from numpyro_bridge.target.clipped import clipped_score
 
 
 class PIS(AbstractProcess[Vector]):
@@ -53,7 +54,7 @@ class PIS(AbstractProcess[Vector]):
 
     control: ScoreInformedControl
     log_diffusion: Float[Array, "steps dim"]
-    initial_law: NormalLaw
+    initial: InitialNormal
     num_steps: int = eqx.field(static=True)
     score_bound: float = eqx.field(static=True)
 
@@ -73,12 +74,12 @@ class PIS(AbstractProcess[Vector]):
         check_steps(num_steps, diffusion)
         self.control = ScoreInformedControl(rng_key, dim, width, depth)
         self.log_diffusion = constant_diffusion(num_steps, dim, diffusion)
-        self.initial_law = NormalLaw(dim, scale=diffusion)
+        self.initial = InitialNormal(dim, scale=diffusion)
         self.num_steps = num_steps
         self.score_bound = score_bound
 
-    def initial(self, target: Target) -> Gaussian:
-        return self.initial_law.kernel(target)
+    def start(self, target: Target) -> Gaussian:
+        return self.initial.kernel(target)
 
     def controls(self, step: Int[Array, ""], point: Point) -> Vector:
         score = clipped_score(point.score, bound=self.score_bound)
@@ -90,7 +91,7 @@ class PIS(AbstractProcess[Vector]):
     def backward(self, step: Int[Array, ""], state: State[Vector], target: Target) -> Gaussian:
         variance = self._variance()
         kept = variance[step] / variance[step + 1]
-        mean = self.initial_law.mean
+        mean = self.initial.mean
         return Gaussian(
             mean + kept * (state.point.position - mean),
             jnp.sqrt(kept) * jnp.exp(self.log_diffusion[step]),
@@ -99,5 +100,5 @@ class PIS(AbstractProcess[Vector]):
 
     def _variance(self) -> Float[Array, "states dim"]:
         """Variance of each state where there is no control."""
-        steps = jnp.exp(2 * jnp.vstack([self.initial_law.log_scale, self.log_diffusion]))
+        steps = jnp.exp(2 * jnp.vstack([self.initial.log_scale, self.log_diffusion]))
         return jnp.cumsum(steps, axis=0)

@@ -12,7 +12,7 @@ from equinox import AbstractVar
 from jax.core import Tracer
 from jaxtyping import Array, Bool, Float
 
-from numpyro_bridge._typing import RNGKey, Scalar, Vector
+from numpyro_bridge._core.types import RNGKey, Scalar, Vector
 
 Rows = TypeVar("Rows")
 

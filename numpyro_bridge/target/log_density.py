@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from numpyro_bridge._typing import Scalar, Vector
+from numpyro_bridge._core.types import Scalar, Vector
 from numpyro_bridge.target.base import (
     Point,
     Skeleton,

@@ -19,9 +19,8 @@ from numpyro.infer.util import (
     potential_energy,
 )
 
-from numpyro_bridge import _model_checks as checks
-from numpyro_bridge._no_start import no_starting_point
-from numpyro_bridge._typing import RNGKey, Scalar, Vector
+from numpyro_bridge._core.types import RNGKey, Scalar, Vector
+from numpyro_bridge.target import reading as checks
 from numpyro_bridge.target.base import (
     REPLACED_LOG_DENSITY,
     Point,
@@ -36,6 +35,7 @@ from numpyro_bridge.target.base import (
     repeat_good_rows,
     take_out_arrays,
 )
+from numpyro_bridge.target.no_start import no_starting_point
 
 
 def target_from_model(

@@ -6,13 +6,14 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from numpyro_bridge._typing import RNGKey, Vector
-from numpyro_bridge.initial_laws import AbstractInitialLaw
-from numpyro_bridge.integrators import AbstractIntegrator, Dynamics
-from numpyro_bridge.kernels import AbstractKernel, AtRest, WithMomentum, momentum_of
-from numpyro_bridge.networks import ScoreInformedControl, clipped_score
+from numpyro_bridge._core.types import RNGKey, Vector
 from numpyro_bridge.processes.base import AbstractProcess, State
+from numpyro_bridge.processes.controls import ScoreInformedControl
+from numpyro_bridge.processes.initial import AbstractInitialDistribution
+from numpyro_bridge.processes.integrators import AbstractIntegrator, Dynamics
+from numpyro_bridge.processes.kernels import AbstractKernel, AtRest, WithMomentum, momentum_of
 from numpyro_bridge.target import Point, Target
+from numpyro_bridge.target.clipped import clipped_score
 
 
 class AbstractUnderdamped(AbstractProcess[None]):
@@ -24,12 +25,12 @@ class AbstractUnderdamped(AbstractProcess[None]):
       \sqrt{2 \gamma M}\,dW$$
 
     and the backward chain is the same with its own control and time running back. What a step is
-    in discrete time is the integrator's business; see `numpyro_bridge.integrators`.
+    in discrete time is the integrator's business; see `numpyro_bridge.processes.integrators`.
 
     A subclass says what the force is and what the two controls are.
     """
 
-    initial_law: eqx.AbstractVar[AbstractInitialLaw]
+    initial: eqx.AbstractVar[AbstractInitialDistribution]
     log_step_size: eqx.AbstractVar[Float[Array, " steps"]]
     log_friction: eqx.AbstractVar[Vector]
     log_mass: eqx.AbstractVar[Vector]
@@ -52,8 +53,8 @@ class AbstractUnderdamped(AbstractProcess[None]):
         """The same for the backward chain, between `step + 1` and `step`."""
         return jnp.zeros_like(point.position)
 
-    def initial(self, target: Target) -> WithMomentum:
-        return WithMomentum(self.initial_law.kernel(target), jnp.exp(self.log_mass))
+    def start(self, target: Target) -> WithMomentum:
+        return WithMomentum(self.initial.kernel(target), jnp.exp(self.log_mass))
 
     def extension(self, point: Point) -> AtRest:
         return AtRest(point, jnp.exp(self.log_mass))

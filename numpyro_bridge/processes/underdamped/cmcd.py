@@ -3,11 +3,12 @@
 import equinox as eqx
 from jaxtyping import Array, Float, Int
 
-from numpyro_bridge._typing import RNGKey, Vector
-from numpyro_bridge.initial_laws import AbstractInitialLaw, NormalLaw
-from numpyro_bridge.integrators import OBABO, AbstractIntegrator
-from numpyro_bridge.networks import ScoreInformedControl, clipped_score
+from numpyro_bridge._core.types import RNGKey, Vector
+from numpyro_bridge.processes.annealing import AnnealingSchedule
 from numpyro_bridge.processes.base import annealed_score
+from numpyro_bridge.processes.controls import ScoreInformedControl
+from numpyro_bridge.processes.initial import AbstractInitialDistribution, InitialNormal
+from numpyro_bridge.processes.integrators import OBABO, AbstractIntegrator
 from numpyro_bridge.processes.underdamped.base import (
     AbstractUnderdamped,
     check_settings,
@@ -15,8 +16,8 @@ from numpyro_bridge.processes.underdamped.base import (
     filled,
     phase_control,
 )
-from numpyro_bridge.schedules import AnnealingSchedule
 from numpyro_bridge.target import Point
+from numpyro_bridge.target.clipped import clipped_score
 
 
 class UnderdampedCMCD(AbstractUnderdamped):
@@ -38,11 +39,11 @@ class UnderdampedCMCD(AbstractUnderdamped):
         step_size: First length of every step in time; with masses of one, positions move by about
             this much in units of the standardised coordinates.
         friction: First rate at which momentum is renewed.
-        integrator: Order of moves: `nb.OBABO()`, `nb.BAOAB()`, `nb.OBAB()` or
-            `nb.EulerMaruyama()`. With any but the first, losses that hold the states fixed cannot
+        integrator: Order of moves: `nb.processes.OBABO()`, `nb.processes.BAOAB()`, `nb.processes.OBAB()` or
+            `nb.processes.EulerMaruyama()`. With any but the first, losses that hold the states fixed cannot
             learn step sizes and masses, nor, with BAOAB and OBAB, the force; they leave them as
             they are.
-        initial_law: Where the bridge starts; standard normal if not given.
+        initial: Where the bridge starts; standard normal if not given.
         width: Units of each hidden layer.
         depth: Hidden layers.
         score_bound: Root-mean-square entry beyond which scores are shortened, in both chains alike.
@@ -56,7 +57,7 @@ class UnderdampedCMCD(AbstractUnderdamped):
 
     annealing: AnnealingSchedule
     control: ScoreInformedControl
-    initial_law: AbstractInitialLaw
+    initial: AbstractInitialDistribution
     log_step_size: Float[Array, " steps"]
     log_friction: Vector
     log_mass: Vector
@@ -73,7 +74,7 @@ class UnderdampedCMCD(AbstractUnderdamped):
         step_size: float = 0.25,
         friction: float = 1.0,
         integrator: AbstractIntegrator | None = None,
-        initial_law: AbstractInitialLaw | None = None,
+        initial: AbstractInitialDistribution | None = None,
         width: int = 64,
         depth: int = 2,
         score_bound: float = 10.0,
@@ -81,7 +82,7 @@ class UnderdampedCMCD(AbstractUnderdamped):
         check_settings(num_steps, step_size, friction)
         self.annealing = AnnealingSchedule(num_steps)
         self.control = phase_control(rng_key, dim, width, depth)
-        self.initial_law = NormalLaw(dim) if initial_law is None else initial_law
+        self.initial = InitialNormal(dim) if initial is None else initial
         self.log_step_size = filled(num_steps, step_size)
         self.log_friction = filled(dim, friction)
         self.log_mass = filled(dim, 1.0)
@@ -91,10 +92,10 @@ class UnderdampedCMCD(AbstractUnderdamped):
 
     def force(self, step: Int[Array, ""], point: Point) -> Vector:
         score = clipped_score(point.score, bound=self.score_bound)
-        return annealed_score(self.annealing()[step + 1], self.initial_law, point, score)
+        return annealed_score(self.annealing()[step + 1], self.initial, point, score)
 
     def force_parameters(self) -> list:
-        return [self.annealing, self.initial_law]
+        return [self.annealing, self.initial]
 
     def forward_control(self, step: Int[Array, ""], point: Point) -> Vector:
         return evaluate(self.control, self, step, point)

@@ -4,10 +4,10 @@ import equinox as eqx
 import jax
 from jaxtyping import Array, Float, Int
 
-from numpyro_bridge._typing import RNGKey, Vector
-from numpyro_bridge.initial_laws import AbstractInitialLaw, NormalLaw
-from numpyro_bridge.integrators import OBABO, AbstractIntegrator
-from numpyro_bridge.networks import ScoreInformedControl, clipped_score
+from numpyro_bridge._core.types import RNGKey, Vector
+from numpyro_bridge.processes.controls import ScoreInformedControl
+from numpyro_bridge.processes.initial import AbstractInitialDistribution, InitialNormal
+from numpyro_bridge.processes.integrators import OBABO, AbstractIntegrator
 from numpyro_bridge.processes.underdamped.base import (
     AbstractUnderdamped,
     check_settings,
@@ -16,6 +16,7 @@ from numpyro_bridge.processes.underdamped.base import (
     phase_control,
 )
 from numpyro_bridge.target import Point
+from numpyro_bridge.target.clipped import clipped_score
 
 
 class UnderdampedDBS(AbstractUnderdamped):
@@ -31,11 +32,11 @@ class UnderdampedDBS(AbstractUnderdamped):
         step_size: First length of every step in time; with masses of one, positions move by about
             this much in units of the standardised coordinates.
         friction: First rate at which momentum is renewed.
-        integrator: Order of moves: `nb.OBABO()`, `nb.BAOAB()`, `nb.OBAB()` or
-            `nb.EulerMaruyama()`. With any but the first, losses that hold the states fixed cannot
+        integrator: Order of moves: `nb.processes.OBABO()`, `nb.processes.BAOAB()`, `nb.processes.OBAB()` or
+            `nb.processes.EulerMaruyama()`. With any but the first, losses that hold the states fixed cannot
             learn step sizes and masses, nor, with BAOAB and OBAB, the force; they leave them as
             they are.
-        initial_law: Where the bridge starts; standard normal if not given.
+        initial: Where the bridge starts; standard normal if not given.
         width: Units of each hidden layer.
         depth: Hidden layers.
         score_bound: Root-mean-square entry beyond which scores are shortened, in both chains alike.
@@ -49,7 +50,7 @@ class UnderdampedDBS(AbstractUnderdamped):
 
     forward_drift: ScoreInformedControl
     backward_drift: ScoreInformedControl
-    initial_law: AbstractInitialLaw
+    initial: AbstractInitialDistribution
     log_step_size: Float[Array, " steps"]
     log_friction: Vector
     log_mass: Vector
@@ -66,7 +67,7 @@ class UnderdampedDBS(AbstractUnderdamped):
         step_size: float = 0.25,
         friction: float = 1.0,
         integrator: AbstractIntegrator | None = None,
-        initial_law: AbstractInitialLaw | None = None,
+        initial: AbstractInitialDistribution | None = None,
         width: int = 64,
         depth: int = 2,
         score_bound: float = 10.0,
@@ -75,7 +76,7 @@ class UnderdampedDBS(AbstractUnderdamped):
         forward_key, backward_key = jax.random.split(rng_key)
         self.forward_drift = phase_control(forward_key, dim, width, depth)
         self.backward_drift = phase_control(backward_key, dim, width, depth)
-        self.initial_law = NormalLaw(dim) if initial_law is None else initial_law
+        self.initial = InitialNormal(dim) if initial is None else initial
         self.log_step_size = filled(num_steps, step_size)
         self.log_friction = filled(dim, friction)
         self.log_mass = filled(dim, 1.0)

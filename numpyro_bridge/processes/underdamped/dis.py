@@ -3,10 +3,10 @@
 import equinox as eqx
 from jaxtyping import Array, Float, Int
 
-from numpyro_bridge._typing import RNGKey, Vector
-from numpyro_bridge.initial_laws import NormalLaw
-from numpyro_bridge.integrators import OBABO, AbstractIntegrator
-from numpyro_bridge.networks import ScoreInformedControl
+from numpyro_bridge._core.types import RNGKey, Vector
+from numpyro_bridge.processes.controls import ScoreInformedControl
+from numpyro_bridge.processes.initial import InitialNormal
+from numpyro_bridge.processes.integrators import OBABO, AbstractIntegrator
 from numpyro_bridge.processes.underdamped.base import (
     AbstractUnderdamped,
     check_settings,
@@ -31,8 +31,8 @@ class UnderdampedDIS(AbstractUnderdamped):
         step_size: First length of every step in time; with masses of one, positions move by about
             this much in units of the standardised coordinates.
         friction: First rate at which momentum is renewed.
-        integrator: Order of moves: `nb.OBABO()`, `nb.BAOAB()`, `nb.OBAB()` or
-            `nb.EulerMaruyama()`. With any but the first, losses that hold the states fixed cannot
+        integrator: Order of moves: `nb.processes.OBABO()`, `nb.processes.BAOAB()`, `nb.processes.OBAB()` or
+            `nb.processes.EulerMaruyama()`. With any but the first, losses that hold the states fixed cannot
             learn step sizes and masses, nor, with BAOAB and OBAB, the force; they leave them as
             they are.
         width: Units of each hidden layer.
@@ -46,7 +46,7 @@ class UnderdampedDIS(AbstractUnderdamped):
     """
 
     control: ScoreInformedControl
-    initial_law: NormalLaw
+    initial: InitialNormal
     log_step_size: Float[Array, " steps"]
     log_friction: Vector
     log_mass: Vector
@@ -69,7 +69,7 @@ class UnderdampedDIS(AbstractUnderdamped):
     ):
         check_settings(num_steps, step_size, friction)
         self.control = phase_control(rng_key, dim, width, depth)
-        self.initial_law = NormalLaw(dim)
+        self.initial = InitialNormal(dim)
         self.log_step_size = filled(num_steps, step_size)
         self.log_friction = filled(dim, friction)
         self.log_mass = filled(dim, 1.0)
@@ -78,10 +78,10 @@ class UnderdampedDIS(AbstractUnderdamped):
         self.score_bound = score_bound
 
     def force(self, step: Int[Array, ""], point: Point) -> Vector:
-        return self.initial_law.score(point)
+        return self.initial.score(point)
 
     def force_parameters(self) -> list:
-        return [self.initial_law]
+        return [self.initial]
 
     def forward_control(self, step: Int[Array, ""], point: Point) -> Vector:
         return evaluate(self.control, self, step, point)

@@ -1,0 +1,1 @@
+"""What every folder may use: shape names, checks of settings, precision, devices, files."""

@@ -1,0 +1,223 @@
+"""Normal approximations of a target from several starts: what standardisation chooses from."""
+
+import math
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax.scipy.optimize import minimize
+from jaxtyping import Array, Float
+
+from numpyro_bridge._core.types import RNGKey, Vector
+from numpyro_bridge.atlas.affine import (
+    AbstractAffineMap,
+    DenseMap,
+    LowRankMap,
+    diagonal_map,
+    identity_map,
+    lower_factor,
+)
+from numpyro_bridge.atlas.standardised_target import StandardisedTarget
+from numpyro_bridge.target import ModelTarget, Target
+
+DENSE_LIMIT = 300
+"""Largest dimension in which a dense factor is climbed to; beyond it, low rank plus diagonal."""
+
+LAPLACE_LIMIT = 2_000
+"""Largest dimension in which the curvature at a mode is taken: one decomposition, not hundreds."""
+
+MAX_RANK = 20
+"""Directions of a low-rank factor: what Pathfinder's memory of ten updates spans."""
+
+NEWTON_STEPS = 8
+"""After the quasi-Newton path to a mode, which is slow to end in many dimensions."""
+
+NUM_STEPS = 200
+"""Of the climb to the best normal law."""
+
+Starts = Float[Array, "starts dim"]
+
+
+def no_map(rng_key: RNGKey, target: Target, starts: Starts) -> AbstractAffineMap:
+    """The identity: the floor that no other choice may fall below."""
+    return _batch_of_one(identity_map(target.dim))
+
+
+def prior_moments(rng_key: RNGKey, target: Target, starts: Starts) -> AbstractAffineMap | None:
+    """Mean and standard deviation of prior draws, per coordinate; none where it cannot be drawn."""
+    if not isinstance(target, ModelTarget):
+        return None
+    draws = target.prior_positions(rng_key, 512)
+    if draws is None:
+        return None
+    scale = jnp.maximum(jnp.std(draws, axis=0), 1e-6)
+    return _batch_of_one(diagonal_map(jnp.mean(draws, axis=0), scale))
+
+
+def pathfinder(rng_key: RNGKey, target: Target, starts: Starts) -> AbstractAffineMap | None:
+    """The best normal law along a quasi-Newton path from each start; none without BlackJAX.
+
+    Reference: Zhang et al. (2022), arXiv:2108.03782, as implemented in BlackJAX.
+    """
+    try:
+        from blackjax.vi.pathfinder import approximate
+    except ImportError:
+        return None
+    return _pathfinder(rng_key, target, starts, approximate)
+
+
+@eqx.filter_jit
+def _pathfinder(rng_key: RNGKey, target: Target, starts: Starts, approximate) -> LowRankMap:
+    def one(key, start):
+        # Few line-search steps: a start that cannot move must not hold up the others.
+        state, _ = approximate(key, target.log_density, start, num_samples=64, maxls=20)
+        return low_rank_of(state.position, state.alpha, state.beta, state.gamma)
+
+    return jax.vmap(one)(jax.random.split(rng_key, len(starts)), starts)
+
+
+def low_rank_of(location, diagonal, beta, gamma) -> LowRankMap:
+    """The map whose law has covariance `diag(diagonal) + beta @ gamma @ beta.T`."""
+    scale = jnp.sqrt(diagonal)
+    basis, triangle = jnp.linalg.qr(beta / scale[:, None])
+    values, vectors = jnp.linalg.eigh(triangle @ gamma @ triangle.T)
+    return LowRankMap(location, scale, basis @ vectors, jnp.sqrt(jnp.maximum(1 + values, 1e-8)))
+
+
+def laplace(rng_key: RNGKey, target: Target, starts: Starts) -> AbstractAffineMap | None:
+    """The curvature at the mode nearest each start; none above `LAPLACE_LIMIT` dimensions."""
+    return _laplace(target, starts) if target.dim <= LAPLACE_LIMIT else None
+
+
+@eqx.filter_jit
+def _laplace(target: Target, starts: Starts) -> DenseMap:
+    def cost(position):
+        return -target.log_density(position)
+
+    def one(start):
+        options = {"maxiter": 100, "line_search_maxiter": 10}
+        mode = _newton(cost, minimize(cost, start, method="BFGS", options=options).x)
+        values, vectors = jnp.linalg.eigh(jax.hessian(cost)(mode))
+        # Where the density does not curve down there is no normal law; unit scale stands in.
+        values = jnp.where(values > 1e-8, values, 1.0)
+        return DenseMap(mode, lower_factor(vectors / jnp.sqrt(values)))
+
+    return jax.vmap(one)(starts)
+
+
+def _newton(cost, position: Vector) -> Vector:
+    """Where a few of Newton's steps lead, each taken if it lowers the cost."""
+
+    def step(position, _):
+        proposal = position - jnp.linalg.solve(
+            jax.hessian(cost)(position), jax.grad(cost)(position)
+        )
+        lower = cost(proposal) < cost(position)  # False where the proposal is not finite
+        return jnp.where(lower, proposal, position), None
+
+    return jax.lax.scan(step, position, length=NEWTON_STEPS)[0]
+
+
+def gaussian_vi(rng_key: RNGKey, target: Target, starts: Starts) -> AbstractAffineMap:
+    """The normal law of highest ELBO, climbed to from each start by natural gradients.
+
+    Dense up to `DENSE_LIMIT` dimensions, diagonal beyond. It has no step size to tune.
+    """
+    maps = jax.vmap(diagonal_map)(starts, jnp.ones_like(starts))
+    if target.dim <= DENSE_LIMIT:
+        eye = jnp.eye(target.dim, dtype=starts.dtype)
+        maps = jax.vmap(lambda start: DenseMap(start, eye))(starts)
+    num_draws = draws_per_step(target.dim)
+    return climb(rng_key, target, maps, num_iterations=NUM_STEPS, num_draws=num_draws)
+
+
+def draws_per_step(dim: int) -> int:
+    """As a regression on all coordinates needs, or one on each coordinate by itself."""
+    return max(64, 4 * dim) if dim <= DENSE_LIMIT else 256
+
+
+@eqx.filter_jit
+def climb(
+    rng_key: RNGKey, target: Target, maps: AbstractAffineMap, num_iterations: int, num_draws: int
+) -> AbstractAffineMap:
+    """Improve a batch of normal laws by natural-gradient steps on the ELBO.
+
+    At the best normal law the mean score is zero and the mean curvature is its precision (Opper
+    and Archambeau 2009). Each step draws from the present law, regresses the score on the draws
+    for the curvature, and moves mean and precision towards those conditions, in the coordinates
+    where the present law is standard. A step that lowers the ELBO is taken back and the next one
+    is shorter. In the second half the steps shrink, which averages.
+    """
+    step = _dense_step if isinstance(maps, DenseMap) else _diagonal_step
+    dtype = maps.location.dtype
+
+    def climb_one(rng_key, map):
+        def body(carry, iteration_and_key):
+            map, best, best_elbo, damping = carry
+            iteration, key = iteration_and_key
+            noise = jax.random.normal(key, (num_draws // 2, target.dim), dtype)
+            noise = jnp.concatenate([noise, -noise])
+            points = jax.vmap(StandardisedTarget(target, map).at)(noise)
+            elbo, error = _mean_and_error(points.log_density)
+            worse = ~(elbo > best_elbo - 4 * error - 0.1)
+            rate = 0.5 / (1 + jnp.maximum(0, iteration - num_iterations // 2) / 8)
+            climbed = step(map, noise, _shortened(points.score), damping * rate)
+            following = _where(worse, best, climbed)
+            best = _where(worse, best, map)
+            best_elbo = jnp.where(worse, best_elbo, elbo)
+            damping = jnp.where(worse, 0.5 * damping, jnp.minimum(1.0, 1.2 * damping))
+            return (following, best, best_elbo, damping), None
+
+        keys = jax.random.split(rng_key, num_iterations)
+        start = (map, map, jnp.asarray(-jnp.inf, dtype), jnp.asarray(1.0, dtype))
+        (_, best, _, _), _ = jax.lax.scan(body, start, (jnp.arange(num_iterations), keys))
+        return best
+
+    num_maps = maps.location.shape[0]
+    return jax.vmap(climb_one)(jax.random.split(rng_key, num_maps), maps)
+
+
+def _mean_and_error(log_density):
+    return jnp.mean(log_density), jnp.std(log_density) / math.sqrt(log_density.size)
+
+
+def _where(condition, yes, no):
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)
+
+
+def _dense_step(map: DenseMap, noise, score, rate) -> DenseMap:
+    dim = noise.shape[1]
+    gram = noise.T @ noise + 1e-3 * jnp.eye(dim, dtype=noise.dtype)
+    curvature = -jnp.linalg.solve(gram, noise.T @ score)
+    values, vectors = jnp.linalg.eigh(0.5 * (curvature + curvature.T))
+    values = 1 - rate + rate * jnp.clip(values, 0.1, 20.0)
+    move = ((jnp.mean(score, axis=0) @ vectors) / values) @ vectors.T
+    location = map.location + map.multiply(_bounded(rate * move))
+    return DenseMap(location, lower_factor(map.factor @ (vectors / jnp.sqrt(values))))
+
+
+def _diagonal_step(map: LowRankMap, noise, score, rate) -> LowRankMap:
+    curvature = -jnp.sum(noise * score, axis=0) / jnp.sum(noise**2, axis=0)
+    values = 1 - rate + rate * jnp.clip(curvature, 0.1, 20.0)
+    move = _bounded(rate * jnp.mean(score, axis=0) / values)
+    return eqx.tree_at(
+        lambda m: (m.location, m.scale),
+        map,
+        (map.location + map.multiply(move), map.scale / jnp.sqrt(values)),
+    )
+
+
+def _shortened(score: Float[Array, "draws dim"]) -> Float[Array, "draws dim"]:
+    """Scores at most ten times as long as a standard normal's: no far draw may rule a step."""
+    longest = 10 * math.sqrt(score.shape[1])
+    length = jnp.linalg.norm(score, axis=1, keepdims=True)
+    return score * (longest / jnp.maximum(length, longest))
+
+
+def _bounded(move: Float[Array, " dim"]) -> Float[Array, " dim"]:
+    longest = 2 * math.sqrt(move.size)
+    return move * (longest / jnp.maximum(jnp.linalg.norm(move), longest))
+
+
+def _batch_of_one(map: AbstractAffineMap) -> AbstractAffineMap:
+    return jax.tree.map(lambda leaf: leaf[None], map)

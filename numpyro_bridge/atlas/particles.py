@@ -1,0 +1,207 @@
+"""Weighted particles of a target: tempered sequential Monte Carlo, and moves that refresh draws."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from numpyro_bridge._core.normal import normal_log_prob
+from numpyro_bridge._core.types import RNGKey, Scalar
+from numpyro_bridge.atlas.affine import identity_map
+from numpyro_bridge.atlas.fit_normal import DENSE_LIMIT
+from numpyro_bridge.atlas.maps import AbstractMap
+from numpyro_bridge.atlas.standardisation import standardise
+from numpyro_bridge.target import ModelTarget, Target
+
+SANE = 1e3
+"""A prior that draws larger unconstrained numbers is improper for all that a sampler can do."""
+
+LEAPFROGS = 8
+"""Steps of each Hamiltonian move."""
+
+MAX_TEMPERATURES = 200
+
+
+class Particles(NamedTuple):
+    """Weighted draws, and what they cost."""
+
+    position: Float[Array, "num dim"]
+    log_weight: Float[Array, " num"]
+    num_temperatures: int
+    num_gradient_evaluations: int
+
+
+class Reference(NamedTuple):
+    """Where tempering starts: draws, and the log density they are from, up to a constant."""
+
+    position: Float[Array, "num dim"]
+    log_density: Callable[[Any, Array], Scalar]
+    """Of the target and a position."""
+    log_ratio: Callable[[Any, Array], Scalar]
+    """Log density of the target over that of the reference."""
+
+
+def from_prior(rng_key: RNGKey, target: Target, num: int) -> Reference | None:
+    """Start from the prior of the model: choose it where the posterior may have many modes.
+
+    Returns:
+        None where there is no prior to draw from, or it draws numbers beyond a thousand.
+    """
+    if not isinstance(target, ModelTarget):
+        return None
+    position = target.prior_positions(rng_key, num)
+    if position is None or not bool(jnp.all(jnp.abs(position) < SANE)):
+        return None
+    return Reference(position, ModelTarget.log_prior, ModelTarget.log_likelihood)
+
+
+def from_normal(
+    rng_key: RNGKey, target: Target, num: int, *, scale: float = 3.0, fit: bool = False
+) -> Reference:
+    """Start from a centred normal law in unconstrained coordinates, or `scale` times a fitted one.
+
+    Args:
+        rng_key: Randomness of the fit and the draws.
+        target: What the law should cover.
+        num: Number of draws.
+        scale: Standard deviation; with `fit`, in units of the normal law that `standardise` finds.
+        fit: Whether to fit the law first.
+    """
+    fit_key, draw_key = jax.random.split(rng_key)
+    map = standardise(fit_key, target, nonlinear=False).map if fit else identity_map(target.dim)
+    noise = scale * jax.random.normal(draw_key, (num, target.dim), jnp.result_type(float))
+    density = eqx.Partial(_normal_density, map, jnp.asarray(scale, noise.dtype))
+
+    def log_ratio(target, position):
+        return target.log_density(position) - density(target, position)
+
+    return Reference(jax.vmap(map)(noise), density, log_ratio)
+
+
+def from_prior_or_fit(rng_key: RNGKey, target: Target, num: int) -> Reference:
+    """From the prior where that can be done, else from twice as wide as a fitted normal law."""
+    start = from_prior(rng_key, target, num)
+    return from_normal(rng_key, target, num, scale=2.0, fit=True) if start is None else start
+
+
+def tempered_particles(
+    rng_key: RNGKey,
+    target: Target,
+    reference: Reference,
+    *,
+    target_ess: float = 0.7,
+    num_moves: int = 4,
+) -> Particles:
+    """Carry draws of a reference to the target, by adaptive tempering.
+
+    BlackJAX's adaptive tempered sequential Monte Carlo: the next temperature is where the effective
+    share of the particles falls to `target_ess`; they are resampled and moved by Hamiltonian Monte
+    Carlo in the metric of their own covariance, with a step size that follows the acceptance.
+
+    Args:
+        rng_key: Randomness.
+        target: The density to arrive at.
+        reference: Where to start.
+        target_ess: Between 0 and 1; higher takes smaller steps.
+        num_moves: Hamiltonian moves at each temperature.
+
+    Raises:
+        RuntimeError: if 200 temperatures do not suffice, as where the density overflows.
+    """
+    from blackjax.smc import tempered
+
+    num, dim = reference.position.shape
+    state = tempered.init(reference.position)
+    state = state._replace(tempering_param=jnp.zeros((), reference.position.dtype))
+    step_size = jnp.asarray(0.5 * dim**-0.25, reference.position.dtype)
+    for count in range(1, MAX_TEMPERATURES + 1):
+        key = jax.random.fold_in(rng_key, count)
+        state, acceptance = _tempering_step(
+            key, state, target, reference, step_size, target_ess, num_moves
+        )
+        step_size = step_size * jnp.exp(jnp.clip(2 * (acceptance - 0.7), -0.7, 0.4))
+        if float(state.tempering_param) >= 1 - 1e-6:
+            log_weight = jnp.log(jnp.maximum(state.weights, jnp.finfo(step_size.dtype).tiny))
+            evaluations = num * count * (num_moves * LEAPFROGS + 1)
+            return Particles(jnp.asarray(state.particles), log_weight, count, evaluations)
+    raise RuntimeError(
+        f"tempering stopped at {float(state.tempering_param):.3g} of the way from the reference to "
+        f"the target after {MAX_TEMPERATURES} temperatures; start from a law that is closer, such "
+        "as start=partial(from_normal, fit=True)"
+    )
+
+
+@eqx.filter_jit
+def _tempering_step(rng_key, state, target, reference: Reference, step_size, ess, num_moves):
+    import blackjax
+    from blackjax.smc import adaptive_tempered, resampling
+
+    hmc = blackjax.hmc.build_kernel()
+
+    def move(rng_key, state, log_density, inverse_mass_matrix):
+        return hmc(rng_key, state, log_density, step_size, inverse_mass_matrix, LEAPFROGS)
+
+    kernel = adaptive_tempered.build_kernel(
+        lambda x: reference.log_density(target, x),
+        lambda x: reference.log_ratio(target, x),
+        move,
+        blackjax.hmc.init,
+        resampling.systematic,
+        ess,
+    )
+    mass = particle_covariance(state.particles, jnp.log(state.weights))
+    parameters = {"inverse_mass_matrix": mass[None]}
+    state, info = kernel(rng_key, state, num_moves, parameters)
+    return state, jnp.mean(info.update_info.acceptance_rate)
+
+
+@eqx.filter_jit
+def refreshed(
+    rng_key: RNGKey, target: Target, position: Float[Array, "num dim"], *, num_moves: int = 8
+) -> Float[Array, "num dim"]:
+    """Move draws by Hamiltonian Monte Carlo, which leaves the target as it is.
+
+    Args:
+        rng_key: Randomness.
+        target: The density, in coordinates where it is about standard.
+        position: Draws of about the right law.
+        num_moves: Moves of each; the step size follows the acceptance over the first half.
+    """
+    import blackjax
+
+    hmc = blackjax.hmc.build_kernel()
+    mass = jnp.ones(target.dim, position.dtype)
+    states = jax.vmap(blackjax.hmc.init, in_axes=(0, None))(position, target.log_density)
+
+    def move(carry, index):
+        states, step_size = carry
+        keys = jax.random.split(jax.random.fold_in(rng_key, index), len(position))
+        states, info = jax.vmap(
+            lambda key, s: hmc(key, s, target.log_density, step_size, mass, LEAPFROGS)
+        )(keys, states)
+        gain = jnp.where(index < num_moves // 2, jnp.mean(info.acceptance_rate) - 0.7, 0.0)
+        return (states, step_size * jnp.exp(jnp.clip(2 * gain, -0.7, 0.4))), None
+
+    start = jnp.asarray(0.5 * target.dim**-0.25, position.dtype)
+    (states, _), _ = jax.lax.scan(move, (states, start), jnp.arange(num_moves))
+    return states.position
+
+
+def particle_covariance(position, log_weight):
+    """Weighted covariance, or variances beyond a few hundred dimensions; never singular."""
+    weight = jax.nn.softmax(log_weight)
+    centred = position - weight @ position
+    dim = position.shape[1]
+    variance = weight @ centred**2 + 1e-12
+    if dim > DENSE_LIMIT:
+        return variance
+    return (centred.T * weight) @ centred + 1e-6 * jnp.diag(variance)
+
+
+def _normal_density(map: AbstractMap, scale, target: Target, position) -> Scalar:
+    noise = map.inverse(position)
+    log_prob = normal_log_prob(noise, jnp.zeros_like(noise), jnp.full_like(noise, scale))
+    return log_prob - map.log_det(noise)

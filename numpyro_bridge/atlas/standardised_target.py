@@ -1,0 +1,101 @@
+"""A target seen through an invertible map, and how near that makes it to standard normal."""
+
+import math
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from numpyro_bridge._core.types import RNGKey, Scalar, Vector
+from numpyro_bridge.atlas.maps import AbstractMap
+from numpyro_bridge.target import Point, Prior, Target
+from numpyro_bridge.target.base import REPLACED_LOG_DENSITY
+
+
+class StandardisedTarget(Target):
+    """A target in the coordinates of an invertible map; its evidence is the same.
+
+    Args:
+        base: The target in its own coordinates.
+        map: From standardised to own coordinates.
+    """
+
+    base: Target
+    map: AbstractMap
+    dim: int = eqx.field(static=True)
+
+    def __init__(self, base: Target, map: AbstractMap):
+        self.base = base
+        self.map = map
+        self.dim = base.dim
+
+    def at(self, position: Vector) -> Point:
+        # Where the map would overflow another place stands in, so that no derivative is NaN.
+        near = self.map.within_range(position)
+        inside = jnp.where(near, position, 0.0)
+        (outside, log_det), pull = jax.vjp(self._mapped, inside)
+        inner = self.base.at(outside)
+
+        def pulled_back(log_density, score):
+            (score,) = pull((score, jnp.ones_like(log_det)))
+            return log_density + log_det, score
+
+        log_density, score = pulled_back(inner.log_density, inner.score)
+        known = near & (inner.log_density > REPLACED_LOG_DENSITY) & jnp.isfinite(log_density)
+        log_density = jnp.where(known, log_density, REPLACED_LOG_DENSITY)
+        finite = known & inner.finite & jnp.all(jnp.isfinite(score))
+        prior = None if inner.prior is None else Prior(*pulled_back(*inner.prior))
+        return Point(position, log_density, jnp.where(finite, score, 0.0), finite, prior=prior)
+
+    def log_density(self, position: Vector) -> Scalar:
+        near = self.map.within_range(position)
+        outside, log_det = self._mapped(jnp.where(near, position, 0.0))
+        log_density = self.base.log_density(outside) + log_det
+        return jnp.where(near & jnp.isfinite(log_density), log_density, REPLACED_LOG_DENSITY)
+
+    def _mapped(self, position: Vector) -> tuple[Vector, Scalar]:
+        return self.map(position), self.map.log_det(position)
+
+    def with_prior(self) -> "StandardisedTarget":
+        """The base with its prior, seen through the same map."""
+        return StandardisedTarget(self.base.with_prior(), self.map)
+
+    def draw_prior(self, rng_key: RNGKey) -> Vector:
+        return self.map.inverse(self.base.draw_prior(rng_key))
+
+    def constrain(self, position: Vector) -> dict[str, Array]:
+        return self.base.constrain(self.map(position))
+
+    def by_site(self, position: Vector) -> Any:
+        return self.base.by_site(self.map(position))
+
+    def joined(self, values: Any) -> Vector:
+        return self.map.inverse(self.base.joined(values))
+
+    @property
+    def has_evidence(self) -> bool:
+        return self.base.has_evidence
+
+    def initial_positions(self, rng_key: RNGKey, num: int) -> Float[Array, "{num} {self.dim}"]:
+        return jax.vmap(self.map.inverse)(self.base.initial_positions(rng_key, num))
+
+
+def elbo_of(map: AbstractMap, target: Target, noise: Float[Array, "draws dim"]) -> Scalar:
+    """Evidence lower bound, in nats, of the law that a map makes of standard noise."""
+    return jnp.mean(log_weights_of(map, target, noise))
+
+
+@eqx.filter_jit
+def log_weights_of(
+    map: AbstractMap, target: Target, noise: Float[Array, "draws dim"]
+) -> Float[Array, " draws"]:
+    """Target density over that of the law which a map makes of standard noise: logs, in nats.
+
+    Where the target is that law, every one of them is the log evidence, without noise. (A closed
+    form of the entropy would leave some.)
+    """
+    log_density = jax.vmap(StandardisedTarget(target, map).log_density)(noise)
+    log_noise = -0.5 * jnp.sum(noise**2, axis=1) - 0.5 * target.dim * math.log(2 * math.pi)
+    return log_density - log_noise

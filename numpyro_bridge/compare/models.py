@@ -1,0 +1,279 @@
+"""Several models of the same data: evidences, Bayes factors, and posterior model probabilities."""
+
+import warnings as python_warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Float
+
+from numpyro_bridge._core.types import RNGKey
+from numpyro_bridge.draws.draws import GOOD_PARETO_K, MAX_PARETO_K, Draws, ReliabilityWarning
+from numpyro_bridge.infer.posterior import Posterior
+from numpyro_bridge.target import ModelTarget
+
+MAX_ERROR = 0.5
+"""Nats of error in a log Bayes factor beyond which it is said to be undecided."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ModelComparison:
+    """What `compare_models` found; print it, or read its parts.
+
+    Attributes:
+        names: of the models.
+        log_evidence: in nats, shape (num_models,); NaN where the prior is improper.
+        log_evidence_error: Monte Carlo standard errors, in nats.
+        probability: posterior probabilities of the models among those that have an evidence.
+        probability_error: their standard errors, from those of the evidences.
+        prior: prior probabilities.
+        warnings: what makes a figure meaningless, or more uncertain than its error says.
+        draws: of each model, by name.
+    """
+
+    names: tuple[str, ...]
+    log_evidence: Float[np.ndarray, " num_models"]
+    log_evidence_error: Float[np.ndarray, " num_models"]
+    probability: Float[np.ndarray, " num_models"]
+    probability_error: Float[np.ndarray, " num_models"]
+    prior: Float[np.ndarray, " num_models"]
+    warnings: tuple[str, ...]
+    draws: dict[str, Draws]
+
+    def log_bayes_factor(self, name: str, other: str) -> tuple[float, float]:
+        """Log Bayes factor of one model against another, and its standard error, in nats.
+
+        Positive if the data favour `name`. The priors of the models play no part in it.
+
+        Raises:
+            ValueError: if a name is not one of the models.
+        """
+        first, second = (self._index(each) for each in (name, other))
+        error = np.hypot(self.log_evidence_error[first], self.log_evidence_error[second])
+        return float(self.log_evidence[first] - self.log_evidence[second]), float(error)
+
+    def _index(self, name: str) -> int:
+        if name not in self.names:
+            raise ValueError(f"there is no model {name!r}; the models are {list(self.names)}")
+        return self.names.index(name)
+
+    @property
+    def best(self) -> str:
+        """The model of highest posterior probability."""
+        return self.names[int(np.nanargmax(self.probability))]
+
+    @property
+    def table(self) -> Any:
+        """A pandas data frame, a row for each model, the most probable first.
+
+        `log_evidence` and `log_evidence_error`; `log_bayes_factor` of the most probable model
+        against this one, with `log_bayes_factor_error`; `prior`, `probability` and
+        `probability_error`; `pareto_k` and `ess` of the weights.
+        """
+        import pandas
+
+        factors = [self.log_bayes_factor(self.best, name) for name in self.names]
+        columns = {
+            "log_evidence": self.log_evidence,
+            "log_evidence_error": self.log_evidence_error,
+            "log_bayes_factor": [factor for factor, _ in factors],
+            "log_bayes_factor_error": [
+                0.0 if name == self.best else error
+                for name, (_, error) in zip(self.names, factors, strict=True)
+            ],
+            "prior": self.prior,
+            "probability": self.probability,
+            "probability_error": self.probability_error,
+            "pareto_k": [self.draws[name].pareto_k for name in self.names],
+            "ess": [self.draws[name].ess for name in self.names],
+        }
+        table = pandas.DataFrame(columns, index=list(self.names))
+        return table.sort_values("probability", ascending=False, na_position="last")
+
+    def __repr__(self) -> str:
+        """Say what was compared."""
+        return f"ModelComparison({', '.join(self.names)})"
+
+    def __str__(self) -> str:
+        """The table, and what is to be said about it."""
+        width = max(5, *map(len, self.names))
+        head = f"{'model':<{width}}  {'log evidence':>18}  {'log Bayes factor':>18}  probability"
+        lines = [head]
+        for name, row in self.table.iterrows():
+            if np.isnan(row.log_evidence):
+                lines.append(f"{name:<{width}}  {'not defined':>18}")
+                continue
+            evidence = f"{row.log_evidence:.3f} ± {row.log_evidence_error:.3f}"
+            factor = f"{row.log_bayes_factor:.3f} ± {row.log_bayes_factor_error:.3f}"
+            factor = "-" if name == self.best else factor
+            share = f"{row.probability:.3f} ± {row.probability_error:.3f}"
+            lines.append(f"{name:<{width}}  {evidence:>18}  {factor:>18}  {share}")
+        lines.append(f"Bayes factors are those of {self.best} against each model, in nats.")
+        return "\n".join([*lines, *self.warnings])
+
+    def print(self) -> None:
+        """Print the table, and what is to be said about it."""
+        print(f"\n{self}\n")
+
+
+def compare_models(
+    models: Mapping[str, Posterior | Draws],
+    *,
+    prior: Mapping[str, float] | None = None,
+    num_samples: int = 4_000,
+    rng_key: RNGKey | None = None,
+) -> ModelComparison:
+    r"""Compare models of the same data by their evidences.
+
+        nb.compare_models({"linear": posterior_a, "quadratic": posterior_b}).print()
+
+    With evidences $Z_i$ and prior probabilities $\pi_i$, the posterior probabilities are
+    $p_i = \pi_i Z_i / \sum_j \pi_j Z_j$. Their errors follow from those of the log evidences
+    $s_i$, which are independent:
+
+    $$\mathrm{sd}(p_i)^2 = p_i^2\left[(1 - p_i)^2 s_i^2 + \sum_{j \neq i} p_j^2 s_j^2\right]$$
+
+    An evidence depends on the priors of the parameters as much as on the data, however many
+    there are: vague priors are punished. Choose them before you compare.
+
+    Args:
+        models: by name, trained posteriors, or draws of them.
+        prior: relative prior probabilities by name; equal if not given.
+        num_samples: draws of each posterior; draws that are given are taken as they are.
+        rng_key: a JAX key for these draws; `jax.random.key(0)` if not given.
+
+    Raises:
+        ValueError: if there are fewer than two models, one is no posterior, none has an evidence,
+            `prior` does not have these names and positive numbers, or the models observe different
+            data.
+
+    Warns:
+        ReliabilityWarning: if an evidence is meaningless: k-hat above 0.7, a lost mode, weights
+            that are not finite, or an improper prior. The warnings are part of the result too.
+    """
+    if len(models) < 2:
+        raise ValueError(
+            f'give two models or more by name, such as {{"a": a, "b": b}}: {[*models]}'
+        )
+    for name, model in models.items():
+        if not isinstance(model, Posterior | Draws):
+            raise ValueError(
+                f"{name} should be a trained posterior or draws of one, got "
+                f"{type(model).__name__}: nb.BridgeSampler(model).run(rng_key, ...) trains it"
+            )
+    names = tuple(models)
+    log_prior = _log_prior(names, prior)
+    keys = jax.random.split(jax.random.key(0) if rng_key is None else rng_key, len(names))
+    draws = {
+        name: model if isinstance(model, Draws) else model.sample(key, num_samples)
+        for (name, model), key in zip(models.items(), keys, strict=True)
+    }
+    _check_same_data(draws)
+    log_evidence = np.asarray([each.log_evidence for each in draws.values()], np.float64)
+    error = np.asarray([each.log_evidence_error for each in draws.values()], np.float64)
+    if not np.isfinite(log_evidence).any():
+        raise ValueError(
+            "none of the models has an evidence: their priors are improper, or their weights are "
+            "not finite. Give every parameter a proper prior"
+        )
+    probability, probability_error = _probabilities(log_evidence + log_prior, error)
+    meaningless = tuple(text for name in names for text in _meaningless(name, draws[name]))
+    for text in meaningless:
+        python_warnings.warn(text, ReliabilityWarning, stacklevel=2)
+    optimistic = tuple(text for name in names for text in _optimistic(name, draws[name]))
+    undecided = tuple(_undecided(log_evidence + log_prior, error))
+    return ModelComparison(
+        names,
+        log_evidence,
+        error,
+        probability,
+        probability_error,
+        np.exp(log_prior),
+        meaningless + optimistic + undecided,
+        draws,
+    )
+
+
+def _log_prior(names: tuple[str, ...], prior: Mapping[str, float] | None) -> np.ndarray:
+    if prior is None:
+        return np.full(len(names), -np.log(len(names)))
+    weights = np.asarray([prior.get(name, np.nan) for name in names], np.float64)
+    if set(prior) != set(names) or not np.all(weights > 0):
+        raise ValueError(
+            f"prior should give a positive number to each of {list(names)}, got {dict(prior)}"
+        )
+    return np.log(weights / np.sum(weights))
+
+
+def _probabilities(
+    log_mass: Float[np.ndarray, " num_models"], error: Float[np.ndarray, " num_models"]
+) -> tuple[Float[np.ndarray, " num_models"], Float[np.ndarray, " num_models"]]:
+    """Normalised, and their errors to first order; NaN where the mass is not known."""
+    known = np.isfinite(log_mass)
+    mass = np.where(known, np.exp(log_mass - np.max(log_mass[known])), 0.0)
+    share = mass / np.sum(mass)
+    variance = np.where(known, (share * error) ** 2, 0.0)
+    others = np.sum(variance) - variance
+    spread = share * np.sqrt((1 - share) ** 2 * np.where(known, error, 0.0) ** 2 + others)
+    return np.where(known, share, np.nan), np.where(known, spread, np.nan)
+
+
+def _meaningless(name: str, draws: Draws):
+    """Why an evidence should not be used at all."""
+    if not draws.target.has_evidence:
+        sites = ", ".join(getattr(draws.target, "improper_sites", ()))
+        yield (
+            f"{name}: there is no evidence, since the prior of {sites} is improper; the model is "
+            "left out. Give it a proper prior."
+        )
+    elif draws.pareto_k > MAX_PARETO_K:
+        yield (
+            f"{name}: the evidence means nothing (k-hat {draws.pareto_k:.2f}, above "
+            f"{MAX_PARETO_K}), nor do the probabilities. Train longer, or draw more."
+        )
+    for text in draws.warnings:
+        yield f"{name}: {text}"
+
+
+def _optimistic(name: str, draws: Draws):
+    if GOOD_PARETO_K < draws.pareto_k <= MAX_PARETO_K and draws.target.has_evidence:
+        yield (
+            f"{name}: the error of the evidence is optimistic (k-hat {draws.pareto_k:.2f}, above "
+            f"{GOOD_PARETO_K})."
+        )
+
+
+def _undecided(log_mass: np.ndarray, error: np.ndarray):
+    """Whether noise could have chosen another model as the best."""
+    order = np.argsort(-np.where(np.isfinite(log_mass), log_mass, -np.inf))
+    first, second = order[:2]
+    if not np.isfinite(log_mass[second]):
+        return
+    noise = np.hypot(error[first], error[second])
+    if noise > MAX_ERROR:
+        yield (
+            f"The two best models are {log_mass[first] - log_mass[second]:.2f} ± {noise:.2f} nats "
+            "apart, which decides little: draw more."
+        )
+
+
+def _check_same_data(draws: Mapping[str, Draws]) -> None:
+    """Evidences of different data cannot be compared, where it is known what the data are."""
+    data = {
+        name: np.sort(np.concatenate([np.ravel(value) for value in each.target.observed.values()]))
+        for name, each in draws.items()
+        if isinstance(each.target, ModelTarget) and each.target.observed
+    }
+    if not data:
+        return
+    first, *others = data
+    for other in others:
+        a, b = data[first], data[other]
+        if a.shape != b.shape or not np.allclose(a, b, rtol=1e-5, atol=1e-8, equal_nan=True):
+            raise ValueError(
+                f"{first} and {other} observe different data, {a.size} and {b.size} numbers: "
+                "their evidences cannot be compared. Give both the same observations, on the "
+                "same scale"
+            )

@@ -1,0 +1,254 @@
+"""NUTS, the reference that a bridge is compared with: NumPyro's or BlackJAX's, and what it cost."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import equinox as eqx
+import jax
+import numpy as np
+from jax import monitoring
+from jaxtyping import Array, Float
+from numpyro.infer import MCMC, NUTS
+
+from numpyro_bridge._core.types import RNGKey, Vector
+from numpyro_bridge.target import ModelTarget, Target
+
+STATS = {
+    "diverging": "diverging",
+    "num_steps": "n_steps",
+    "accept_prob": "acceptance_rate",
+    "energy": "energy",
+}
+"""What NumPyro collects, by the names that ArviZ has for it."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class NutsRun:
+    """Draws of a reference sampler.
+
+    Attributes:
+        samples: constrained values by site, deterministic ones included, each of shape (chain,
+            draw, ...).
+        stats: sample statistics by ArviZ's names, each of shape (chain, draw).
+        costs: seconds and gradient evaluations, by the names of `Comparison.costs`; what is not
+            known is left out.
+        library: the distribution package that made them.
+    """
+
+    samples: dict[str, Array]
+    stats: dict[str, Array]
+    costs: dict[str, float]
+    library: str
+
+
+Nuts = Callable[..., NutsRun]
+"""`(rng_key, target, *, num_chains, num_warmup, num_samples, progress_bar) -> NutsRun`."""
+
+
+def numpyro_nuts(
+    rng_key: RNGKey,
+    target: Target,
+    *,
+    num_chains: int,
+    num_warmup: int,
+    num_samples: int,
+    progress_bar: bool = True,
+) -> NutsRun:
+    """NumPyro's NUTS with its defaults, all chains in one batch.
+
+    Args:
+        rng_key: a JAX key.
+        target: of a model, or of a log density.
+        num_chains: number of chains.
+        num_warmup: warm-up steps of each chain.
+        num_samples: draws of each chain.
+        progress_bar: whether to show progress. Without the bar NumPyro compiles warm-up and
+            sampling apart, which takes twice as long.
+    """
+    warmup_key, sample_key, init_key = jax.random.split(rng_key, 3)
+    kernel, args, kwargs = _kernel_and_arguments(init_key, target, num_chains)
+    mcmc = MCMC(
+        kernel,
+        num_warmup=num_warmup,
+        num_samples=num_samples,
+        num_chains=num_chains,
+        chain_method="vectorized",
+        progress_bar=progress_bar,
+    )
+    kwargs = {**kwargs, "extra_fields": ("num_steps",)}
+    with stopwatch() as warmup:
+        mcmc.warmup(warmup_key, *args, collect_warmup=True, **kwargs)
+        gradients_before = _num_gradients(run_of(mcmc))
+    with stopwatch() as sampling:
+        mcmc.run(sample_key, *args, **kwargs)
+        run = run_of(mcmc)
+        jax.block_until_ready(run.samples)
+    return _with_costs(run, warmup, sampling, gradients_before)
+
+
+def blackjax_nuts(
+    rng_key: RNGKey,
+    target: Target,
+    *,
+    num_chains: int,
+    num_warmup: int,
+    num_samples: int,
+    progress_bar: bool = True,
+) -> NutsRun:
+    """BlackJAX's NUTS after its window adaptation, all chains in one batch.
+
+        nb.compare_with_nuts(posterior, rng_key, nuts=nb.compare.blackjax_nuts)
+
+    Args:
+        rng_key: a JAX key.
+        target: of a model, or of a log density.
+        num_chains: number of chains.
+        num_warmup: warm-up steps of each chain.
+        num_samples: draws of each chain.
+        progress_bar: ignored: it has none.
+
+    Raises:
+        ImportError: if BlackJAX is not installed.
+    """
+    _import_blackjax()
+    init_key, warmup_key, sample_key = jax.random.split(rng_key, 3)
+    starts = target.initial_positions(init_key, num_chains)
+    with stopwatch() as warmup:
+        keys = jax.random.split(warmup_key, num_chains)
+        states, parameters, steps = _adapt(keys, target, starts, num_warmup)
+        gradients_before = float(np.sum(np.asarray(steps)))
+    with stopwatch() as sampling:
+        keys = jax.random.split(sample_key, num_chains)
+        samples, stats = _draw(keys, target, states, parameters, num_samples)
+        jax.block_until_ready(samples)
+    run = NutsRun(samples, stats, {}, "blackjax")
+    return _with_costs(run, warmup, sampling, gradients_before)
+
+
+def run_of(mcmc: MCMC) -> NutsRun:
+    """A finished run of NumPyro's."""
+    fields = mcmc.get_extra_fields(group_by_chain=True)
+    stats = {STATS[name]: fields[name] for name in STATS if name in fields}
+    run = NutsRun(mcmc.get_samples(group_by_chain=True), stats, {}, "numpyro")
+    run.costs["gradients_drawing"] = _num_gradients(run)
+    return run
+
+
+def _with_costs(run: NutsRun, warmup: "Watch", sampling: "Watch", before: float) -> NutsRun:
+    costs = {
+        "compile_seconds": warmup.compiling + sampling.compiling,
+        "train_seconds": warmup.running,
+        "draw_seconds": sampling.running,
+        "gradients_before": before,
+        "gradients_drawing": _num_gradients(run),
+    }
+    return NutsRun(run.samples, run.stats, costs, run.library)
+
+
+def _num_gradients(run: NutsRun) -> float:
+    """Leapfrog steps, each of which evaluates one gradient; NaN where they were not collected."""
+    steps = run.stats.get("n_steps")
+    return np.nan if steps is None else float(np.sum(np.asarray(steps)))
+
+
+def _kernel_and_arguments(
+    rng_key: RNGKey, target: Target, num_chains: int
+) -> tuple[NUTS, tuple, dict[str, Any]]:
+    if isinstance(target, ModelTarget):
+        return NUTS(target.model), target.model_args, target.model_kwargs
+    start = target.initial_positions(rng_key, num_chains)
+    start = start if num_chains > 1 else start[0]
+    kernel = NUTS(potential_fn=lambda site: -target.log_density(site["x"]))
+    return kernel, (), {"init_params": {"x": start}}
+
+
+def _import_blackjax() -> Any:
+    try:
+        import blackjax
+    except ImportError as error:
+        raise ImportError(
+            "blackjax_nuts needs BlackJAX, which could not be imported: pip install blackjax"
+        ) from error
+    return blackjax
+
+
+@eqx.filter_jit
+def _adapt(
+    rng_keys: RNGKey | Any, target: Target, starts: Float[Array, "chains dim"], num_steps: int
+) -> tuple[Any, dict[str, Array], Array]:
+    blackjax = _import_blackjax()
+    warmup = blackjax.window_adaptation(blackjax.nuts, target.log_density)
+
+    def adapt(rng_key: RNGKey, start: Vector):
+        (state, parameters), info = warmup.run(rng_key, start, num_steps=num_steps)
+        return state, parameters, info.info.num_integration_steps
+
+    return jax.vmap(adapt)(rng_keys, starts)
+
+
+@eqx.filter_jit
+def _draw(
+    rng_keys: RNGKey | Any, target: Target, states: Any, parameters: Any, num_samples: int
+) -> tuple[dict[str, Array], dict[str, Array]]:
+    blackjax = _import_blackjax()
+
+    def one_chain(rng_key, state, parameters):
+        kernel = blackjax.nuts(target.log_density, **parameters)
+
+        def step(state, rng_key):
+            state, info = kernel.step(rng_key, state)
+            return state, (target.constrain(state.position), _stats(info))
+
+        return jax.lax.scan(step, state, jax.random.split(rng_key, num_samples))[1]
+
+    return jax.vmap(one_chain)(rng_keys, states, parameters)
+
+
+def _stats(info: Any) -> dict[str, Array]:
+    return {
+        "diverging": info.is_divergent,
+        "n_steps": info.num_integration_steps,
+        "acceptance_rate": info.acceptance_rate,
+        "energy": info.energy,
+    }
+
+
+@dataclass
+class Watch:
+    """Seconds between start and end, apart from those that JAX spent on compiling."""
+
+    compiling: float = 0.0
+    running: float = 0.0
+    spans: list[tuple[float, float]] = field(default_factory=list)
+
+
+@contextmanager
+def stopwatch() -> Iterator[Watch]:
+    """Tell compiling from running: JAX reports when it traces, lowers or compiles."""
+    watch = Watch()
+
+    def listen(event: str, start_time: float, end_time: float, **_: Any) -> None:
+        if event.startswith("/jax/core/compile/"):
+            watch.spans.append((start_time, end_time))
+
+    monitoring.register_event_time_span_listener(listen)
+    begin = time.perf_counter()
+    try:
+        yield watch
+    finally:
+        seconds = time.perf_counter() - begin
+        monitoring.unregister_event_time_span_listener(listen)
+        watch.compiling = min(_length_of_union(watch.spans), seconds)
+        watch.running = seconds - watch.compiling
+
+
+def _length_of_union(spans: list[tuple[float, float]]) -> float:
+    """Seconds covered by at least one span: a function is traced while its caller is."""
+    total, reached = 0.0, -np.inf
+    for start, end in sorted(spans):
+        total += max(0.0, end - max(start, reached))
+        reached = max(reached, end)
+    return total

@@ -1,0 +1,127 @@
+"""Parameters and costs of both samplers, as data frames."""
+
+from typing import Any
+
+import numpy as np
+
+from numpyro_bridge.compare.nuts import Watch
+from numpyro_bridge.draws.draws import Draws
+from numpyro_bridge.draws.plots import scalar_draws, site_of
+from numpyro_bridge.infer.posterior import Posterior
+from numpyro_bridge.target import ModelTarget, Target
+
+COST_LABELS = {
+    "standardise_seconds": "standardise, with its compilation [s]",
+    "compile_seconds": "compile [s]",
+    "train_seconds": "train, or warm up [s]",
+    "draw_seconds": "draw [s]",
+    "total_seconds": "total [s]",
+    "gradients_before": "gradients before drawing",
+    "gradients_drawing": "gradients while drawing",
+    "min_ess_bulk": "smallest bulk ESS",
+    "ess_per_second": "ESS per second, of all",
+    "ess_per_second_drawing": "ESS per second, of drawing",
+}
+"""The rows of `Comparison.costs`, and what they are called in print."""
+
+
+def site_order(target: Target, bridge: Any) -> list[str]:
+    """Latent sites as the model has them, then the deterministic ones."""
+    names = [str(name) for name in bridge["posterior"].data_vars]
+    latent = list(target.sites) if isinstance(target, ModelTarget) else []
+    return [*(n for n in latent if n in names), *(n for n in names if n not in latent)]
+
+
+def table_of_parameters(bridge: Any, nuts: Any, sites: list[str]) -> Any:
+    """One row for each parameter that both samplers have and that varies."""
+    import pandas
+
+    sides = [_summary(bridge), _summary(nuts)]
+    labels = [label for label in sides[0] if label in sides[1]]
+    labels.sort(key=lambda label: sites.index(site_of(label)))
+    rows = {}
+    for label in labels:
+        ours, theirs = (side[label] for side in sides)
+        if ours["sd"] == 0 and theirs["sd"] == 0:
+            continue  # the diagonal of a correlation matrix is no parameter
+        rows[label] = {
+            "bridge_mean": ours["mean"],
+            "bridge_sd": ours["sd"],
+            "nuts_mean": theirs["mean"],
+            "nuts_sd": theirs["sd"],
+            "difference": _ratio(ours["mean"] - theirs["mean"], theirs["sd"]),
+            "z": _ratio(ours["mean"] - theirs["mean"], np.hypot(ours["mcse"], theirs["mcse"])),
+            "wasserstein": _ratio(_wasserstein(ours["draws"], theirs["draws"]), theirs["sd"]),
+            "bridge_r_hat": ours["r_hat"],
+            "nuts_r_hat": theirs["r_hat"],
+            "bridge_ess": ours["ess"],
+            "nuts_ess": theirs["ess"],
+        }
+    return pandas.DataFrame.from_dict(rows, orient="index")
+
+
+def _summary(inference_data: Any) -> dict[str, dict[str, Any]]:
+    """Moments and diagnostics of each parameter, the diagnostics as ArviZ defines them."""
+    import arviz
+
+    with np.errstate(all="ignore"):  # a parameter that never moves has none of them
+        diagnostics = {
+            "mcse": arviz.mcse(inference_data, method="mean"),
+            "ess": arviz.ess(inference_data, method="bulk"),
+            "r_hat": arviz.rhat(inference_data),
+        }
+    by_label: dict[str, dict[str, Any]] = {
+        label: {"draws": draws, "mean": float(np.mean(draws)), "sd": float(np.std(draws, ddof=1))}
+        for label, draws in scalar_draws(inference_data).items()
+    }
+    sites: dict[str, list[str]] = {}
+    for label in by_label:
+        sites.setdefault(site_of(label), []).append(label)
+    for name, dataset in diagnostics.items():
+        for site, labels in sites.items():
+            for label, value in zip(labels, np.ravel(dataset[site].values), strict=True):
+                by_label[label][name] = float(value)
+    return by_label
+
+
+def _ratio(numerator: float, denominator: float) -> float:
+    return numerator / denominator if denominator > 0 else np.nan
+
+
+def _wasserstein(ours: np.ndarray, theirs: np.ndarray) -> float:
+    """The area between the two distribution functions."""
+    from scipy.stats import wasserstein_distance
+
+    return float(wasserstein_distance(ours.ravel(), theirs.ravel()))
+
+
+def bridge_costs(posterior: Posterior, draws: Draws, watch: Watch) -> dict[str, float]:
+    """Seconds and gradients of a trained bridge; NaN where a cost is not known."""
+    info = {name: float(x) for name, x in posterior.info.items() if not isinstance(x, str)}
+    before = info.get("num_gradient_evaluations", np.nan)
+    return {
+        "standardise_seconds": info.get("standardise_time", np.nan),
+        "compile_seconds": info.get("compile_time", np.nan) + watch.compiling,
+        "train_seconds": info.get("training_time", np.nan),
+        "draw_seconds": watch.running,
+        "gradients_before": before,
+        "gradients_drawing": float(draws.info["num_gradient_evaluations"]) - before,
+    }
+
+
+def table_of_costs(table: Any, sides: dict[str, dict[str, float]]) -> Any:
+    """A column for each sampler, with a row for each of `COST_LABELS`."""
+    import pandas
+
+    parts = ("standardise_seconds", "compile_seconds", "train_seconds", "draw_seconds")
+    columns = {}
+    for name, known in sides.items():
+        column = {row: known.get(row, np.nan) for row in COST_LABELS}
+        ess = float(table[f"{name}_ess"].min())
+        if "draw_seconds" in known:
+            column["total_seconds"] = float(np.nansum([column[part] for part in parts]))
+        column["min_ess_bulk"] = ess
+        column["ess_per_second"] = _ratio(ess, column["total_seconds"])
+        column["ess_per_second_drawing"] = _ratio(ess, column["draw_seconds"])
+        columns[name] = column
+    return pandas.DataFrame(columns)

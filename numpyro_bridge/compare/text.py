@@ -1,0 +1,92 @@
+"""Tables and evidence as they are printed."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from numpyro_bridge.compare.tables import COST_LABELS
+from numpyro_bridge.draws.backward_runs import BackwardRuns
+from numpyro_bridge.draws.draws import Draws
+from numpyro_bridge.draws.plots import site_of
+
+COLUMNS = {
+    "bridge_mean": ("mean", "bridge", "{:.3g}"),
+    "nuts_mean": ("", "NUTS", "{:.3g}"),
+    "bridge_sd": ("sd", "bridge", "{:.3g}"),
+    "nuts_sd": ("", "NUTS", "{:.3g}"),
+    "difference": ("difference", "in sds", "{:.2f}"),
+    "z": ("", "in MCSEs", "{:.1f}"),
+    "wasserstein": ("Wasserstein", "in sds", "{:.2f}"),
+    "bridge_r_hat": ("r-hat", "bridge", "{:.2f}"),
+    "nuts_r_hat": ("", "NUTS", "{:.2f}"),
+    "bridge_ess": ("bulk ESS", "bridge", "{:.0f}"),
+    "nuts_ess": ("", "NUTS", "{:.0f}"),
+}
+"""Two lines of heading, and a format, for each column of the table."""
+
+MAX_ELEMENTS = 10
+"""A site with more of them is printed as its worst."""
+
+
+def format_table(table: Any) -> str:
+    """Parameters, two lines of heading and one each."""
+    rows = [["", *(top for top, _, _ in COLUMNS.values())]]
+    rows.append(["", *(below for _, below, _ in COLUMNS.values())])
+    for label, row in _rows_to_print(table):
+        numbers = (form.format(row[name]) for name, (_, _, form) in COLUMNS.items())
+        rows.append([label, *numbers])
+    return _align(rows)
+
+
+def _rows_to_print(table: Any) -> Iterator[tuple[str, Any]]:
+    for site in dict.fromkeys(map(site_of, table.index)):
+        elements = table[[site_of(label) == site for label in table.index]]
+        if len(elements) <= MAX_ELEMENTS:
+            yield from elements.iterrows()
+        else:
+            worst = elements["z"].abs().fillna(np.inf).idxmax()
+            yield f"{worst} (worst of {len(elements)})", elements.loc[worst]
+
+
+def format_costs(costs: Any) -> str:
+    """Costs, one a line."""
+    rows = [["costs", "bridge", "NUTS"]]
+    for name, label in COST_LABELS.items():
+        rows.append([label, *(_cost(name, costs.loc[name, side]) for side in ("bridge", "nuts"))])
+    return _align(rows, label_left=True)
+
+
+def _cost(name: str, value: float) -> str:
+    if np.isnan(value):
+        return "-"
+    if name.endswith("_seconds"):
+        return f"{value:.2f}"
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
+
+
+def format_evidence(draws: Draws, backward: BackwardRuns) -> str:
+    """Evidence, its bounds, and what weights say of the bridge, one a line."""
+    evidence = "not defined: the prior is improper"
+    if draws.target.has_evidence:
+        evidence = f"{draws.log_evidence:.3f} ± {draws.log_evidence_error:.3f}"
+    return "\n".join(
+        [
+            f"log evidence   {evidence}   (NUTS: none)",
+            f"ELBO           {draws.elbo:.3f} ± {draws.elbo_error:.3f}",
+            f"EUBO           {backward.eubo:.3f} ± {backward.eubo_error:.3f}   (from NUTS's draws)",
+            f"Pareto k-hat   {draws.pareto_k:.2f}",
+            f"weighted ESS   {draws.ess:.3f} of {draws.num_samples} draws; "
+            f"{backward.ess:.3f} as NUTS's draws see it",
+        ]
+    )
+
+
+def _align(rows: list[list[str]], label_left: bool = False) -> str:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for label, *cells in rows:
+        first = f"{label:<{widths[0]}}" if label_left else f"{label:>{widths[0]}}"
+        rest = (f"{cell:>{width}}" for cell, width in zip(cells, widths[1:], strict=True))
+        lines.append("  ".join([first, *rest]).rstrip())
+    return "\n".join(lines)

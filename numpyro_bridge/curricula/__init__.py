@@ -1,7 +1,0 @@
-"""Curricula: what a loss is shown while training goes on."""
-
-from numpyro_bridge.curricula.base import AbstractCurriculum, Unchanged
-from numpyro_bridge.curricula.replay import ReplayBuffer, replayed
-from numpyro_bridge.curricula.tempering import Tempering
-
-__all__ = ["AbstractCurriculum", "ReplayBuffer", "Tempering", "Unchanged", "replayed"]

@@ -1,0 +1,85 @@
+"""Generation: from noise to data by any step."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from numpyro_bridge._core.types import RNGKey, Vector
+from numpyro_bridge.diffusion.denoiser import Denoiser
+from numpyro_bridge.diffusion.generation.base import Context, Noisy, Step, first_noise
+
+
+def generate(
+    rng_key: RNGKey,
+    denoiser: Denoiser,
+    step: Step,
+    times: Float[Array, " times"],
+    *,
+    dim: int,
+    context: Context = None,
+) -> Vector:
+    """One draw: noise at the first time, then one step to each of the others.
+
+        keys = jax.random.split(rng_key, 1_000)
+        draw = partial(generate, denoiser=denoiser, step=ddim_step, times=times, dim=2)
+        draws = jax.vmap(draw)(keys)
+
+    Args:
+        rng_key: Randomness of noise and steps.
+        denoiser: Trained on standardised data.
+        step: `ddim_step`, `euler_step`, `heun_step`, `dpm_solver_step`, `ddpm_step`, or one made by
+            `churned_step`.
+        times: Rising, from 0 to 1 of the denoiser's schedule: `jnp.linspace(0, 1, num_steps + 1)`.
+        dim: Length of the draw.
+        context: What it is conditioned on.
+
+    Returns:
+        The draw at the last time, divided by `alpha` there; where the schedule ends at a finite
+        log-SNR, noise of that level is still in it.
+    """
+    keys = jax.random.split(rng_key, len(times))
+    start = first_noise(keys[0], denoiser, dim, times[0])
+    return generate_from(keys[1:], denoiser, step, times, start, context)
+
+
+def generate_from(
+    rng_keys: Array,
+    denoiser: Denoiser,
+    step: Step,
+    times: Float[Array, " times"],
+    start: Noisy,
+    context: Context = None,
+) -> Vector:
+    """`generate` from given noise, with a key for each step."""
+
+    def advance(noisy: Noisy, key_and_time):
+        key, time = key_and_time
+        return step(key, denoiser, noisy, time, context), None
+
+    last, _ = jax.lax.scan(advance, start, (rng_keys, times[1:]))
+    return last.position / denoiser.schedule.at(last.time).alpha
+
+
+@eqx.filter_jit
+def generate_many(
+    rng_key: RNGKey,
+    denoiser: Denoiser,
+    step: Step,
+    times: Float[Array, " times"],
+    num: int,
+    *,
+    dim: int,
+    context: Context = None,
+) -> Float[Array, "{num} {dim}"]:
+    """`num` independent draws, one a row; see `generate`."""
+
+    def draw(key):
+        return generate(key, denoiser, step, times, dim=dim, context=context)
+
+    return jax.vmap(draw)(jax.random.split(rng_key, num))
+
+
+def even_times(num_steps: int) -> Float[Array, " times"]:
+    """`num_steps + 1` equally spaced times from 0 to 1."""
+    return jnp.linspace(0.0, 1.0, num_steps + 1, dtype=jnp.result_type(float))

@@ -1,0 +1,94 @@
+"""Reflow: straighten a flow by learning it again from its own ends."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from numpyro_bridge._core.types import RNGKey, Scalar, Vector
+from numpyro_bridge.diffusion.denoiser import Denoiser
+from numpyro_bridge.diffusion.generation.base import Context, Noisy
+from numpyro_bridge.diffusion.generation.flow_steps import heun_step
+from numpyro_bridge.diffusion.generation.generate import even_times, generate_from
+from numpyro_bridge.diffusion.noise import FlowPath
+from numpyro_bridge.diffusion.samples import Samples
+
+
+@eqx.filter_jit
+def reflow_pairs(
+    rng_key: RNGKey,
+    denoiser: Denoiser,
+    num: int,
+    *,
+    dim: int,
+    num_steps: int = 64,
+    context: Context = None,
+) -> Samples:
+    """Noise and the draws that the flow carries it to: what to train on again.
+
+    A flow trained on its own pairs by `flow_matching` has straighter paths and the same law, but
+    for errors, so that few steps suffice:
+
+        pairs = reflow_pairs(rng_key, trained, 10_000, dim=2)
+        training = nb.training.fit(rng_key, trained, loss, pairs, ...)
+        straight = with_flow_path(training.module)
+        draws = generate_many(rng_key, straight, euler_step, even_times(4), 1_000, dim=2)
+
+    Args:
+        rng_key: Randomness of the noise.
+        denoiser: A trained denoiser of any schedule.
+        num: Number of pairs.
+        dim: Length of a draw.
+        num_steps: Steps of Heun's method from noise to draw, two evaluations of the network each.
+        context: What all draws are conditioned on.
+
+    Reference: Liu, Gong and Liu (2023), arXiv:2209.03003.
+    """
+    noise = jax.random.normal(rng_key, (num, dim), jnp.result_type(float))
+    draws = jax.vmap(lambda z: carried(z, denoiser, num_steps, context))(noise)
+    return Samples(draws, noise=noise)
+
+
+@eqx.filter_jit
+def curvature(
+    rng_key: RNGKey, denoiser: Denoiser, num: int = 1_000, *, dim: int, num_steps: int = 64
+) -> Scalar:
+    r"""How far the paths of a flow are from straight lines, zero if they are.
+
+    $$\int_0^1 \mathbb{E} \lVert (z_1 - z_0) - \hat u(z_t, t) \rVert^2 dt$$
+
+    Args:
+        rng_key: Randomness of the noise that the paths start from.
+        denoiser: The flow.
+        num: Number of paths.
+        dim: Length of a draw.
+        num_steps: Steps of Heun's method along each path.
+    """
+    straight, times = with_flow_path(denoiser), even_times(num_steps)
+    noise = jax.random.normal(rng_key, (num, dim), jnp.result_type(float))
+
+    def bend(start):
+        def advance(noisy: Noisy, time):
+            flow = straight(noisy.position, noisy.time).flow
+            return heun_step(rng_key, straight, noisy, time), flow
+
+        last, flows = jax.lax.scan(advance, _noisy(start, times[0]), times[1:])
+        return jnp.mean(jnp.sum((last.position - start - flows) ** 2, axis=1))
+
+    return jnp.mean(jax.vmap(bend)(noise))
+
+
+def with_flow_path(denoiser: Denoiser) -> Denoiser:
+    """The same denoiser on the straight path, from pure noise to pure data."""
+    return Denoiser(denoiser.network, FlowPath(), denoiser.prediction)
+
+
+def carried(noise: Vector, denoiser: Denoiser, num_steps: int, context: Context = None) -> Vector:
+    """Where `num_steps` steps of Heun's method along the straight path carry standard noise."""
+    times = even_times(num_steps)
+    keys = jax.random.split(jax.random.key(0), num_steps)  # a deterministic step reads none
+    start = _noisy(noise, times[0])
+    return generate_from(keys, with_flow_path(denoiser), heun_step, times, start, context)
+
+
+def _noisy(position, time: Scalar) -> Noisy:
+    return Noisy(position, time, jnp.zeros_like(position), time)

@@ -1,0 +1,42 @@
+"""Samples: what a loss that learns from draws reads, and what it reports."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from numpyro_bridge._core.types import RNGKey
+
+
+class Samples(NamedTuple):
+    """Draws to learn from, one a row, in the coordinates that the denoiser is trained in."""
+
+    position: Float[Array, "num dim"]
+    log_weight: Float[Array, " num"] | None = None
+    """Importance weights, in nats, up to a constant; equal where not given."""
+    score: Float[Array, "num dim"] | None = None
+    """Gradient of the log density that the draws are from, where it is known."""
+    noise: Float[Array, "num dim"] | None = None
+    """The noise each draw is paired with, as in reflow; independent where not given."""
+    context: Float[Array, "num features"] | None = None
+    """What each draw was made under, for a conditional denoiser."""
+
+    def minibatch(self, rng_key: RNGKey, num: int) -> "Samples":
+        """`num` equally weighted rows, drawn with replacement in proportion to the weights."""
+        total = len(self.position)
+        uniform = jax.random.uniform(rng_key, (num,), self.position.dtype)
+        if self.log_weight is None:
+            index = jnp.floor(uniform * total).astype(int)
+        else:
+            cumulative = jnp.cumsum(jax.nn.softmax(self.log_weight))
+            index = jnp.searchsorted(cumulative, uniform * cumulative[-1], side="right")
+        index = jnp.minimum(index, total - 1)
+        unweighted = self._replace(log_weight=None)
+        return jax.tree.map(lambda leaf: leaf[index], unweighted)
+
+
+class SampleLosses(NamedTuple):
+    """What a loss says of each draw in its batch, in nats; training reports on it."""
+
+    loss: Float[Array, " num"]

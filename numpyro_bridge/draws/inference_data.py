@@ -1,0 +1,309 @@
+"""The one door to ArviZ: draws become its `InferenceData` (ArviZ 0.x) or a `DataTree` (1.x)."""
+
+import inspect
+import warnings as python_warnings
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import metadata
+from typing import Any, Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+from numpyro.primitives import Messenger
+
+from numpyro_bridge._core.types import RNGKey
+from numpyro_bridge.draws import weights
+from numpyro_bridge.draws.draws import Draws
+from numpyro_bridge.draws.prediction import pointwise_log_likelihood, predict
+from numpyro_bridge.target import ModelTarget
+
+Groups = dict[str, dict[str, Any]]
+
+RESERVED_DIMS = ("chain", "draw", "sample")
+"""Names to which ArviZ gives a meaning of its own."""
+
+
+def to_inference_data(
+    draws: Draws,
+    *,
+    num_chains: int = 4,
+    correction: Literal["metropolis", "psis"] | None = "metropolis",
+    rng_key: RNGKey | None = None,
+    prior: bool = True,
+    predictive: bool = True,
+    log_likelihood: bool = True,
+    coords: Mapping[str, Sequence] | None = None,
+    dims: Mapping[str, Sequence[str]] | None = None,
+) -> Any:
+    """Hand draws to ArviZ, corrected, with every group that the model allows.
+
+    Each correction answers another need:
+
+    - `"metropolis"` (default) cuts the independent draws into chains and runs an independence
+      Metropolis-Hastings algorithm over each, on path space. It is exact for any trained sampler,
+      and ArviZ's `ess` and `r_hat` mean what they mean for MCMC: where the sampler is poor,
+      chains stick. Equal weights leave the draws as they are.
+    - `"psis"` resamples all draws by Pareto-smoothed weights. Chains are exchangeable, so that
+      `r_hat` says nothing, and `ess` does not know of repeated draws: judge by `pareto_k`.
+    - `None` keeps the raw proposals: the sampler's approximation, *not* the posterior. For looking
+      at the sampler itself; `ess` and `r_hat` will look perfect however wrong it is.
+
+    Groups: `posterior`; `sample_stats` with `log_weight`, `lp` (log density of the unconstrained
+    target) and, with `"metropolis"`, `accepted` and `acceptance_rate` (the probability of
+    accepting each proposal); and for a NumPyro model `log_likelihood`, `posterior_predictive`,
+    `prior`, `prior_predictive`, `observed_data` and `constant_data` (the model's array arguments
+    that are not observed). What a model cannot give is left out: no prior groups if the prior
+    cannot be drawn exactly (improper, masked, scaled, or with discrete sites), no pointwise
+    likelihood if discrete sites are enumerated (the predictive draws take new values of them).
+    Attributes of the root, `posterior` and `sample_stats` carry the evidence (left out where there
+    is none), the diagnostics of the weights, and the costs.
+
+    Args:
+        draws: what a sampler returned.
+        num_chains: number of chains. The draws that are left over when they are cut into equal
+            chains (fewer than `num_chains`) are dropped, with a warning.
+        correction: `"metropolis"`, `"psis"` or `None`, see above.
+        rng_key: a JAX key; `jax.random.key(0)` if not given, so that the same draws give the same
+            object.
+        prior: whether to draw the prior groups, as many draws as one chain has.
+        predictive: whether to draw `posterior_predictive` and `prior_predictive`.
+        log_likelihood: whether to compute the pointwise log likelihood, for `arviz.loo`.
+        coords: dimension name to labels; integers from zero where not given.
+        dims: variable name to dimension names, over those read from the model's plates.
+
+    Returns:
+        An `arviz.InferenceData` (ArviZ 0.x) or an `xarray.DataTree` (ArviZ 1.x), always with the
+        dimensions (chain, draw).
+
+    Raises:
+        ImportError: if ArviZ is not installed.
+        ValueError: if `correction` is unknown, there are fewer draws than chains, or a weight is
+            NaN or infinite.
+
+    Warns:
+        ReliabilityWarning: if the draws are not to be trusted.
+        UserWarning: if draws are left over when they are cut into chains of equal length.
+    """
+    arviz = _import_arviz()
+    _check_request(draws, num_chains, correction)
+    draws.warn_if_unreliable(stacklevel=3)
+    if correction != "psis":
+        _warn_of_left_over(draws.num_samples, num_chains)
+    rng_key = jax.random.key(0) if rng_key is None else rng_key
+    correct_key, model_key = jax.random.split(rng_key)
+    indices, extra_stats = _correct(correct_key, draws, num_chains, correction)
+    groups: Groups = {
+        "posterior": {name: value[indices] for name, value in draws.sites.items()},
+        "sample_stats": {
+            "lp": draws.log_density[indices],
+            "log_weight": draws.log_weight[indices],
+            **extra_stats,
+        },
+    }
+    names: dict[str, list] = {}
+    if isinstance(draws.target, ModelTarget):
+        names = _dims_of_plates(draws.target)
+        groups |= _model_groups(
+            model_key,
+            draws.target,
+            groups["posterior"],
+            prior=prior,
+            predictive=predictive,
+            log_likelihood=log_likelihood,
+        )
+    names |= {name: list(value) for name, value in (dims or {}).items()}
+    attributes = _attributes(draws, correction)
+    return _assemble(arviz, groups, names, coords, attributes)
+
+
+def _import_arviz() -> Any:
+    try:
+        import arviz
+    except ImportError as error:
+        raise ImportError(
+            "to_inference_data needs ArviZ, which could not be imported. Install it: "
+            "pip install 'arviz[h5netcdf]' (on Python 3.11: pip install 'arviz<1')"
+        ) from error
+    return arviz
+
+
+def _check_request(draws: Draws, num_chains: int, correction: str | None) -> None:
+    if correction not in ("metropolis", "psis", None):
+        raise ValueError(
+            f"correction should be 'metropolis', 'psis' or None, but it is {correction!r}. "
+            "'metropolis' is exact for any trained sampler and the default."
+        )
+    if not 1 <= num_chains <= draws.num_samples:
+        raise ValueError(
+            f"num_chains should be between 1 and the number of draws, {draws.num_samples}, but it "
+            f"is {num_chains}. Ask the sampler for more draws, or for fewer chains here."
+        )
+    if correction is not None:
+        weights.require_usable(draws.log_weight)
+
+
+def _warn_of_left_over(num_samples: int, num_chains: int) -> None:
+    left_over = num_samples % num_chains
+    if left_over:
+        python_warnings.warn(
+            f"{num_samples} draws do not divide into {num_chains} chains of one length: the last "
+            f"{left_over} are left out. Draw a multiple of {num_chains}, or choose num_chains.",
+            stacklevel=4,
+        )
+
+
+def _correct(
+    rng_key: RNGKey, draws: Draws, num_chains: int, correction: str | None
+) -> tuple[Int[Array, "chain draw"], dict[str, Array]]:
+    """Which draw each step of each chain is, and the statistics of getting there."""
+    num_draws = draws.num_samples // num_chains
+    proposals = jnp.arange(num_chains * num_draws).reshape(num_chains, num_draws)
+    if correction is None:
+        return proposals, {}
+    if correction == "psis":
+        smoothed, _ = weights.pareto_smooth(draws.log_weight)
+        picked = weights.resample_indices(rng_key, smoothed, proposals.size)
+        return picked.reshape(proposals.shape), {}
+    chains = weights.independence_metropolis(rng_key, draws.log_weight[proposals])
+    indices = jnp.take_along_axis(proposals, chains.indices, axis=1)
+    return indices, {
+        "accepted": chains.accepted,
+        "acceptance_rate": chains.acceptance_probability,
+    }
+
+
+def _dims_of_plates(target: ModelTarget) -> dict[str, list]:
+    return {
+        site: [f"{name}_plate" if name in RESERVED_DIMS else name for name in names]
+        for site, names in target.dims.items()
+    }
+
+
+def _model_groups(
+    rng_key: RNGKey,
+    target: ModelTarget,
+    posterior: dict[str, Array],
+    *,
+    prior: bool,
+    predictive: bool,
+    log_likelihood: bool,
+) -> Groups:
+    """The groups that need the model itself; the impossible ones are left out."""
+    posterior_key, prior_key = jax.random.split(rng_key)
+    observed = target.observed
+    latents = {name: posterior[name] for name in target.sites}
+    groups: Groups = {
+        "observed_data": observed,
+        "constant_data": dict(_constant_data(target, list(observed.values()))),
+    }
+    if log_likelihood and not target.sums_out:
+        groups["log_likelihood"] = pointwise_log_likelihood(target, latents)
+    if predictive:
+        groups["posterior_predictive"] = predict(posterior_key, target, latents, list(observed))
+    if prior:
+        num_draws = next(iter(latents.values())).shape[1]
+        groups |= _prior_groups(
+            prior_key, target, num_draws, observed=list(observed) if predictive else []
+        )
+    return {name: group for name, group in groups.items() if group}
+
+
+def _constant_data(target: ModelTarget, observed: list[Array]) -> Iterator[tuple[str, np.ndarray]]:
+    """Numeric arguments of the model, by the names that its signature gives them."""
+    model = target.model
+    while isinstance(model, Messenger) and model.fn is not None:
+        model = model.fn  # a handler's own signature is (*args, **kwargs)
+    signature = inspect.signature(model)
+    arguments = signature.bind(*target.model_args, **target.model_kwargs).arguments
+    for name, parameter in signature.parameters.items():
+        if parameter.kind is parameter.VAR_KEYWORD:
+            arguments |= arguments.pop(name, {})
+    for path, leaf in jax.tree.leaves_with_path(arguments):
+        if not isinstance(leaf, (np.ndarray, jax.Array, np.number, int, float)):
+            continue
+        value = np.asarray(leaf)
+        is_number = np.issubdtype(value.dtype, np.number) or value.dtype == bool
+        if is_number and not any(_same_array(value, other) for other in observed):
+            yield jax.tree_util.keystr(path, simple=True, separator="_"), value
+
+
+def _same_array(value: np.ndarray, other: Array) -> bool:
+    # Cast as the model did: the observation may have been rounded to float32 on its way.
+    other_value = np.asarray(other)
+    if value.shape != other_value.shape:
+        return False
+    equal_nan = np.issubdtype(other_value.dtype, np.inexact)
+    return np.array_equal(value.astype(other_value.dtype), other_value, equal_nan=equal_nan)
+
+
+def _prior_groups(
+    rng_key: RNGKey, target: ModelTarget, num_draws: int, observed: list[str]
+) -> Groups:
+    prior_key, predictive_key = jax.random.split(rng_key)
+    positions = target.prior_positions(prior_key, num_draws)
+    if positions is None:
+        return {}
+    prior = _constrain_one_chain(target, positions)
+    latents = {name: prior[name] for name in target.sites}
+    predictions = predict(predictive_key, target, latents, observed)
+    return {"prior": prior, "prior_predictive": predictions}
+
+
+@eqx.filter_jit
+def _constrain_one_chain(
+    target: ModelTarget, positions: Float[Array, "draw dim"]
+) -> dict[str, Array]:
+    return {name: value[None] for name, value in jax.vmap(target.constrain)(positions).items()}
+
+
+def _attributes(draws: Draws, correction: str | None) -> dict[str, str | int | float]:
+    """What netCDF can store: strings, integers and floats, nothing else."""
+    evidence = {
+        "log_evidence": draws.log_evidence,
+        "log_evidence_error": draws.log_evidence_error,
+    }
+    return {
+        **{name: _plain(value) for name, value in draws.info.items()},
+        **(evidence if draws.target.has_evidence else {}),
+        "elbo": draws.elbo,
+        "elbo_error": draws.elbo_error,
+        "ess": draws.ess,
+        "pareto_k": draws.pareto_k,
+        "num_non_finite": int(draws.num_non_finite),
+        "correction": "none" if correction is None else correction,
+        "inference_library": "numpyro_bridge",
+        "inference_library_version": metadata.version("numpyro-bridge"),
+    }
+
+
+def _plain(value: Any) -> str | int | float:
+    value = value.item() if hasattr(value, "item") else value
+    return int(value) if isinstance(value, bool) else value
+
+
+def _assemble(
+    arviz: Any,
+    groups: Groups,
+    dims: dict[str, list],
+    coords: Mapping[str, Sequence] | None,
+    attributes: dict[str, str | int | float],
+) -> Any:
+    """The one call whose signature differs between the majors of ArviZ."""
+    arrays = {
+        group: {name: np.asarray(value) for name, value in values.items()}
+        for group, values in groups.items()
+    }
+    coords = None if coords is None else {name: list(labels) for name, labels in coords.items()}
+    if int(arviz.__version__.split(".")[0]) >= 1:
+        attrs = {name: attributes for name in ("/", "posterior", "sample_stats")}
+        return arviz.from_dict(arrays, coords=coords, dims=dims, attrs=attrs)
+    return arviz.from_dict(
+        **arrays,
+        coords=coords,
+        dims=dims,
+        attrs=attributes,
+        posterior_attrs=attributes,
+        sample_stats_attrs=attributes,
+    )

@@ -1,0 +1,100 @@
+"""What plots share: panels, colours, legends, and which parameters are shown."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from numpyro_bridge.draws.plots.parameters import scalar_draws, take_turns
+
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7")
+"""Okabe and Ito's blue, orange, green and purple, told apart in every kind of colour vision."""
+
+Samples = Mapping[str, Any]
+
+
+def histograms(panel: Any, draws: list[np.ndarray]) -> None:
+    """The first as a line, on top; the others filled; all over the same bins."""
+    bins = np.linspace(*bulk_range(draws), 36)
+    for place, values in reversed(list(enumerate(draws))):
+        style = (
+            {"histtype": "step", "linewidth": 1.6}
+            if place == 0
+            else {"histtype": "stepfilled", "alpha": 0.5}
+        )
+        panel.hist(values, bins=bins, density=True, color=COLOURS[place % len(COLOURS)], **style)
+    panel.set_xlim(bins[0], bins[-1])
+    panel.set_yticks([])
+    panel.spines["left"].set_visible(False)
+
+
+def bulk_range(draws: list[np.ndarray]) -> tuple[float, float]:
+    """Where all but one draw in two hundred lie, of each sampler: tails would squeeze the rest."""
+    low = min(np.quantile(values, 0.0025) for values in draws)
+    high = max(np.quantile(values, 0.9975) for values in draws)
+    return (low, high) if high > low else (low - 0.5, low + 0.5)
+
+
+def chosen_draws(
+    samples: Samples, parameters: Sequence[str] | None, max_parameters: int
+) -> tuple[dict[str, dict[str, np.ndarray]], list[str], str]:
+    """Scalar draws of each sampler, the parameters to show, and a note if some are left out."""
+    draws = {name: scalar_draws(inference_data) for name, inference_data in samples.items()}
+    if not draws:
+        raise ValueError('samples should hold ArviZ objects by name, as in {"bridge": idata}.')
+    first, *others = draws.values()
+    shared = [label for label in first if all(label in other for other in others)]
+    labels = shared if parameters is None else list(parameters)
+    unknown = [label for label in labels if label not in shared]
+    if unknown or not labels:
+        raise ValueError(f"parameters should be among {shared}, but these are not: {unknown}.")
+    chosen = take_turns(labels, max_parameters)
+    note = f"{len(chosen)} of {len(labels)} parameters" if len(chosen) < len(labels) else ""
+    return draws, chosen, note
+
+
+def panels(
+    rows: int,
+    columns: int,
+    *,
+    width: float,
+    height: float,
+    sharex: bool = False,
+    heights: list[float] | None = None,
+    total_height: float | None = None,
+) -> tuple[Any, np.ndarray]:
+    """A figure of panels, sizes in inches each, and its axes as an array (rows, columns)."""
+    figure, axes = _pyplot().subplots(
+        rows,
+        columns,
+        figsize=(width * columns + 0.4, total_height or height * rows + 0.7),
+        height_ratios=heights,
+        sharex=sharex,
+        squeeze=False,
+        layout="constrained",
+    )
+    for panel in axes.flat:
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.tick_params(labelsize=8)
+    return figure, axes
+
+
+def finish(figure: Any, title: str, note: str, draws: dict[str, dict]) -> None:
+    """Title and legend."""
+    from matplotlib.patches import Patch
+
+    figure.suptitle(f"{title} ({note})" if note else title)
+    handles = [
+        Patch(color=colour, label=name) for name, colour in zip(draws, COLOURS, strict=False)
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
+
+
+def _pyplot() -> Any:
+    try:
+        from matplotlib import pyplot
+    except ImportError as error:
+        raise ImportError(
+            "plots need Matplotlib, which could not be imported: pip install matplotlib"
+        ) from error
+    return pyplot

@@ -1,0 +1,64 @@
+"""Each parameter against each other."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from numpyro_bridge.draws.plots.base import (
+    COLOURS,
+    Samples,
+    bulk_range,
+    chosen_draws,
+    finish,
+    histograms,
+    panels,
+)
+
+
+def plot_pairs(
+    samples: Samples, parameters: Sequence[str] | None = None, max_parameters: int = 4
+) -> Any:
+    """Scatter each parameter against each other, with their marginals on the diagonal.
+
+    Args:
+        samples: ArviZ objects by name; at most 1,000 draws of each are shown, evenly spaced.
+        parameters: labels to choose from, in the order to show them in; all by default.
+        max_parameters: how many to show at most; the sites take turns.
+
+    Returns:
+        A Matplotlib figure.
+    """
+    draws, chosen, note = chosen_draws(samples, parameters, max_parameters)
+    size = len(chosen)
+    figure, axes = panels(size, size, width=2.1, height=1.9)
+    for (row, column), panel in np.ndenumerate(axes):
+        if column > row:
+            panel.set_axis_off()
+            continue
+        across, up = chosen[column], chosen[row]
+        if row == column:
+            histograms(panel, [scalars[across].ravel() for scalars in draws.values()])
+        else:
+            _scatter(panel, draws, across, up)
+            if column == 0:
+                panel.set_ylabel(up)
+        if row == size - 1:
+            panel.set_xlabel(across)
+    axes[0, 0].set_ylabel(chosen[0])
+    finish(figure, "Pairs of parameters", note, draws)
+    return figure
+
+
+def _scatter(panel: Any, draws: dict[str, dict], across: str, up: str) -> None:
+    # Points of both are drawn in turns, so that neither hides the other.
+    clouds = []
+    for scalars, colour in zip(draws.values(), COLOURS, strict=False):
+        points = np.stack([scalars[across].ravel(), scalars[up].ravel()], axis=1)
+        clouds.append((points[:: -(-len(points) // 1_000)], colour))
+    for part in range(10):
+        for points, colour in clouds[::-1]:
+            x, y = points[part::10].T
+            panel.plot(x, y, ".", color=colour, markersize=4, alpha=0.5, markeredgewidth=0)
+    panel.set_xlim(*bulk_range([scalars[across].ravel() for scalars in draws.values()]))
+    panel.set_ylim(*bulk_range([scalars[up].ravel() for scalars in draws.values()]))

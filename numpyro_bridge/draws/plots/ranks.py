@@ -1,0 +1,42 @@
+"""Ranks of a simulation-based calibration."""
+
+from typing import Any
+
+import numpy as np
+
+from numpyro_bridge.draws.calibration import Calibration, simultaneous_band
+from numpyro_bridge.draws.plots.base import COLOURS, panels
+
+
+def plot_ranks(calibration: Calibration, prob: float = 0.95) -> Any:
+    """Show the ranks of a calibration as distribution functions, less that of uniform ranks.
+
+    Calibrated ones stay in the band, all over with probability `prob` each. A line that rises and
+    falls shows draws with a bias, an S draws of the wrong width.
+
+    Args:
+        calibration: from `AmortisedPosterior.calibrate`.
+        prob: probability that a line of uniform ranks stays in the band everywhere.
+
+    Returns:
+        A Matplotlib figure, with a panel for each site and a line for each element.
+    """
+    places, low, high = simultaneous_band(
+        calibration.num_simulations, calibration.num_draws, prob=prob
+    )
+    columns = min(4, len(calibration.ranks))
+    rows = -(-len(calibration.ranks) // columns)
+    figure, axes = panels(rows, columns, width=2.8, height=2.2, sharex=True)
+    for panel, (site, ranks) in zip(axes.flat, calibration.ranks.items(), strict=False):
+        panel.fill_between(places, low - places, high - places, color="black", alpha=0.12, lw=0)
+        for column in ranks.reshape(len(ranks), -1).T:
+            counts = np.bincount(column, minlength=calibration.num_draws + 1)
+            share = np.cumsum(counts)[:-1] / len(column)
+            panel.plot(places, share - places, color=COLOURS[0], linewidth=1.2, alpha=0.7)
+        panel.set_title(site, fontsize=10)
+    for panel in axes.flat[len(calibration.ranks) :]:
+        panel.set_axis_off()
+    figure.supxlabel("rank, as a share", fontsize=10)
+    figure.supylabel("share below, less uniform", fontsize=10)
+    figure.suptitle(f"Ranks of {calibration.num_simulations} simulations")
+    return figure

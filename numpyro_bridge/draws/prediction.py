@@ -1,0 +1,93 @@
+"""What a model says about data, given draws of its latent sites: predictions and likelihoods."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import equinox as eqx
+from jaxtyping import Array
+from numpyro import handlers
+from numpyro.infer import Predictive, log_likelihood
+
+from numpyro_bridge._core.types import RNGKey
+from numpyro_bridge.target import ModelTarget, Target
+
+
+def model_of(target: Target, what: str) -> ModelTarget:
+    """The target of a model, or a ValueError that says what needs one."""
+    if isinstance(target, ModelTarget):
+        return target
+    raise ValueError(
+        f"{what} needs a NumPyro model, and this posterior is that of a plain log density, which "
+        "says nothing about data"
+    )
+
+
+@eqx.filter_jit
+def pointwise_log_likelihood(
+    target: ModelTarget, latents: dict[str, Array], batch_ndims: int = 2
+) -> dict[str, Array]:
+    """Log density of every observation at every draw, in nats, by observed site.
+
+    Args:
+        target: of a model without discrete latent sites.
+        latents: constrained values of the latent sites.
+        batch_ndims: leading axes of the draws.
+
+    Raises:
+        ValueError: if the model has discrete latent sites.
+    """
+    if target.sums_out:
+        raise ValueError(
+            "the observations of a model with discrete latent sites have no likelihood each: they "
+            "are joined by the sum over these sites. Write the sum into the model "
+            "(dist.MixtureSameFamily)"
+        )
+    values = log_likelihood(
+        target.model,
+        latents,
+        *target.model_args,
+        batch_ndims=batch_ndims,
+        parallel=True,
+        **target.model_kwargs,
+    )
+    # Reparameterised sites leave behind factors of the prior that look observed.
+    return {
+        name: value
+        for name, value in values.items()
+        if not (name.startswith("_") and name.endswith("_log_det"))
+    }
+
+
+@eqx.filter_jit
+def predict(
+    rng_key: RNGKey, target: ModelTarget, latents: dict[str, Array], observed: list[str]
+) -> dict[str, Array]:
+    """Draw the observed sites anew given the latent ones, all (chain, draw) in one batch."""
+    if not observed:
+        return {}
+    model = handlers.uncondition(target.model)
+    try:
+        args, kwargs = target.model_args, target.model_kwargs
+        return run_model(rng_key, model, latents, observed, args, kwargs, batch_ndims=2)
+    except NotImplementedError:
+        return {}  # an observed distribution has a density but no sampler
+
+
+def run_model(
+    rng_key: RNGKey,
+    model: Any,
+    latents: dict[str, Array],
+    return_sites: Sequence[str] | None,
+    args: tuple,
+    kwargs: dict[str, Any],
+    batch_ndims: int = 1,
+) -> dict[str, Array]:
+    """Run a model once for each draw, in one batch, on any arguments."""
+    predictive = Predictive(
+        model,
+        posterior_samples=latents,
+        return_sites=return_sites,
+        parallel=True,
+        batch_ndims=batch_ndims,
+    )
+    return predictive(rng_key, *args, **kwargs)

@@ -1,0 +1,254 @@
+"""What log importance weights say: how good the draws are, the evidence, and how to correct them.
+
+There is one sign convention. `log_weight = log target - log proposal`, in nats: higher means that
+the proposal visits the draw *less* often than the target would. Constants cancel everywhere but in
+`log_evidence` and `elbo`. All functions take and return plain arrays.
+"""
+
+from functools import partial
+from importlib import import_module
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.scipy.special import logsumexp
+from jaxtyping import Array, Bool, Float, Int
+
+from numpyro_bridge._core.types import RNGKey, Scalar
+
+MIN_DRAWS_FOR_TAIL = 25
+"""The tail is a fifth of the draws at most, and a generalised Pareto fit needs five values."""
+
+FLAT_TAIL = 0.01
+"""Nats between the largest weight and the start of the tail below which there is no tail to fit."""
+
+
+@jax.jit
+def effective_sample_size(log_weight: Float[Array, " num"]) -> Scalar:
+    """Share of the draws that count, `(sum w)^2 / (num sum w^2)`, in (0, 1].
+
+    One if all weights are equal, `1 / num` if a single draw carries everything. It sees only the
+    regions that were visited: read it together with `pareto_smooth`'s k-hat.
+
+    Args:
+        log_weight: log target minus log proposal, in nats.
+    """
+    log_ratio = 2 * logsumexp(log_weight) - logsumexp(2 * log_weight)
+    return jnp.minimum(jnp.exp(log_ratio - jnp.log(log_weight.shape[0])), 1.0)
+
+
+@jax.jit
+def log_evidence(log_weight: Float[Array, " num"]) -> tuple[Scalar, Scalar]:
+    """Log of the mean weight, an estimate of the log normalising constant, and its standard error.
+
+    The error is the delta method's, `sd(w) / (mean(w) sqrt(num))`, and is as reliable as the
+    weights are: with a k-hat above 0.7 their variance, and with it this error, means nothing.
+
+    Args:
+        log_weight: log target minus log proposal, in nats.
+
+    Returns:
+        `(estimate, error)`, both in nats; the error of a single draw is infinite.
+    """
+    num = log_weight.shape[0]
+    estimate = logsumexp(log_weight) - jnp.log(num)
+    return estimate, _standard_error(jnp.exp(log_weight - estimate))
+
+
+@jax.jit
+def elbo(log_weight: Float[Array, " num"]) -> tuple[Scalar, Scalar]:
+    """Mean log weight, a lower bound on the log evidence, and its standard error.
+
+    Args:
+        log_weight: log target minus log proposal, in nats.
+
+    Returns:
+        `(mean, error)`, both in nats; the error of a single draw is infinite.
+    """
+    return jnp.mean(log_weight), _standard_error(log_weight)
+
+
+def _standard_error(values: Float[Array, " num"]) -> Scalar:
+    num = values.shape[0]
+    if num == 1:
+        return jnp.full((), jnp.inf, values.dtype)
+    return jnp.std(values, ddof=1) / num**0.5
+
+
+class Smoothed(NamedTuple):
+    """Normalised, Pareto-smoothed log weights, shape (num,), and the shape of their tail."""
+
+    log_weight: Float[Array, " num"]
+    pareto_k: float
+
+
+def pareto_smooth(log_weight: Float[Array, " num"]) -> Smoothed:
+    """Replace the largest weights by quantiles of a generalised Pareto law fitted to them.
+
+    The fitted shape, k-hat, is the honest diagnostic of importance sampling: below 0.5 the weights
+    have a variance, above 0.7 no practical number of draws averages them out. It is `-inf` where
+    there is no tail at all (the largest weights agree within one percent, as for an exact
+    sampler), and `inf` where no tail can be fitted: fewer than 25 draws, or almost all of the
+    weight on less than five.
+
+    Uses `blackjax.diagnostics.psis_weights`, or ArviZ where BlackJAX is not installed. Concrete
+    arrays only: it cannot be traced by `jax.jit`.
+
+    Args:
+        log_weight: log target minus log proposal, in nats; `-inf` is a weight of zero.
+
+    Returns:
+        `(log_weight, pareto_k)`; the smoothed weights sum to one and keep the order of the draws.
+
+    Raises:
+        ValueError: if a weight is NaN or infinite, or if all of them are zero.
+        ImportError: if neither BlackJAX nor ArviZ is installed.
+
+    Vehtari, Simpson, Gelman, Yao and Gabry, "Pareto smoothed importance sampling", JMLR 2024.
+    """
+    require_usable(log_weight)
+    normalised = jax.nn.log_softmax(log_weight)
+    num = log_weight.shape[0]
+    tail = min(max(int(3 * num**0.5), 5), num // 5) if num >= MIN_DRAWS_FOR_TAIL else num - 1
+    if num > 1:
+        ordered = np.sort(log_weight)
+        if ordered[-1] - ordered[-1 - tail] <= FLAT_TAIL:
+            return Smoothed(normalised, -np.inf)
+    if num < MIN_DRAWS_FOR_TAIL:
+        return Smoothed(normalised, np.inf)
+    smoothed, pareto_k = _psis(log_weight)
+    # Ties at the start of a tail with few other values make the fit NaN, never the tail harmless.
+    return Smoothed(smoothed, np.inf if np.isnan(pareto_k) else pareto_k)
+
+
+def _psis(log_weight: Float[Array, " num"]) -> tuple[Float[Array, " num"], float]:
+    """The library's smoothing, with the sign that the library wants."""
+    try:
+        from blackjax.diagnostics import psis_weights
+    except ImportError:
+        return _psis_of_arviz(log_weight)
+    # It mixes float32 values with numbers of the default precision, which JAX deprecates.
+    smoothed, pareto_k = jax.jit(psis_weights)(log_weight.astype(jnp.result_type(float)))
+    return smoothed.astype(log_weight.dtype), float(pareto_k)
+
+
+def _psis_of_arviz(log_weight: Float[Array, " num"]) -> tuple[Float[Array, " num"], float]:
+    # ArviZ 1 expects the log likelihood that leave-one-out takes away, which is a log weight with
+    # the opposite sign; ArviZ 0 expects the log weight.
+    values = np.asarray(log_weight, np.float64)
+    try:
+        arviz: Any = import_module("arviz")
+    except ImportError as error:
+        raise ImportError(
+            "Pareto smoothing needs BlackJAX or ArviZ, and neither could be imported. "
+            "Install one of them: pip install blackjax"
+        ) from error
+    if int(arviz.__version__.split(".")[0]) >= 1:
+        array_stats: Any = import_module("arviz_stats.base.array").array_stats
+        smoothed, pareto_k = array_stats.psislw(-values)
+    else:
+        smoothed, pareto_k = arviz.psislw(values)
+    return jnp.asarray(np.asarray(smoothed), log_weight.dtype), float(pareto_k)
+
+
+def require_usable(log_weight: Float[Array, " *shape"]) -> None:
+    """Raise a `ValueError` where the weights cannot rank the draws."""
+    values = np.asarray(log_weight)
+    bad = int(np.sum(np.isnan(values) | np.isposinf(values)))
+    if bad:
+        raise ValueError(
+            f"log_weight should be finite (or -inf for a weight of zero), but {bad} of "
+            f"{values.size} values are NaN or +inf: the simulation overflowed. Train with a "
+            "smaller learning rate, with more steps, or in float64 (numpyro.enable_x64())."
+        )
+    if not np.any(np.isfinite(values)):
+        raise ValueError(
+            f"log_weight should have at least one finite value, but all {values.size} are -inf: "
+            "no draw lies where the target has any mass. Draw more, or train the sampler first."
+        )
+
+
+@partial(jax.jit, static_argnames="num_samples")
+def resample_indices(
+    rng_key: RNGKey, log_weight: Float[Array, " num"], num_samples: int
+) -> Int[Array, " num_samples"]:
+    """Indices of equally weighted draws, by systematic resampling, in random order.
+
+    A draw of normalised weight w is taken `floor(w num_samples)` or `ceil(w num_samples)` times:
+    less noise than multinomial resampling, and the same expectation.
+
+    Args:
+        rng_key: a JAX key.
+        log_weight: log target minus log proposal, in nats; need not be normalised.
+        num_samples: how many indices to return, at least one.
+    """
+    offset_key, order_key = jax.random.split(rng_key)
+    cumulative = jnp.cumsum(jax.nn.softmax(log_weight))
+    cumulative = cumulative / cumulative[-1]
+    one = jnp.ones((), cumulative.dtype)
+    grid = (jnp.arange(num_samples) + jax.random.uniform(offset_key, (), one.dtype)) / num_samples
+    # Rounding may lift the last point to one, past every draw.
+    grid = jnp.minimum(grid, jnp.nextafter(one, jnp.zeros_like(one)))
+    indices = jnp.searchsorted(cumulative, grid, side="right")
+    return jax.random.permutation(order_key, indices)
+
+
+class IndependenceChains(NamedTuple):
+    """Independence Metropolis-Hastings chains; every field has shape (num_chains, num_proposals).
+
+    `indices` is the state at each step, as an index into the chain's own proposals; `accepted`
+    says whether the step's own proposal was taken, `acceptance_probability` how likely that was.
+    """
+
+    indices: Int[Array, "num_chains num_proposals"]
+    accepted: Bool[Array, "num_chains num_proposals"]
+    acceptance_probability: Float[Array, "num_chains num_proposals"]
+
+
+@jax.jit
+def independence_metropolis(
+    rng_key: RNGKey, log_weight: Float[Array, "num_chains num_proposals"]
+) -> IndependenceChains:
+    """Turn i.i.d. weighted draws into Markov chains whose law is the target's.
+
+    At step i a chain is offered its i-th proposal and moves there with probability
+    `min(1, weight of the proposal / weight of the state)`. It leaves the target (on path space,
+    if the weights are those of whole trajectories) invariant for any proposal law. Equal weights
+    accept everything; where the proposal law is poor, chains stick, which is what the effective
+    sample size and r-hat of MCMC were made to see.
+
+    No chain has a beginning: each is closed to a ring, so that the state before its first step is
+    the one that its last step left. The state at every step has then come through the same number
+    of independent proposals, `num_proposals`, and its remaining bias is that of a burn-in of this
+    length, without a draw thrown away. (Starting at the first proposal, or at one picked by
+    weight, would leave a bias of order `1 / num_proposals`.) To run the ring takes one pass only:
+    the proposal of largest weight is accepted whatever the state, so that the chain is known there.
+
+    Args:
+        rng_key: a JAX key.
+        log_weight: log target minus log proposal of i.i.d. proposals, in nats. A chain needs at
+            least one finite value.
+
+    Tierney, "Markov chains for exploring posterior distributions", Annals of Statistics 1994.
+    """
+    keys = jax.random.split(rng_key, log_weight.shape[0])
+    return IndependenceChains(*jax.vmap(_independence_chain)(keys, log_weight))
+
+
+def _independence_chain(
+    rng_key: RNGKey, log_weight: Float[Array, " num_proposals"]
+) -> tuple[Array, Array, Array]:
+    num = log_weight.shape[0]
+    uniform = jax.random.uniform(rng_key, (num,), log_weight.dtype)
+    start = jnp.argmax(log_weight)
+
+    def step(state, proposal):
+        probability = jnp.exp(jnp.minimum(log_weight[proposal] - log_weight[state], 0))
+        accepted = uniform[proposal] < probability
+        state = jnp.where(accepted, proposal, state)
+        return state, (state, accepted, probability)
+
+    _, path = jax.lax.scan(step, start, (start + jnp.arange(num)) % num)
+    indices, accepted, probability = (jnp.roll(value, start, axis=0) for value in path)
+    return indices, accepted, probability

@@ -1,0 +1,267 @@
+"""AmortisedPosterior: the posterior of any data that a model may have made, learned once."""
+
+import math
+import os
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from numpyro_bridge._core.checks import check_key
+from numpyro_bridge._core.precision import in_present_precision
+from numpyro_bridge._core.storage import load_header, load_tree, save_tree
+from numpyro_bridge._core.structure import blank_arrays, describe, rebuild
+from numpyro_bridge._core.types import RNGKey
+from numpyro_bridge.atlas.standardisation import Standardisation
+from numpyro_bridge.atlas.standardised_target import StandardisedTarget
+from numpyro_bridge.draws.calibration import Calibration
+from numpyro_bridge.draws.draws import ReliabilityWarning
+from numpyro_bridge.infer.amortise.conditional_bridge import ConditionalBridge
+from numpyro_bridge.infer.amortise.conditional_training import simulated
+from numpyro_bridge.infer.amortise.context import Context, Summaries, all_values, flattened
+from numpyro_bridge.infer.amortise.ranks import ranks_of
+from numpyro_bridge.infer.posterior import Posterior
+from numpyro_bridge.target import ModelTarget, target_from_model
+from numpyro_bridge.target.fingerprint import difference, fingerprint
+from numpyro_bridge.target.simulation import shown_data, target_of_data, with_data
+from numpyro_bridge.training.metrics import Metrics
+
+SAME_DENSITY = 1e-4
+"""Relative difference of two log densities that rounding explains."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class AmortisedPosterior:
+    """A bridge to the posterior given any data; made by `DiffusionSampler.amortise`.
+
+        amortised = nb.DiffusionSampler(model).amortise(jax.random.key(0), x, y=y)
+        posterior = amortised.condition(x, y=y)
+        print(amortised.calibrate(jax.random.key(1)))
+
+    Attributes:
+        model: The NumPyro model.
+        target: The posterior as a function of the data; the data of the training call are in it.
+        bridge: The networks.
+        num_steps: Steps of the bridges.
+        summaries: What of the data the networks look at.
+        metrics: Of every training iteration of the denoiser, on held-out simulations.
+        normal_metrics: Likewise of the normal law that the denoiser starts from: `elbo` is its mean
+            log density in units of the prior.
+        info: Plain strings and numbers: simulations, those left out, seconds.
+    """
+
+    model: Callable[..., Any]
+    target: ModelTarget
+    bridge: ConditionalBridge
+    num_steps: int
+    summaries: Summaries
+    metrics: Metrics
+    normal_metrics: Metrics
+    info: dict[str, str | int | float] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        """Say what is inside, not every number."""
+        shapes = {name: value.shape for name, value in self._data.items()}
+        num = self.info.get("num_simulations")
+        return f"AmortisedPosterior(data: {shapes}, dim={self.target.dim}, num_simulations={num})"
+
+    @property
+    def _data(self) -> dict[str, Any]:
+        return self.target.model_args[0]
+
+    def condition(self, *args: Any, **kwargs: Any) -> Posterior:
+        """The posterior given data, without any training.
+
+        Its weights, evidence and k-hat are those of the model with these data, exact for any
+        network: they tell where the simulations have not prepared it.
+
+        Args:
+            *args: Arguments of the model, of the shapes of the training call.
+            **kwargs: Likewise.
+
+        Returns:
+            A posterior like any other, to sample, save and predict from.
+
+        Raises:
+            ValueError: if the data have other shapes.
+
+        Warns:
+            ReliabilityWarning: if the data lie beyond all simulations, or other arguments than the
+                data differ from those of the training call, which the networks do not read.
+        """
+        target = target_from_model(jax.random.key(0), self.model, *args, **kwargs)
+        self._check_same_sites(target)
+        values = flattened(self.summaries, shown_data(target))
+        map = self.bridge.map(values)
+        # One standard deviation aside, since at a mean of zero covariates may not count.
+        for doubt in self._doubts(target, values, map(jnp.ones(target.dim))):
+            warnings.warn(f"{doubt} Check k-hat.", ReliabilityWarning, stacklevel=2)
+        return Posterior(
+            self.bridge.process(values, self.num_steps),
+            StandardisedTarget(target, map),
+            Standardisation(map, "amortised", math.nan, {}, None, 0),
+            self.metrics,
+            self.info,
+        )
+
+    def calibrate(
+        self,
+        rng_key: RNGKey,
+        *,
+        num_simulations: int = 300,
+        num_draws: int = 99,
+        corrected: bool = False,
+    ) -> Calibration:
+        """Simulation-based calibration: draws for new simulations should rank as their truth does.
+
+        Args:
+            rng_key: The same key gives the same ranks.
+            num_simulations: Data sets, each simulated from its own draw of the prior.
+            num_draws: Draws given each of them.
+            corrected: Rank among draws resampled by their weights from ten times as many, which
+                judges corrected draws rather than the networks, and takes ten times as long. Where
+                the effective draws given a data set are few, it shows.
+
+        Raises:
+            ValueError: if a number is below 20, or most simulations are not finite.
+        """
+        check_key(rng_key)
+        if min(num_simulations, num_draws) < 20:
+            raise ValueError(
+                "calibration needs at least 20 simulations and 20 draws given each, got "
+                f"{num_simulations} and {num_draws}"
+            )
+        simulate_key, draw_key = jax.random.split(rng_key)
+        before = time.perf_counter()
+        truth = simulated(simulate_key, self.target, num_simulations, self.summaries)
+        ranks, ess = ranks_of(
+            draw_key, self.bridge, self.target, truth, self.num_steps, num_draws, corrected
+        )
+        info: dict[str, str | int | float] = {"sampling_time": time.perf_counter() - before}
+        return Calibration(ranks, num_draws, ess, corrected, info)
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write the networks and the arguments of the training call to one file, atomically.
+
+        Read it with `nb.load_amortised(path, model)`. Model and summaries are code and not saved.
+
+        Args:
+            path: File to write; its folder is made if needed.
+
+        Raises:
+            ValueError: if the denoiser's network is not one of this package, or an argument of the
+                model is not an array, a number, a string or a container of them.
+        """
+        arrays: list[Any] = []
+        parts = {
+            "bridge": self.bridge,
+            "arguments": self.target.model_args[1:],
+            "metrics": (self.metrics, self.normal_metrics),
+        }
+        header = {
+            "kind": "posterior of all data",
+            "version": version("numpyro-bridge"),
+            "sites": _described(self.target.sites),
+            "fingerprint": fingerprint(self.target),
+            "num_steps": self.num_steps,
+            "info": self.info,
+            "description": describe(parts, arrays),
+        }
+        save_tree(path, header, [np.asarray(array) for array in arrays])
+
+    def _check_same_sites(self, target: ModelTarget) -> None:
+        shapes = {name: value.shape for name, value in target.observed.items()}
+        learned = {name: value.shape for name, value in self._data.items()}
+        if shapes != learned:
+            raise ValueError(
+                f"the networks have learned from data of shapes {learned}, and these have "
+                f"{shapes}; pass data of those shapes, or amortise anew"
+            )
+        if target.sites != self.target.sites:
+            raise ValueError(
+                f"the model has the latent sites {target.sites} with these arguments, and had "
+                f"{self.target.sites} with those of the training call; amortise anew"
+            )
+
+    def _doubts(self, target: ModelTarget, values: Context, position):
+        """Sentences about data or arguments that the networks have not seen the like of."""
+        num_beyond = self.bridge.scale.num_beyond(values)
+        if num_beyond > 0:
+            yield (
+                f"{num_beyond} of the {values.size} numbers that describe the data lie beyond "
+                "those of all simulations: the networks extrapolate."
+            )
+        elif self.bridge.scale.is_far(values):
+            yield (
+                "The data as a whole are unlike those of all simulations, though each number is in "
+                "their range: the networks extrapolate."
+            )
+        trained = with_data(self.target, target.observed).log_density(position)
+        if not np.isclose(trained, target.log_density(position), rtol=SAME_DENSITY, atol=1e-3):
+            yield (
+                "The log joint of the same data is another one than with the arguments of the "
+                "training call: covariates or settings differ, and the networks do not read these."
+            )
+
+
+def load_amortised(
+    path: str | os.PathLike, model: Callable[..., Any], *, summaries: Summaries = all_values
+) -> AmortisedPosterior:
+    """Read what `AmortisedPosterior.save` wrote, into the precision that JAX works in now.
+
+    Args:
+        path: The file.
+        model: The NumPyro model that was learned from.
+        summaries: The function that was passed to `amortise`.
+
+    Raises:
+        ValueError: if the file is of another kind, or the model has other sites or another density.
+    """
+    header = load_header(path)
+    if header.get("kind") != "posterior of all data":
+        raise ValueError(
+            f"{os.fspath(path)!r} holds a {header.get('kind')}, not an amortised posterior; read a "
+            "posterior with nb.load(path, model)"
+        )
+    _, arrays = load_tree(path, blank_arrays(header["description"]))
+    parts = rebuild(header["description"], list(arrays))
+    parts["bridge"] = in_present_precision(parts["bridge"])
+    args, kwargs = parts["arguments"]
+    target = target_from_model(jax.random.key(0), model, *args, **kwargs)
+    own = target_of_data(jax.random.key(0), target)
+    size = parts["bridge"].scale.size
+    now = flattened(summaries, shown_data(target)).size
+    if (_described(target.sites), now) != (header["sites"], size):
+        raise ValueError(
+            f"model and summaries make the sites {target.sites} and {now} numbers of the data, and "
+            f"in {os.fspath(path)!r} there are {header['sites']} and {size}; pass those that it "
+            "was saved with"
+        )
+    other = difference(header["fingerprint"], fingerprint(own))
+    if other is not None:
+        raise ValueError(
+            f"{other} when {os.fspath(path)!r} was written: pass the model that was learned from, "
+            "or amortise this one anew"
+        )
+    metrics, normal_metrics = jax.tree.map(np.asarray, parts["metrics"])
+    return AmortisedPosterior(
+        model,
+        own,
+        parts["bridge"],
+        header["num_steps"],
+        summaries,
+        metrics,
+        normal_metrics,
+        header["info"],
+    )
+
+
+def _described(sites: dict[str, tuple[int, ...]]) -> dict[str, list[int]]:
+    """Sites as they come out of a file."""
+    return {name: list(shape) for name, shape in sites.items()}

@@ -1,0 +1,129 @@
+"""Initial laws: where a process starts, with the score that annealing interpolates from."""
+
+import abc
+import math
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from numpyro_bridge._core.types import RNGKey, Scalar, Vector
+from numpyro_bridge.processes.kernels import AbstractKernel, Gaussian
+from numpyro_bridge.target import Point, Target
+
+
+class AbstractInitialDistribution(eqx.Module):
+    """A law that can be sampled, evaluated and differentiated; its arrays are trainable."""
+
+    @abc.abstractmethod
+    def kernel(self, target: Target) -> AbstractKernel:
+        """The law as a kernel that evaluates `target` at what it draws."""
+
+    @abc.abstractmethod
+    def score(self, point: Point) -> Vector:
+        """Gradient of its log density at a point."""
+
+    def seen_by(self, target: Target) -> Target:
+        """The target with what this law needs to know about each of its points."""
+        return target
+
+
+class InitialNormal(AbstractInitialDistribution):
+    """An independent normal law per coordinate, standard at the start of training."""
+
+    mean: Vector
+    log_scale: Vector
+
+    def __init__(self, dim: int, scale: float = 1.0):
+        """Make a centred law with standard deviation `scale` in every coordinate."""
+        dtype = jnp.result_type(float)
+        self.mean = jnp.zeros(dim, dtype)
+        self.log_scale = jnp.full(dim, math.log(scale), dtype)
+
+    def kernel(self, target: Target) -> Gaussian:
+        return Gaussian(self.mean, jnp.exp(self.log_scale), target)
+
+    def score(self, point: Point) -> Vector:
+        return (self.mean - point.position) * jnp.exp(-2 * self.log_scale)
+
+
+class InitialMixture(AbstractInitialDistribution):
+    """A mixture of normal laws, one at each mode that was seen.
+
+    Args:
+        log_weights: Unnormalised, shape `(modes,)`.
+        means: Centres, shape `(modes, dim)`.
+        factors: Lower-triangular factors of the covariances, shape `(modes, dim, dim)`.
+    """
+
+    log_weights: Float[Array, " modes"]
+    means: Float[Array, "modes dim"]
+    factors: Float[Array, "modes dim dim"]
+
+    def kernel(self, target: Target) -> "GaussianMixture":
+        return GaussianMixture(self, target)
+
+    def score(self, point: Point) -> Vector:
+        whitenings, whitened, log_parts = self._parts(point.position)
+        pulls = jnp.einsum("mij,mi->mj", whitenings, whitened)
+        return -jax.nn.softmax(log_parts) @ pulls
+
+    def log_prob(self, position: Vector) -> Scalar:
+        """Log density, in nats."""
+        *_, log_parts = self._parts(position)
+        return jax.nn.logsumexp(log_parts) - 0.5 * position.size * math.log(2 * math.pi)
+
+    def _parts(
+        self, position: Vector
+    ) -> tuple[Float[Array, "modes dim dim"], Float[Array, "modes dim"], Float[Array, " modes"]]:
+        """Inverse factors; from each mode, whitened displacement and unnormalised log density."""
+        whitenings = jax.vmap(inverse_of_lower)(self.factors)
+        whitened = jnp.einsum("mij,mj->mi", whitenings, position - self.means)
+        diagonals = jnp.diagonal(self.factors, axis1=1, axis2=2)
+        # Training may turn the sign of an entry; the covariance does not change with it.
+        log_det = jnp.sum(jnp.log(jnp.abs(diagonals)), axis=1)
+        log_weights = jax.nn.log_softmax(self.log_weights)
+        log_parts = log_weights - 0.5 * jnp.sum(whitened**2, axis=1) - log_det
+        return whitenings, whitened, log_parts
+
+    def draw(self, rng_key: RNGKey) -> Vector:
+        """A position; differentiable in means and factors, not in the weights."""
+        choice_key, noise_key = jax.random.split(rng_key)
+        choice = jax.random.categorical(choice_key, self.log_weights)
+        noise = jax.random.normal(noise_key, self.means.shape[1:], self.means.dtype)
+        # What the density does not read must not move the draws: training changes every entry.
+        return self.means[choice] + jnp.tril(self.factors[choice]) @ noise
+
+
+class GaussianMixture(AbstractKernel):
+    """A mixture law together with the target it is evaluated on."""
+
+    law: InitialMixture
+    target: Target
+
+    def sample(self, rng_key: RNGKey) -> Point:
+        return self.target.at(self.law.draw(rng_key))
+
+    def log_prob(self, point: Point) -> Scalar:
+        return self.law.log_prob(point.position)
+
+
+def inverse_of_lower(factor: Float[Array, "dim dim"]) -> Float[Array, "dim dim"]:
+    """Inverse of a lower-triangular matrix by products alone, blind to what is above the diagonal.
+
+    Blocks on the diagonal are inverted in pairs, from single entries up. A position then costs one
+    product, where a triangular solve for each of many positions is slow, and has been seen to
+    deadlock the CPU runtime of JAX 0.10.
+    """
+    dim = len(factor)
+    size = 1 << (dim - 1).bit_length()
+    padded = jnp.eye(size, dtype=factor.dtype).at[:dim, :dim].set(factor)
+    inverses = (1 / jnp.diagonal(padded))[:, None, None]
+    while len(inverses) > 1:
+        width = inverses.shape[1]
+        pairs = padded.reshape(len(inverses) // 2, 2 * width, -1, 2 * width)
+        below = jnp.einsum("ninj->nij", pairs)[:, width:, :width]
+        first, second = inverses[::2], inverses[1::2]
+        inverses = jnp.block([[first, jnp.zeros_like(first)], [-second @ below @ first, second]])
+    return inverses[0, :dim, :dim]

@@ -1,0 +1,94 @@
+"""Markov kernels: the object that samples is the object that scores, so the two cannot disagree."""
+
+import abc
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from numpyro_bridge._core.types import RNGKey, Scalar, Vector
+from numpyro_bridge.target import Point, Target
+
+
+class AbstractKernel(eqx.Module):
+    """One Markov step: a law over the next state that can be sampled and evaluated."""
+
+    @abc.abstractmethod
+    def sample(self, rng_key: RNGKey) -> Point:
+        """Draw the next state; the target is evaluated there, once."""
+
+    @abc.abstractmethod
+    def log_prob(self, point: Point) -> Scalar:
+        """Log density of moving to `point`, in nats."""
+
+
+class Gaussian(AbstractKernel):
+    """An independent normal law per coordinate.
+
+    Args:
+        mean: Where the step goes on average, shape `(dim,)`.
+        scale: Standard deviations, shape `(dim,)`, positive.
+        target: The density that is evaluated at what is drawn.
+    """
+
+    mean: Vector
+    scale: Vector
+    target: Target
+
+    def sample(self, rng_key: RNGKey) -> Point:
+        """Draw a position and evaluate the target there."""
+        noise = jax.random.normal(rng_key, self.mean.shape, self.mean.dtype)
+        return self.target.at(self.mean + self.scale * noise)
+
+    def log_prob(self, point: Point) -> Scalar:
+        """Log density at `point.position`, in nats."""
+        return normal_log_prob(point.position, self.mean, self.scale)
+
+
+class AtRest(AbstractKernel):
+    """Adds to a point a momentum that has nothing to do with where it is.
+
+    Args:
+        point: What the momentum is added to.
+        mass: Variances of the momentum, shape `(dim,)`, positive.
+    """
+
+    point: Point
+    mass: Vector
+
+    def sample(self, rng_key: RNGKey) -> Point:
+        """Draw the momentum; the point stays."""
+        noise = jax.random.normal(rng_key, self.mass.shape, self.mass.dtype)
+        return self.point._replace(momentum=jnp.sqrt(self.mass) * noise)
+
+    def log_prob(self, point: Point) -> Scalar:
+        """Log density of `point.momentum`, in nats."""
+        return normal_log_prob(momentum_of(point), jnp.zeros_like(self.mass), jnp.sqrt(self.mass))
+
+
+class WithMomentum(AbstractKernel):
+    """A law over positions, and a momentum at rest for what it draws."""
+
+    positions: AbstractKernel
+    mass: Vector
+
+    def sample(self, rng_key: RNGKey) -> Point:
+        """Draw a position, evaluate the target there, and draw a momentum."""
+        position_key, momentum_key = jax.random.split(rng_key)
+        point = self.positions.sample(position_key)
+        return AtRest(point, self.mass).sample(momentum_key)
+
+    def log_prob(self, point: Point) -> Scalar:
+        """Log density of position and momentum together, in nats."""
+        return self.positions.log_prob(point) + AtRest(point, self.mass).log_prob(point)
+
+
+def momentum_of(point: Point) -> Vector:
+    """The momentum of a state of an underdamped sampler.
+
+    Raises:
+        ValueError: if it has none.
+    """
+    if point.momentum is None:
+        raise ValueError("this state has no momentum; states of underdamped samplers have one")
+    return point.momentum

@@ -1,0 +1,111 @@
+"""Why no starting point of a model has a finite density: the sites and the data that spoil all."""
+
+import inspect
+import math
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpyro import handlers
+from numpyro.infer.util import _unconstrain_reparam, compute_log_probs
+
+from numpyro_bridge.target.reading import ModelRefusedError, Repeatable, family_of, is_factor
+
+
+def no_starting_point(
+    model: Callable, args: tuple, kwargs: dict, positions: Iterable[dict], finite_density: bool
+) -> ModelRefusedError:
+    """The error for a model with no finite start: name the sites that spoil every position.
+
+    Args:
+        model: the model.
+        args: its positional arguments.
+        kwargs: its keyword arguments.
+        positions: a few positions that were tried, as unconstrained values by site name.
+        finite_density: whether the density was finite somewhere, but never its gradient.
+    """
+    runs = [_non_finite_sites(model, args, kwargs, position) for position in positions]
+    culprits = [text for name, text in runs[0].items() if all(name in run for run in runs)]
+    if culprits:
+        reason = "At every one of them: " + "; ".join(culprits) + "."
+    elif finite_density:
+        reason = (
+            "The density is finite at some of them, but its gradient never is: look for sqrt, log, "
+            "norm or a division at zero, and for jnp.where with a NaN in the branch not taken."
+        )
+    else:
+        reason = "No single site is to blame: look at the scales of the priors."
+    reason = " ".join([reason, *_spoilt_arguments(model, args, kwargs)])
+    return ModelRefusedError(
+        "No starting point with a finite density and gradient among hundreds of random ones "
+        f"(unconstrained values uniform between -2 and 2). {reason}"
+    )
+
+
+def _non_finite_sites(model: Callable, args: tuple, kwargs: dict, position: dict) -> dict[str, str]:
+    """The sites whose log probability is not finite at one position, each with a description."""
+    sites = {}
+
+    @jax.jit  # where NumPyro raises no errors of its own
+    def count(position):
+        reparam = partial(_unconstrain_reparam, position)
+        seeded = handlers.seed(Repeatable(model), 0)
+        replayed = handlers.substitute(seeded, substitute_fn=reparam)
+        log_probs, trace = compute_log_probs(replayed, args, kwargs, {})
+        sites.update(
+            {name: (_kind(trace[name]), family_of(trace[name]["fn"])) for name in log_probs}
+        )
+        return {
+            name: (value, _count_nan(trace[name]), _count_outside(trace[name]))
+            for name, value in log_probs.items()
+        }
+
+    numbers = {name: [x.item() for x in values] for name, values in count(position).items()}
+    return {
+        name: _blame(name, *sites[name], *values)
+        for name, values in numbers.items()
+        if not math.isfinite(values[0])
+    }
+
+
+def _kind(site: dict) -> str:
+    if is_factor(site):
+        return "factor"
+    return "observed site" if site["is_observed"] else "latent site"
+
+
+def _count_nan(site: dict) -> jax.Array:
+    return jnp.sum(jnp.isnan(jnp.asarray(site["value"])))
+
+
+def _count_outside(site: dict) -> jax.Array:
+    return jnp.sum(~jnp.asarray(site["fn"].support(site["value"])))
+
+
+def _blame(
+    name: str, kind: str, family: str, log_prob: float, num_nan: int, num_outside: int
+) -> str:
+    text = f"{kind} '{name}' has log probability {log_prob}"
+    if kind != "observed site":
+        return text
+    if num_nan:
+        return (
+            f"{text} ({num_nan} of its values are NaN: drop them, or hide them with "
+            "numpyro.handlers.mask(mask=~jnp.isnan(y)) around the site)"
+        )
+    return f"{text} (data outside the support of {family})" if num_outside else text
+
+
+def _spoilt_arguments(model: Callable, args: tuple, kwargs: dict) -> Iterator[str]:
+    """A sentence on each argument that holds NaN, by the name that the model has for it."""
+    try:
+        named = inspect.signature(model).bind(*args, **kwargs).arguments
+    except (TypeError, ValueError):  # some callables written in C have no signature
+        named = {f"number {i}": value for i, value in enumerate(args)} | kwargs
+    for name, value in named.items():
+        is_array = hasattr(value, "dtype") and jnp.issubdtype(value.dtype, jnp.inexact)
+        num_nan = int(np.isnan(value).sum()) if is_array else 0
+        if num_nan:
+            yield f"The argument {name} holds {num_nan} NaN."

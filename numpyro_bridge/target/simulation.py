@@ -1,0 +1,208 @@
+"""Simulations: latent values from the prior of a model, and the data that it makes of them."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpyro.distributions as dist
+from jaxtyping import Array, Bool, Float
+from numpyro import handlers
+from numpyro.primitives import Messenger
+
+from numpyro_bridge._core.types import RNGKey
+from numpyro_bridge.target import ModelTarget, target_from_model
+from numpyro_bridge.target import reading as checks
+
+BATCH = 1_000
+"""Simulations that are made side by side."""
+
+Data = dict[str, Array]
+"""Values of the observed sites, by name."""
+
+
+class Simulations(NamedTuple):
+    """Pairs of latent values and data from the joint law of a model, one a row."""
+
+    position: Float[Array, "num dim"]
+    """Unconstrained latent values."""
+    data: Data
+    shown: Data
+    """The data, with zeros where a mask hides them from the likelihood."""
+
+    @property
+    def finite(self) -> Bool[Array, " num"]:
+        """Which rows have finite numbers only."""
+        rows = (self.position, *self.shown.values(), *self.data.values())
+        flat = [jnp.reshape(row, (len(row), -1)) for row in rows]
+        return jnp.all(jnp.stack([jnp.all(jnp.isfinite(row), axis=1) for row in flat]), axis=0)
+
+
+class OfData(eqx.Module):
+    """A model whose observed sites take their values from its first argument.
+
+    Args:
+        model: The NumPyro model.
+    """
+
+    model: Callable[..., Any]
+
+    def __call__(self, data: Data, args: tuple, kwargs: dict[str, Any]) -> Any:
+        """Run the model with these data in place of those among its arguments."""
+        return handlers.condition(SetFree(self.model), {**data})(*args, **kwargs)
+
+
+class SetFree(Messenger):
+    """Effect handler that makes observed sites latent; inside `seed`, which then draws them.
+
+    NumPyro's `uncondition` asks for keys by itself, of the handler that makes models repeatable,
+    and would draw the same noise in every simulation.
+    """
+
+    def process_message(self, msg: dict) -> None:
+        """Forget the value of an observed site, and note that it was one."""
+        if msg.get("_control_flow_done", False):
+            return  # a site that was drawn inside a scan, where no handler could set it free
+        if msg["type"] == "sample" and msg["is_observed"]:
+            msg["infer"]["was_observed"] = True
+            msg["is_observed"] = False
+            msg["value"] = None
+
+
+def target_of_data(rng_key: RNGKey, target: ModelTarget) -> ModelTarget:
+    """The posterior of the same model as a function of its data, with the arguments of `OfData`.
+
+    Raises:
+        ValueError: if the model cannot simulate its data.
+    """
+    _check_that_it_simulates(target)
+    args, kwargs = target.model_args, target.model_kwargs
+    return target_from_model(rng_key, OfData(target.model), target.observed, args, kwargs)
+
+
+def with_data(target: ModelTarget, data: Data) -> ModelTarget:
+    """A target made by `target_of_data`, of other data."""
+    _, args, kwargs = target.model_args
+    return target.with_arguments(data, args, kwargs)
+
+
+@eqx.filter_jit  # where NumPyro does not look at the numbers of an arbitrary position
+def shown_data(target: ModelTarget) -> Data:
+    """The data of a target, with zeros where a mask hides them from the likelihood."""
+    model = handlers.seed(checks.Repeatable(target.model), 0)
+    placed = target._placed(model, jnp.zeros(target.dim))
+    trace = handlers.trace(placed).get_trace(*target.model_args, **target.model_kwargs)
+    return {
+        name: _shown(site)
+        for name, site in trace.items()
+        if site["type"] == "sample" and site["is_observed"] and not checks.is_factor(site)
+    }
+
+
+@eqx.filter_jit
+def prior_predictive(rng_key: RNGKey, target: ModelTarget, num: int) -> Simulations:
+    """Draw latent values from the prior of a model and data given each, all from the key.
+
+    Args:
+        rng_key: The same key gives the same simulations.
+        target: Made by `target_of_data`.
+        num: How many.
+    """
+
+    def simulate(rng_key: RNGKey) -> Simulations:
+        _, args, kwargs = target.model_args
+        trace = _simulated_trace(rng_key, target.model.model, args, kwargs)
+        seen = {name: site for name, site in trace.items() if _was_observed(site)}
+        data = {name: jnp.asarray(site["value"]) for name, site in seen.items()}
+        return Simulations(
+            target._position_of(trace), data, {k: _shown(v) for k, v in seen.items()}
+        )
+
+    keys = jax.random.split(rng_key, num)
+    return jax.lax.map(simulate, keys, batch_size=min(num, BATCH))
+
+
+def _check_that_it_simulates(target: ModelTarget) -> None:
+    """Raise if what the model simulates is not the joint law that its density describes."""
+    if target.data_are_constants:
+        raise ValueError(
+            "the model needs the numbers of its data while it is compiled (int(x.max()), "
+            "np.unique(x)), and simulations bring other numbers: compute them outside and pass the "
+            "results as Python numbers, with JAX arrays for the data"
+        )
+    if target.improper_sites:
+        raise ValueError(
+            f"nothing can be simulated from the improper prior of {[*target.improper_sites]}: give "
+            "these sites proper distributions"
+        )
+    if not target.observed:
+        raise ValueError(
+            "the model has no observed site, so there are no data to learn from: pass values of "
+            "the right shape for the sites with `obs=`, any that the model could make"
+        )
+    trace = {}
+
+    def simulate(rng_key: RNGKey) -> None:
+        args, kwargs = target.model_args, target.model_kwargs
+        trace.update(_simulated_trace(rng_key, target.model, args, kwargs))
+
+    try:
+        jax.eval_shape(simulate, jax.random.key(0))
+    except NotImplementedError as error:
+        raise ValueError(
+            "a distribution of the model has a density but no sampler, so it cannot be simulated: "
+            f"{error or 'its sample() is not implemented'}"
+        ) from error
+    except Exception as error:
+        error.add_note("while simulating data: NumPyro's Predictive on this model fails as well")
+        raise
+    for name, site in trace.items():
+        if site["type"] == "sample":
+            _check_site(name, site, target)
+
+
+def _check_site(name: str, site: dict, target: ModelTarget) -> None:
+    if checks.is_factor(site):
+        raise ValueError(
+            f"site {name!r} is a numpyro.factor: it changes the density and not what is simulated. "
+            "Write it as a sample site with a distribution, its data as `obs=`"
+        )
+    if site["scale"] is not None:
+        raise ValueError(
+            f"the log density of site {name!r} is scaled (numpyro.handlers.scale), and simulations "
+            "are of the unscaled model: remove the scale"
+        )
+    if site["is_observed"]:
+        raise ValueError(
+            f"observed site {name!r} lies inside a scan, where it cannot be set free to be "
+            "simulated: write the loop without observations, and one observed site of its result"
+        )
+    if _was_observed(site) and jnp.shape(site["value"]) != target.observed[name].shape:
+        raise ValueError(
+            f"site {name!r} is simulated with shape {jnp.shape(site['value'])}, but the data given "
+            f"for it have shape {target.observed[name].shape}: pass data of the shape that the "
+            "model makes"
+        )
+
+
+def _simulated_trace(
+    rng_key: RNGKey, model: Callable, args: tuple, kwargs: dict[str, Any]
+) -> dict[str, dict]:
+    """A run of the model that sets its observed sites free."""
+    free = SetFree(checks.Repeatable(model))
+    return handlers.trace(handlers.seed(free, rng_key)).get_trace(*args, **kwargs)
+
+
+def _was_observed(site: dict) -> bool:
+    return site["type"] == "sample" and site["infer"].get("was_observed", False)
+
+
+def _shown(site: dict) -> Array:
+    """The value of a site, zero where it is masked."""
+    value, fn, mask = jnp.asarray(site["value"]), site["fn"], jnp.asarray(True)
+    while isinstance(fn, dist.ExpandedDistribution | dist.MaskedDistribution | dist.Independent):
+        if isinstance(fn, dist.MaskedDistribution):
+            mask = mask & jnp.reshape(fn._mask, jnp.shape(fn._mask) + (1,) * fn.event_dim)
+        fn = fn.base_dist
+    return jnp.where(mask, value, 0).astype(value.dtype)

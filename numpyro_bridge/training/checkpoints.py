@@ -1,0 +1,70 @@
+"""Files from which an interrupted training goes on."""
+
+import os
+import time
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from numpyro_bridge._core.storage import load_header, load_tree, save_tree
+from numpyro_bridge.training.identity import check_same_run
+from numpyro_bridge.training.metrics import Metrics
+from numpyro_bridge.training.state import Progress, TrainingState, concatenate
+
+SECONDS_BETWEEN_CHECKPOINTS = 5.0
+
+
+class Keeper:
+    """Writes checkpoints now and then, and once more when training ends, however it ends."""
+
+    def __init__(self, path: str | os.PathLike | None, run: dict[str, Any]):
+        self._path, self._run = path, run
+        self._latest = None
+        self._last_written = time.perf_counter()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self._write()
+
+    def offer(self, state: TrainingState, progress: Progress, history: list[Metrics]) -> None:
+        """Take note of the state after a chunk; write it if the last write is long ago."""
+        self._latest = (state, replace(progress), concatenate(history))
+        if time.perf_counter() - self._last_written > SECONDS_BETWEEN_CHECKPOINTS:
+            self._write()
+
+    def _write(self) -> None:
+        if self._path is None or self._latest is None:
+            return
+        state, progress, metrics = self._latest
+        header = {
+            "kind": "checkpoint",
+            "run": self._run,
+            "num_done": len(metrics.elbo),
+            "progress": vars(progress),
+        }
+        save_tree(self._path, header, (state, metrics))
+        self._last_written = time.perf_counter()
+
+
+def resume(
+    path: str | os.PathLike, state: TrainingState, run: dict[str, Any]
+) -> tuple[TrainingState, Progress, list[Metrics]]:
+    """Where the run of a file was; `state` has the shapes to read.
+
+    Raises:
+        ValueError: if the file is no checkpoint, or one of another run.
+    """
+    header = load_header(path)
+    if header.get("kind") != "checkpoint":
+        raise ValueError(
+            f"{os.fspath(path)!r} is not a checkpoint of this run but a {header.get('kind')}; "
+            "give another path"
+        )
+    check_same_run(path, header["run"], run)
+    blank = Metrics(*(np.zeros(header["num_done"]) for _ in Metrics._fields))
+    _, (state, metrics) = load_tree(path, (state, blank))
+    history = [metrics] if header["num_done"] else []
+    return state, Progress(**header["progress"]), history

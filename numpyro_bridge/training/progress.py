@@ -1,0 +1,34 @@
+"""The bar that is shown while training."""
+
+import os
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from numpyro_bridge.training.metrics import Metrics
+from numpyro_bridge.training.state import Progress
+
+
+class Bar:
+    """A tqdm bar whose end moves when training will stop early."""
+
+    def __init__(self, progress: Progress, shown: bool):
+        hidden = not shown or "CI" in os.environ
+        self._bar = tqdm(total=progress.end, desc="training", disable=hidden)
+        self._bar.update(progress.iteration)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self._bar.close()
+
+    def show(self, progress: Progress, metrics: Metrics) -> None:
+        """Move to where training is, with the averages of its last iterations."""
+        self._bar.total = progress.end
+        shown = {"ELBO": np.mean(metrics.elbo), "ESS": np.mean(metrics.ess)}
+        if np.isnan(metrics.ess).all():
+            del shown["ESS"]  # losses of draws have no weights
+        numbers = {name: f"{value:.2f}" for name, value in shown.items()}
+        self._bar.set_postfix(numbers, refresh=False)
+        self._bar.update(progress.iteration - self._bar.n)

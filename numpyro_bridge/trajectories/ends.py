@@ -1,0 +1,56 @@
+"""Where a trajectory ends, in the model's own coordinates, with the weight of its whole path."""
+
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from numpyro_bridge._core.types import RNGKey
+from numpyro_bridge.atlas.standardised_target import StandardisedTarget
+from numpyro_bridge.processes import AbstractProcess
+from numpyro_bridge.trajectories.simulate import Trajectory, simulate, simulate_backward
+
+
+class End(NamedTuple):
+    """All that is kept of a trajectory."""
+
+    position: Float[Array, "*batch dim"]
+    """Unconstrained, in the coordinates of the model."""
+    log_density: Float[Array, "*batch"]
+    """That of the model there, in nats."""
+    log_weight: Float[Array, "*batch"]
+    """That of the whole path, in nats."""
+    finite: Bool[Array, "*batch"]
+    """Whether no density or score was replaced on the way."""
+
+
+def end_of(run: Trajectory, target: StandardisedTarget) -> End:
+    """The end of one trajectory."""
+    last = jax.tree.map(lambda leaf: leaf[-1], run.states)
+    return End(
+        target.map(last.position),
+        last.log_density - target.map.log_det(last.position),
+        run.log_weight,
+        jnp.all(run.states.finite),
+    )
+
+
+# Compiled once, also for a guide that NumPyro calls step by step.
+@eqx.filter_jit
+def draw_end(rng_key: RNGKey, process: AbstractProcess, target: StandardisedTarget) -> End:
+    """Run the forward chain once."""
+    return end_of(simulate(rng_key, process, target), target)
+
+
+@eqx.filter_jit
+def draw_path_to(
+    rng_key: RNGKey,
+    process: AbstractProcess,
+    target: StandardisedTarget,
+    position: Float[Array, " dim"],
+) -> End:
+    """Run the backward chain once from a position of the model: another path to the same end."""
+    last = target.at(target.map.inverse(position))
+    return end_of(simulate_backward(rng_key, process, target, last), target)

@@ -1,0 +1,275 @@
+"""The map that bends: exactly invertible, exact in its determinant, and taken where it helps."""
+
+import functools
+import importlib
+from functools import partial
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import numpyro_bridge as nb
+from numpyro_bridge.atlas.affine import DenseMap, lower_factor
+from numpyro_bridge.atlas.coupling import FARTHEST, MOST_SKEW, REACH, Coupling, CouplingMap
+from numpyro_bridge.atlas.fit_coupling import fit_coupling, num_leading, steering
+from numpyro_bridge.atlas.fit_normal import gaussian_vi
+from numpyro_bridge.atlas.standardised_target import StandardisedTarget, log_weights_of
+from numpyro_bridge.trajectories.ends import draw_end, draw_path_to
+from tests import targets
+from tests.statistics import assert_mean_at_most, assert_same_mean
+
+
+@eqx.filter_jit
+def compiled(function, *arguments):
+    """The value of a method: step by step each operation would be a program of its own."""
+    return function(*arguments)
+
+
+# --- the map --------------------------------------------------------------------------------------
+
+
+def random_map(dim: int = 5, lead: int = 2) -> CouplingMap:
+    """A map that bends a lot, in all its parts."""
+    keys = jax.random.split(jax.random.key(0), 5)
+    coupling = Coupling(keys[0], dim, lead)
+    leaves, structure = jax.tree.flatten(coupling)
+    spread = [0.4 * jax.random.normal(keys[1], (999,))[: leaf.size] for leaf in leaves]
+    leaves = [leaf + noise.reshape(leaf.shape) for leaf, noise in zip(leaves, spread, strict=True)]
+    rotation, _ = jnp.linalg.qr(jax.random.normal(keys[2], (dim, dim)))
+    factor = lower_factor(jax.random.normal(keys[3], (dim, dim + 2)))
+    affine = DenseMap(jax.random.normal(keys[4], (dim,)), factor)
+    return CouplingMap(affine, rotation, jax.tree.unflatten(structure, leaves))
+
+
+@pytest.mark.parametrize(("dim", "lead"), [(5, 2), (2, 1), (1, 1), (3, 3)])
+def test_it_is_invertible_and_knows_its_determinant(dim, lead):
+    @eqx.filter_jit
+    def seen(map, noise):
+        return map.inverse(map(noise)), jax.jacobian(map)(noise), map.log_det(noise)
+
+    for size in (0.0, 0.1, 1.0, 4.0):
+        noise = size * jax.random.normal(jax.random.key(1), (dim,))
+        back, jacobian, log_det = seen(random_map(dim, lead), noise)
+        np.testing.assert_allclose(back, noise, rtol=1e-7, atol=1e-9)
+        np.testing.assert_allclose(log_det, np.linalg.slogdet(jacobian)[1], rtol=1e-9)
+
+
+def test_a_new_one_changes_nothing():
+    noise = 3 * jax.random.normal(jax.random.key(1), (4,))
+    coupling = Coupling(jax.random.key(0), 4, 1)
+    np.testing.assert_allclose(compiled(coupling, noise), noise, rtol=1e-12)
+    np.testing.assert_allclose(compiled(coupling.inverse, noise), noise, rtol=1e-12)
+    np.testing.assert_allclose(compiled(coupling.log_det, noise), 0, atol=1e-12)
+
+
+def test_tails_are_the_powers_that_the_shape_says():
+    shape = random_map().coupling.shape
+    shape = eqx.tree_at(lambda s: (s.tail, s.skew), shape, (jnp.full(5, 9.0), jnp.full(5, 0.5)))
+    for sign in (1.0, -1.0):
+        near, far = (jnp.abs(compiled(shape, jnp.full(5, sign * x))) for x in (1e3, 1e4))
+        power = 2 * (1 + sign * MOST_SKEW * np.tanh(0.5))
+        np.testing.assert_allclose(jnp.log10(far / near), power, rtol=0.02)
+
+
+def test_a_far_state_meets_no_exponential():
+    """Beyond its reach the map grows like a power, so that stray states cannot overflow it."""
+    with jax.enable_x64(False):
+        map = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), random_map())
+        direction = jnp.ones(5)
+        for size in (1e2, 1e4):
+            position, log_det = compiled(lambda x: (map(x), map.log_det(x)), size * direction)
+            assert jnp.all(jnp.isfinite(position)) and jnp.isfinite(log_det)
+        heavy = nb.target_from_log_density(lambda x: -jnp.sum(jnp.log1p(x**2)), 5)
+        seen = StandardisedTarget(heavy, map)
+        for size in (1e4, 4e5, 2e6, 1e20, jnp.inf):
+            point = compiled(seen.at, size * direction)
+            assert jnp.isfinite(point.log_density) and jnp.all(jnp.isfinite(point.score))
+            assert jnp.isfinite(compiled(seen.log_density, size * direction))
+            assert point.finite or size > FARTHEST
+    steered = random_map().coupling._steered
+    far, further = (compiled(steered, jnp.full(5, size * REACH)) for size in (4.0, 400.0))
+    for a, b in zip(far, further, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4)
+
+
+def test_a_target_seen_through_it_is_the_same_law():
+    target = StandardisedTarget(targets.funnel().target, random_map())
+    position = jax.random.normal(jax.random.key(3), (5,))
+    point = compiled(target.at, position)
+    density, score = compiled(jax.value_and_grad(target.log_density), position)
+    np.testing.assert_allclose(point.log_density, density, rtol=1e-12)
+    np.testing.assert_allclose(point.score, score, rtol=1e-9)
+    back = compiled(lambda x: target.joined(target.by_site(x)), position)
+    np.testing.assert_allclose(back, position, rtol=1e-7)
+    with_prior = StandardisedTarget(targets.conjugate_normal().target, random_map(2, 1))
+    with_prior = with_prior.with_prior()
+    prior = compiled(with_prior.at, position[:2]).prior
+    assert prior is not None
+    of_prior = jax.grad(lambda x: with_prior.at(x).prior.log_density)
+    expected = compiled(of_prior, position[:2])
+    np.testing.assert_allclose(prior.score, expected, rtol=1e-9)
+
+
+def test_what_is_not_finite_stays_replaced():
+    target = nb.target_from_log_density(lambda x: jnp.where(x[0] > 0, -x[0], jnp.nan), 1)
+    seen = StandardisedTarget(target, random_map(1, 1))
+    outside = compiled(seen.map.inverse, jnp.asarray([-1.0]))
+    point = compiled(seen.at, outside)
+    assert not point.finite and point.log_density < -1e9
+    np.testing.assert_array_equal(point.score, [0.0])
+
+
+def test_the_weights_of_an_untrained_bridge_stay_exact():
+    """The mean weight is the evidence, and ends are in the model's coordinates."""
+    known = targets.conjugate_normal()
+    # Near the posterior, but bent.
+    draws = known.draw(jax.random.key(2), 10_000)
+    affine = DenseMap(jnp.mean(draws, axis=0), 1.2 * jnp.linalg.cholesky(jnp.cov(draws.T)))
+    map = random_map(2, 1)
+    tamed = jax.tree.map(lambda leaf: 0.3 * leaf, map.coupling)
+    target = StandardisedTarget(known.target, CouplingMap(affine, map.rotation, tamed))
+    process = nb.CMCD(jax.random.key(0), 2, num_steps=4, width=8, diffusion=0.4)
+    keys = jax.random.split(jax.random.key(1), 8_000)
+    ends = compiled(jax.vmap(partial(draw_end, process=process, target=target)), keys)
+    assert_same_mean(jnp.exp(ends.log_weight - known.log_evidence), 1.0)
+    assert_mean_at_most(ends.log_weight, known.log_evidence)
+    np.testing.assert_allclose(
+        ends.log_density,
+        compiled(jax.vmap(known.target.log_density), ends.position),
+        rtol=1e-8,
+    )
+    back = jax.vmap(draw_path_to, in_axes=(0, None, None, 0))
+    paths = compiled(back, keys[:4_000], process, target, draws[:4_000])
+    assert_same_mean(jnp.exp(known.log_evidence - paths.log_weight), 1.0)
+
+
+# --- the fit --------------------------------------------------------------------------------------
+
+
+@functools.cache
+def found_by_default() -> nb.atlas.Standardisation:
+    """The default on a funnel."""
+    return nb.standardise(jax.random.key(0), targets.funnel().target, candidates=(gaussian_vi,))
+
+
+def test_a_funnel_is_straightened():
+    known, result = targets.funnel(), found_by_default()
+    assert result.method == "coupling" and isinstance(result.map, CouplingMap)
+    assert result.candidates["gaussian_vi"] < known.log_evidence - 0.3
+    assert result.elbo == result.candidates["coupling"]
+    noise = jax.random.normal(jax.random.key(9), (10_000, 5))
+    log_weight = log_weights_of(result.map, known.target, noise)
+    assert_mean_at_most(log_weight, known.log_evidence)
+    assert jnp.mean(log_weight) > known.log_evidence - 0.05
+    # Exact draws are standard normal in its coordinates, the neck included.
+    inside = compiled(jax.vmap(result.map.inverse), known.draw(jax.random.key(1), 20_000))
+    np.testing.assert_allclose(jnp.cov(inside.T), np.eye(5), atol=0.15)
+    affine = nb.standardise(
+        jax.random.key(0), known.target, candidates=(gaussian_vi,), nonlinear=False
+    )
+    assert affine.method == "gaussian_vi"
+    assert affine.num_gradient_evaluations < result.num_gradient_evaluations
+
+
+def test_the_direction_that_steers_is_found_in_any_coordinates():
+    rotation, _ = jnp.linalg.qr(jax.random.normal(jax.random.key(4), (6, 6)))
+    funnel = targets.funnel(6).target
+    turned = nb.target_from_log_density(lambda x: funnel.log_density(rotation @ x), 6)
+    same = StandardisedTarget(turned, DenseMap(jnp.zeros(6), 0.7 * jnp.eye(6)))
+    strength, directions = steering(jax.random.key(0), same)
+    assert num_leading(np.asarray(strength)) == 1
+    assert abs(float((rotation @ directions)[0, 0])) > 0.98
+    np.testing.assert_allclose(directions.T @ directions, np.eye(6), atol=1e-9)
+
+
+def test_nothing_steers_a_normal_law():
+    known = targets.normal(np.zeros(3), np.eye(3))
+    strength, _ = steering(
+        jax.random.key(0), StandardisedTarget(known.target, DenseMap(jnp.zeros(3), jnp.eye(3)))
+    )
+    np.testing.assert_allclose(strength, 0, atol=1e-20)
+    result = nb.standardise(jax.random.key(0), known.target, candidates=(gaussian_vi,))
+    assert "coupling" not in result.candidates
+
+
+@pytest.mark.parametrize(
+    ("strength", "expected"),
+    [
+        ([5.0, 4.0] + 6 * [0.5], 2),
+        ([5.0] + 7 * [1.4], 1),
+        ([2.6, 1.1, 0.9, 0.7, 0.6, 0.0], 1),  # no more than a quarter of them
+        ([2.0] * 20, 5),
+        ([2.0] * 80, 8),
+        ([0.0] * 8, 1),
+        ([3.0], 1),
+    ],
+)
+def test_those_not_much_weaker_than_the_strongest_steer(strength, expected):
+    assert num_leading(np.asarray(strength)) == expected
+
+
+def test_two_dimensions_are_tried_from_both_ends():
+    """Here the follower seems to steer more than what it follows."""
+    known = targets.funnel(2)
+    affine = nb.standardise(
+        jax.random.key(0), known.target, candidates=(gaussian_vi,), nonlinear=False
+    )
+    assert isinstance(affine.map, DenseMap)
+    map = fit_coupling(jax.random.key(1), known.target, affine.map)
+    log_weight = log_weights_of(map, known.target, jax.random.normal(jax.random.key(2), (9_999, 2)))
+    assert_mean_at_most(log_weight, known.log_evidence)
+    assert jnp.mean(log_weight) > known.log_evidence - 0.02
+
+
+def test_an_update_that_is_not_finite_is_left_out():
+    flat = nb.target_from_log_density(lambda x: 0.0 * jnp.sum(x), 2)
+    map = fit_coupling(jax.random.key(0), flat, DenseMap(jnp.zeros(2), jnp.eye(2)))
+    assert all(jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(map))
+
+
+def test_one_that_is_no_better_is_not_taken(monkeypatch):
+    def worse(rng_key, target, affine):
+        map = random_map(5, 1)
+        return CouplingMap(affine, map.rotation, map.coupling)
+
+    # The function of the package hides the module of the same name.
+    module = importlib.import_module("numpyro_bridge.atlas.standardisation")
+    monkeypatch.setattr(module, "fit_coupling", worse)
+    result = nb.standardise(
+        jax.random.key(0), targets.funnel().target, candidates=(gaussian_vi,), num_starts=2
+    )
+    assert result.method == "gaussian_vi"
+    assert result.candidates["coupling"] < result.elbo
+
+
+def test_one_dimension_can_be_shaped():
+    known = targets.skewed()
+    target = nb.target_from_log_density(lambda x: 0.75 - jnp.sum(x + jnp.exp(-x)), 1)
+    affine = DenseMap(jnp.full(1, 0.3), jnp.full((1, 1), 1.1))
+    map = fit_coupling(jax.random.key(0), target, affine)
+    log_weight = log_weights_of(map, target, jax.random.normal(jax.random.key(1), (10_000, 1)))
+    assert_mean_at_most(log_weight, known.log_evidence / 2)
+    assert jnp.mean(log_weight) > known.log_evidence / 2 - 0.01
+
+
+def test_a_bent_posterior_survives_a_file(tmp_path):
+    known = targets.funnel()
+    sampler = nb.BridgeSampler(
+        known.target,
+        process=partial(nb.CMCD, num_steps=4, width=8),
+        standardise=lambda rng_key, target: found_by_default(),
+        num_iterations=20,
+        num_trajectories=32,
+        progress_bar=False,
+    )
+    posterior = sampler.run(jax.random.key(0))
+    posterior.save(tmp_path / "bent.nb")
+    loaded = nb.load(tmp_path / "bent.nb", known.target)
+    assert loaded.standardisation.method == "coupling"
+    ours, theirs = (p.sample(jax.random.key(1), 1_000) for p in (posterior, loaded))
+    np.testing.assert_allclose(ours.position, theirs.position)
+    assert ours.log_evidence == pytest.approx(known.log_evidence, abs=0.02)
+    runs = posterior.run_backward(jax.random.key(2), known.draw(jax.random.key(3), 2_000))
+    assert runs.eubo > known.log_evidence - 0.02

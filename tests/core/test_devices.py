@@ -1,0 +1,58 @@
+"""Several devices: the same numbers, and each device a share of the work."""
+
+from functools import partial
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import numpyro_bridge as nb
+from numpyro_bridge._core.devices import copy_to, divide, divided_among
+from tests import targets
+
+
+def sampler_on(devices, num_trajectories=16):
+    return nb.BridgeSampler(
+        targets.skewed().target,
+        process=partial(nb.CMCD, num_steps=2, width=4),
+        standardise=nb.no_standardisation,
+        num_iterations=30,
+        num_trajectories=num_trajectories,
+        devices=devices,
+        progress_bar=False,
+    )
+
+
+def test_trajectories_are_divided_among_devices_and_the_numbers_are_those_of_one():
+    devices = jax.devices()
+    assert len(devices) == 2
+    alone, shared = (sampler_on(on).run(jax.random.key(0)) for on in (None, devices))
+    np.testing.assert_allclose(shared.metrics.elbo, alone.metrics.elbo, rtol=1e-8)
+    draws = alone.sample(jax.random.key(1), 100)
+    again = shared.sample(jax.random.key(1), 100, devices=devices)
+    np.testing.assert_allclose(again.log_weight, draws.log_weight, rtol=1e-6, atol=1e-6)
+    # What was trained on both is bound to neither.
+    for leaf in jax.tree.leaves(eqx.filter(shared.process, eqx.is_array)):
+        assert leaf.sharding == jnp.zeros(1).sharding
+
+
+def test_each_device_holds_its_share_of_the_batch():
+    devices = tuple(jax.devices())
+
+    @jax.jit
+    def batch(key):
+        with divided_among(devices):
+            return divide(jax.random.split(key, 16))
+
+    shards = batch(copy_to(devices, jax.random.key(0))).addressable_shards
+    assert [shard.data.shape for shard in shards] == [(8,), (8,)]
+    assert {shard.device for shard in shards} == set(devices)
+
+
+def test_a_batch_that_does_not_divide_is_refused():
+    with pytest.raises(ValueError, match="num_trajectories=15 cannot be divided evenly among 2"):
+        sampler_on(jax.devices(), num_trajectories=15)
+    with pytest.raises(ValueError, match="a list such as jax.devices"):
+        sampler_on([])

@@ -1,0 +1,375 @@
+"""Learning from simulations: the posterior of any data, against closed forms."""
+
+from dataclasses import replace
+from functools import partial
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+import optax
+import pytest
+from jax.scipy.stats import multivariate_normal
+from numpyro import handlers
+from numpyro.contrib.control_flow import scan
+
+import numpyro_bridge as nb
+from numpyro_bridge.infer.amortise.conditional_normal import ConditionalNormal
+from numpyro_bridge.infer.amortise.context import compressed, context_scale
+from numpyro_bridge.target.simulation import prior_predictive, shown_data, target_of_data, with_data
+from tests import targets
+from tests.statistics import assert_same_mean
+
+X, Y = targets.regression_data()
+# One optimiser and one size for all, so that the training loop is compiled once.
+TINY = {
+    "denoiser": partial(nb.diffusion.untrained_denoiser, width=16, depth=1),
+    "num_steps": 16,
+    "num_iterations": 400,
+    "num_draws": 128,
+    "optimizer": optax.chain(optax.clip_by_global_norm(1.0), optax.adam(4e-3)),
+    "progress_bar": False,
+}
+NUM = 8_000
+
+
+def learn(model, *args, **kwargs) -> nb.infer.AmortisedPosterior:
+    sampler = nb.DiffusionSampler(model, **TINY)
+    return sampler.amortise(jax.random.key(0), *args, num_simulations=NUM, **kwargs)
+
+
+@pytest.fixture(scope="module")
+def amortised() -> nb.infer.AmortisedPosterior:
+    return learn(targets.regression, X, y=jnp.zeros(6))
+
+
+@pytest.fixture(scope="module")
+def posterior(amortised) -> nb.Posterior:
+    return amortised.condition(X, y=Y)
+
+
+# --- simulations ----------------------------------------------------------------------------------
+
+
+def data_target(model, *args, **kwargs) -> nb.target.ModelTarget:
+    target = nb.target_from_model(jax.random.key(0), model, *args, **kwargs)
+    return target_of_data(jax.random.key(0), target)
+
+
+def test_simulations_are_of_the_joint_law():
+    """Every one with noise of its own, independent of the latent values."""
+    target = data_target(targets.regression, X, y=Y)
+    made = prior_predictive(jax.random.key(1), target, 4_000)
+    w = made.position
+    noise = (made.data["y"] - w[:, :1] - w[:, 1:] * X) / targets.NOISE
+    assert_same_mean(w, 0.0)
+    assert_same_mean(w**2, 1.0)
+    assert_same_mean(noise, 0.0)
+    assert_same_mean(noise**2, 1.0)
+    assert_same_mean(w[:, :1] * noise, 0.0)
+
+
+def test_a_target_of_data_is_that_of_the_model_with_these_data():
+    target = with_data(data_target(targets.regression, X, y=jnp.zeros(6)), {"y": jnp.asarray(Y)})
+    known = targets.conjugate_normal().target
+    position = jnp.asarray([0.3, -1.0])
+    np.testing.assert_allclose(target.log_density(position), known.log_density(position))
+
+
+def test_what_a_mask_hides_is_not_shown():
+    def model(y):
+        mu = numpyro.sample("mu", dist.Normal(0, 1))
+        with handlers.mask(mask=~jnp.isnan(y)), numpyro.plate("n", 3):
+            numpyro.sample("y", dist.Normal(mu, 1), obs=jnp.where(jnp.isnan(y), 5.0, y))
+
+    y = jnp.asarray([0.5, jnp.nan, 2.0])
+    target = nb.target_from_model(jax.random.key(0), model, y)
+    np.testing.assert_allclose(shown_data(target)["y"], [0.5, 0.0, 2.0])
+    made = prior_predictive(jax.random.key(0), target_of_data(jax.random.key(0), target), 10)
+    assert jnp.all(made.data["y"] != 0) and jnp.all((made.shown["y"] == 0) == jnp.isnan(y))
+
+
+def test_discrete_latent_sites_are_simulated_and_summed_out():
+    pytest.importorskip("funsor")
+
+    def mixture(y):
+        centre = numpyro.sample("centre", dist.Normal(0, 1))
+        with numpyro.plate("point", len(y)):
+            side = numpyro.sample("side", dist.Bernoulli(0.25), infer={"enumerate": "parallel"})
+            numpyro.sample("y", dist.Normal(centre + 100 * side, 1), obs=y)
+
+    target = data_target(mixture, jnp.zeros(2))
+    made = prior_predictive(jax.random.key(0), target, 2_000)
+    assert_same_mean(made.data["y"] > 50, 0.25)
+    data, (centre,) = {"y": jnp.asarray([0.3, 99.0])}, made.position[0]
+    value = with_data(target, data).log_density(made.position[0])
+    logpdf = jax.scipy.stats.norm.logpdf
+    expected = logpdf(centre) + jnp.sum(
+        jnp.logaddexp(
+            jnp.log(0.75) + logpdf(data["y"], centre),
+            jnp.log(0.25) + logpdf(data["y"], centre + 100),
+        )
+    )
+    np.testing.assert_allclose(value, expected)
+
+
+# --- the two networks -----------------------------------------------------------------------------
+
+
+def test_the_conditional_law_is_normal(key):
+    """Its density is that of the map to its draws, whatever the weights."""
+    law = ConditionalNormal(key, 3, 4, width=8)
+    context, position = jnp.asarray([0.3, -1.0, 2.0, 0.0]), jnp.asarray([0.5, 0.1, -0.7])
+
+    @eqx.filter_jit
+    def both(law):
+        law = jax.tree.map(lambda leaf: leaf + 0.2 * jax.random.normal(key, leaf.shape), law)
+        map = law.map(context)
+        logpdf = multivariate_normal.logpdf(position, map.location, map.factor @ map.factor.T)
+        return law.log_prob(position, context), logpdf
+
+    np.testing.assert_allclose(*both(law))
+
+
+def test_contexts_have_unit_scale_whatever_the_tails():
+    rng = np.random.default_rng(0)
+    normal, cauchy = 10 + 0.01 * rng.normal(size=2_000), rng.standard_cauchy(2_000) ** 3
+    rare = np.arange(2_000) == 7
+    values = jnp.asarray(np.stack([normal, cauchy, np.ones(2_000), rare], axis=1))
+    scale = context_scale(values)
+    contexts = jax.jit(jax.vmap(scale))(values)
+    assert np.std(contexts[:, 0]) == pytest.approx(1.0, abs=0.1)
+    assert np.max(np.abs(contexts)) < 100 and not np.any(contexts[:, 2])
+    assert scale.num_beyond(values[7]) == 0 and not scale.is_far(values[7])
+    assert scale.num_beyond(jnp.asarray([11.0, 0.0, 0.0, 1.0])) == 2
+    ends = jax.jit(jax.jacfwd(compressed))(jnp.asarray([1.99, 2.01]))
+    np.testing.assert_allclose(jnp.diagonal(ends), 1.0, atol=0.01)
+
+
+def test_data_may_be_unlike_the_simulations_in_no_number_but_as_a_whole():
+    common, own = np.random.default_rng(0).normal(size=(2, 2_000, 2))
+    scale = context_scale(jnp.asarray(np.c_[common[:, :1] + 0.1 * own, common[:, 1], own[:, 1]]))
+    unlike, like = jnp.asarray([[1.5, -1.5, 0.0, 0.0], [1.5, 1.5, 0.0, 0.0]])
+    assert scale.num_beyond(unlike) == 0
+    assert scale.is_far(unlike) and not scale.is_far(like)
+
+
+# --- the posterior of any data --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_posterior_and_evidence_of_any_data(amortised, seed):
+    w = np.random.default_rng(seed).normal(size=2)
+    y = w[0] + w[1] * X + targets.NOISE * np.random.default_rng(seed + 9).normal(size=6)
+    mean, covariance, log_evidence = targets.regression_posterior(X, y)
+    draws = amortised.condition(X, y=y).sample(jax.random.key(1), num_samples=2_000)
+    sd = np.sqrt(np.diag(covariance))
+    assert draws.ess > 0.9
+    assert abs(draws.log_evidence - log_evidence) < 5 * draws.log_evidence_error + 1e-3
+    np.testing.assert_allclose((np.mean(draws.position, axis=0) - mean) / sd, 0.0, atol=0.15)
+    np.testing.assert_allclose(np.std(draws.position, axis=0), sd, rtol=0.1)
+
+
+def test_a_conditioned_posterior_is_one_like_any_other(posterior, tmp_path):
+    posterior.save(tmp_path / "posterior")
+    loaded = nb.load(tmp_path / "posterior", targets.regression)
+    before, after = (p.sample(jax.random.key(2), num_samples=10) for p in (posterior, loaded))
+    np.testing.assert_array_equal(before.log_weight, after.log_weight)
+    assert posterior.predictive(jax.random.key(3), num_samples=200)["y"].shape == (200, 6)
+    guide = posterior.as_guide(num_steps=2)
+    w = guide.sample_posterior(jax.random.key(0), {}, sample_shape=(50,))["w"]
+    mean, covariance, _ = targets.regression_posterior(X, Y)
+    np.testing.assert_allclose(jnp.mean(w, axis=0), mean, atol=0.5)
+    assert posterior.standardisation.method == "amortised"
+
+
+def noisier(x, y=None):
+    """`regression` with twice the noise."""
+    w = jnp.asarray(numpyro.sample("w", dist.Normal(0, 1).expand([2]).to_event(1)))
+    with numpyro.plate("n", x.shape[0]):
+        numpyro.sample("y", dist.Normal(w[0] + w[1] * x, 2 * targets.NOISE), obs=y)
+
+
+def test_an_amortised_posterior_is_loaded_into_the_present_precision(amortised, tmp_path):
+    single = jax.tree.map(
+        lambda x: x.astype(jnp.float32) if eqx.is_inexact_array(x) else x, amortised.bridge
+    )
+    replace(amortised, bridge=single).save(tmp_path / "single")
+    loaded = nb.load_amortised(tmp_path / "single", targets.regression)
+    assert {x.dtype for x in jax.tree.leaves(eqx.filter(loaded.bridge, eqx.is_inexact_array))} == {
+        jnp.dtype(jnp.result_type(float))
+    }
+
+
+def test_an_amortised_posterior_is_one_file(amortised, posterior, tmp_path):
+    amortised.save(tmp_path / "amortised")
+    loaded = nb.load_amortised(tmp_path / "amortised", targets.regression)
+    before, after = (
+        p.sample(jax.random.key(2), num_samples=10) for p in (posterior, loaded.condition(X, y=Y))
+    )
+    np.testing.assert_array_equal(before.log_weight, after.log_weight)
+    assert loaded.info == amortised.info and repr(loaded) == repr(amortised)
+    with pytest.raises(ValueError, match="holds a posterior of all data, not a posterior"):
+        nb.load(tmp_path / "amortised", targets.regression)
+    with pytest.raises(ValueError, match=r"the sites \{'w': \(2,\)\} and 1 numbers of the data"):
+        first = lambda data: data["y"][0]  # noqa: E731
+        nb.load_amortised(tmp_path / "amortised", targets.regression, summaries=first)
+    with pytest.raises(ValueError, match="the log density at a fixed point is"):
+        nb.load_amortised(tmp_path / "amortised", noisier)
+    posterior.save(tmp_path / "posterior")
+    with pytest.raises(ValueError, match="read a posterior with nb.load"):
+        nb.load_amortised(tmp_path / "posterior", targets.regression)
+
+
+def test_ranks_tell_a_trained_law_from_a_narrow_one(amortised):
+    settings = {"num_simulations": 200, "num_draws": 39}
+    trained = amortised.calibrate(jax.random.key(5), **settings)
+    assert [*trained.parameters] == ["w[0]", "w[1]", "log joint"]
+    assert trained.num_simulations == 200
+    assert trained.p_value > 0.01
+    assert np.median(trained.ess) > 0.9
+
+    def log_diagonal(bridge):
+        return bridge.law.output_layer.bias
+
+    twice = log_diagonal(amortised.bridge).at[2:4].add(jnp.log(2.0))
+    narrow = eqx.tree_at(log_diagonal, amortised.bridge, twice)
+    calibration = replace(amortised, bridge=narrow).calibrate(jax.random.key(5), **settings)
+    assert max(calibration.p_values.values()) < 1e-3
+
+
+def test_corrected_draws_are_calibrated_for_a_law_that_is_not(amortised):
+    def mean(bridge):
+        return bridge.law.output_layer.bias
+
+    shifted = eqx.tree_at(mean, amortised.bridge, mean(amortised.bridge).at[:2].add(0.3))
+    settings = {"num_simulations": 200, "num_draws": 39}
+    shifted = replace(amortised, bridge=shifted)
+    assert shifted.calibrate(jax.random.key(6), **settings).p_value < 1e-3
+    assert shifted.calibrate(jax.random.key(6), corrected=True, **settings).p_value > 0.01
+
+
+def heavy_tailed(y):
+    """Prior predictive without moments."""
+    tau = numpyro.sample("tau", dist.HalfCauchy(1))
+    mu = numpyro.sample("mu", dist.Cauchy(0, 1))
+    with numpyro.plate("n", 6):
+        numpyro.sample("y", dist.Normal(mu, tau), obs=y)
+
+
+def test_heavy_tails_of_the_prior_predictive_leave_training_finite():
+    amortised = learn(heavy_tailed, jnp.zeros(6))
+    for metrics in (amortised.metrics, amortised.normal_metrics):
+        assert np.all(np.isfinite(metrics.elbo))
+    assert amortised.info["num_skipped_updates"] == 0
+    posterior = amortised.condition(jnp.asarray([0.5, 1.0, -0.3, 0.2, 0.9, 1.4]))
+    draws = posterior.sample(jax.random.key(1), num_samples=2_000)
+    assert draws.ess > 0.2 and draws.pareto_k < 0.7
+
+
+# --- doubts and refusals --------------------------------------------------------------------------
+
+
+def test_unfamiliar_data_and_covariates_are_reported(amortised):
+    with pytest.warns(nb.ReliabilityWarning, match="1 of the 6 numbers .* lie beyond"):
+        amortised.condition(X, y=np.r_[Y[:5], 1e3])
+    with pytest.warns(nb.ReliabilityWarning, match="covariates or settings differ"):
+        amortised.condition(X + 0.5, y=Y)
+
+
+def no_data(y=None):
+    numpyro.sample("mu", dist.Normal(0, 1))
+
+
+def with_factor(y):
+    mu = numpyro.sample("mu", dist.Normal(0, 1))
+    numpyro.factor("more", -(mu**2))
+    numpyro.sample("y", dist.Normal(mu, 1), obs=y)
+
+
+def with_scale(y):
+    mu = numpyro.sample("mu", dist.Normal(0, 1))
+    with handlers.scale(scale=0.5):
+        numpyro.sample("y", dist.Normal(mu, 1), obs=y)
+
+
+def improper(y):
+    mu = numpyro.sample("mu", dist.ImproperUniform(dist.constraints.real, (), ()))
+    numpyro.sample("y", dist.Normal(mu, 1), obs=y)
+
+
+def in_scan(y):
+    def step(level, value):
+        level = numpyro.sample("level", dist.Normal(level, 1))
+        numpyro.sample("y", dist.Normal(level, 0.1), obs=value)
+        return level, None
+
+    scan(step, 0.0, y)
+
+
+class Unsampled(dist.Normal):
+    def sample(self, key, sample_shape=()):
+        raise NotImplementedError
+
+
+def without_sampler(y):
+    mu = numpyro.sample("mu", dist.Normal(0, 1))
+    numpyro.sample("y", Unsampled(mu, 1), obs=y)
+
+
+def other_shape(y):
+    mu = numpyro.sample("mu", dist.Normal(0, 1))
+    numpyro.sample("y", dist.Normal(mu, 1), obs=y)
+
+
+def needs_numbers(y):
+    mu = numpyro.sample("mu", dist.Normal(0, 1).expand([int(y.max())]).to_event(1))
+    numpyro.sample("y", dist.Normal(jnp.sum(mu), 1).expand([3]).to_event(1), obs=y)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (no_data, "no observed site"),
+        (with_factor, "'more' is a numpyro.factor"),
+        (with_scale, "'y' is scaled"),
+        (improper, r"improper prior of \['mu'\]"),
+        (in_scan, "'y' lies inside a scan"),
+        (without_sampler, "a density but no sampler"),
+        (other_shape, r"simulated with shape \(\), but the data given for it have shape \(3,\)"),
+        (needs_numbers, "needs the numbers of its data"),
+    ],
+)
+def test_models_that_cannot_simulate_are_refused(model, message):
+    with pytest.raises(ValueError, match=message):
+        learn(model, np.asarray([1.0, 2.0, 1.0]))
+
+
+def test_errors_say_what_to_write_instead(amortised):
+    with pytest.raises(ValueError, match=r"data of shapes {'y': \(6,\)}, and these have {'y'"):
+        amortised.condition(X[:5], y=Y[:5])
+    with pytest.raises(ValueError, match="at least 20 simulations and 20 draws"):
+        amortised.calibrate(jax.random.key(0), num_draws=5)
+    with pytest.raises(ValueError, match=r"by nb.DiffusionSampler\(model\)"):
+        nb.DiffusionSampler(targets.skewed().target).amortise(jax.random.key(0))
+    with pytest.raises(ValueError, match="num_simulations must be at least 100, got 5"):
+        nb.DiffusionSampler(targets.regression).amortise(
+            jax.random.key(0), X, y=Y, num_simulations=5
+        )
+    unconditional = nb.DiffusionSampler(
+        targets.regression,
+        denoiser=lambda rng_key, dim: nb.diffusion.untrained_denoiser(rng_key, dim),
+    )
+    with pytest.raises(ValueError, match=r"should take \(rng_key, dim, context_size"):
+        unconditional.amortise(jax.random.key(0), X, y=Y, num_simulations=100)
+
+
+def test_a_seeded_model_is_refused():
+    """It would make the same simulation every time."""
+    seeded = handlers.seed(targets.regression, 0)
+    with pytest.raises(ValueError, match="pass the model without handlers.seed around it"):
+        nb.DiffusionSampler(seeded, progress_bar=False).amortise(
+            jax.random.key(0), X, y=Y, num_simulations=100
+        )
