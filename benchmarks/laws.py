@@ -10,8 +10,8 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from tests.test_bridge_laws import PAIRS, features, known_target, runs_of
-from tests.test_objectives import many_gradients
+from tests.processes.test_bridge_laws import PAIRS, features, known_target, runs_of
+from tests.objectives.test_objectives import many_gradients
 
 import tests.conftest  # noqa: F401  (float64, before the targets of the tests are made)
 from tests.statistics import z_scores

@@ -6,6 +6,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
+from numpyro_bridge._core.normal import normal_log_prob
 from numpyro_bridge._core.types import RNGKey, Scalar, Vector
 from numpyro_bridge.target import Point, Target
 

@@ -24,7 +24,11 @@ class ClippedScore(TargetWrapper):
     """
 
     base: Target
-    bound: float = eqx.field(static=True, default=SCORE_BOUND)
+    bound: float = eqx.field(static=True)
+
+    def __init__(self, base: Target, bound: float = SCORE_BOUND):
+        self.base = base
+        self.bound = bound
 
     def at(self, position: Vector) -> Point:
         point = self.base.at(position)

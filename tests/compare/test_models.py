@@ -11,7 +11,7 @@ import numpyro
 import numpyro.distributions as dist
 import pytest
 from jax.scipy.stats import multivariate_normal
-from tests.test_bridge_kernel import posterior_of
+from tests.infer.test_bridge_kernel import posterior_of
 
 import numpyro_bridge as nb
 from numpyro_bridge.atlas.affine import DenseMap

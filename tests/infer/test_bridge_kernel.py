@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from numpyro.diagnostics import effective_sample_size, gelman_rubin
 from numpyro.infer import HMC, MCMC, NUTS
-from tests.test_auto_bridge import CMCD, X, Y, nearly_standard
+from tests.infer.test_auto_bridge import CMCD, X, Y, nearly_standard
 
 import numpyro_bridge as nb
 from numpyro_bridge.atlas.affine import diagonal_map, identity_map

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tests.test_objectives import assert_one_gradient, gradients
-from tests.test_train import Hill, assert_same, climb, fit, interrupt_after
+from tests.objectives.test_objectives import assert_one_gradient, gradients
+from tests.training.test_train import Hill, assert_same, climb, fit, interrupt_after
 
 import numpyro_bridge as nb
 from numpyro_bridge.objectives.curricula import AbstractCurriculum
