@@ -11,15 +11,13 @@ import numpyro
 import numpyro.distributions as dist
 import pytest
 from jax.scipy.stats import multivariate_normal
-from tests.infer.test_bridge_kernel import posterior_of
 
 import numpyro_bridge as nb
 from numpyro_bridge.atlas.affine import DenseMap
 from numpyro_bridge.compare.models import _probabilities
 from numpyro_bridge.draws.draws import Draws
 from tests import targets
-
-X, Y = targets.regression_data()
+from tests.posteriors import X, Y, posterior_of
 
 
 def constant(x, y=None):
