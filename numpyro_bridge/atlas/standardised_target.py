@@ -58,6 +58,9 @@ class StandardisedTarget(Target):
     def _mapped(self, position: Vector) -> tuple[Vector, Scalar]:
         return self.map(position), self.map.log_det(position)
 
+    def from_model(self, position: Vector) -> Vector:
+        return self.map.inverse(self.base.from_model(position))
+
     def with_prior(self) -> "StandardisedTarget":
         """The base with its prior, seen through the same map."""
         return StandardisedTarget(self.base.with_prior(), self.map)

@@ -337,7 +337,7 @@ def load(
     parts = rebuild(header["description"], list(arrays))
     parts |= in_present_precision({name: parts[name] for name in ("process", "map", "modes")})
     base = _same_target(path, model, args, kwargs, parts.get("data"))
-    target = StandardisedTarget(parts["process"].prepared(base), parts["map"])
+    target = StandardisedTarget(base, parts["map"])
     _check_same_density(path, header, target)
     standardisation = Standardisation(
         parts["map"],

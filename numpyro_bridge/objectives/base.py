@@ -1,15 +1,13 @@
 """Where the trajectories of a loss come from, and how much each of them counts."""
 
-import math
 from collections.abc import Callable
 from typing import NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from numpyro_bridge._core.types import RNGKey
+from numpyro_bridge._core.types import RNGKey, Scalar
 from numpyro_bridge.processes.base import AbstractProcess
 from numpyro_bridge.target import Target
 from numpyro_bridge.trajectories.simulate import Trajectory, detached, simulate_detached
@@ -29,6 +27,10 @@ SMALLEST_ESS = 0.1
 """Effective share of a batch below which its gradient goes without control variate."""
 
 Sampling = Callable[[RNGKey, AbstractProcess, Target, int], Batch]
+"""Where trajectories come from: `on_policy`, `widened`, `replayed`, or a function like these."""
+
+Objective = Callable[..., tuple[Scalar, Trajectory]]
+"""`(rng_key, process, target, *, num_trajectories, ...)` to a loss and what it was made of."""
 
 
 def on_policy(
@@ -63,7 +65,7 @@ def widened(
     """
     if not factor > 0:
         raise ValueError(f"factor widens the noise and must be positive, got {factor}")
-    wide = widen(process, factor)
+    wide = process.widened(factor)
     wide_runs = simulate_detached(rng_key, wide, target, num_trajectories)
     runs = detached(process, target, wide_runs.states)
     log_ratio = jax.lax.stop_gradient(runs.log_forward - wide_runs.log_forward)
@@ -71,27 +73,6 @@ def widened(
     choice_key = jax.random.fold_in(rng_key, num_trajectories)
     rows = jax.random.choice(choice_key, num_trajectories, (num_trajectories,), p=weight)
     return Batch(runs, weight, jax.tree.map(lambda leaf: leaf[rows], runs))
-
-
-def widen(process: AbstractProcess, factor: float) -> AbstractProcess:
-    """The same process with noise and start `factor` times as wide.
-
-    Where given states determine the force, which reads the initial law, only the noise.
-    """
-    determined = bool(process.fixed_by_states())
-
-    def wider(path, leaf):
-        field = path[-1].name if hasattr(path[-1], "name") else ""
-        if determined and field != "log_friction":
-            return leaf
-        if field in ("log_diffusion", "log_scale"):
-            return leaf + math.log(factor)
-        if field == "log_friction":  # a variance, to first order in the step
-            return leaf + 2 * math.log(factor)
-        return leaf * factor if field == "factors" else leaf
-
-    arrays, static = eqx.partition(process, eqx.is_inexact_array)
-    return eqx.combine(jax.tree_util.tree_map_with_path(wider, arrays), static)
 
 
 def check_batch(name: str, num_trajectories: int) -> None:

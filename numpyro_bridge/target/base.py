@@ -73,6 +73,10 @@ class Target(eqx.Module):
     def constrain(self, position: Vector) -> dict[str, Array]:
         """Turn a position into named values, deterministic sites included."""
 
+    def from_model(self, position: Vector) -> Vector:
+        """The position here of one in the model's own unconstrained coordinates."""
+        return position
+
     def with_prior(self) -> "Target":
         """The same target, whose points carry the prior and which can draw from it.
 
@@ -146,6 +150,12 @@ class TargetWrapper(Target):
 
     def constrain(self, position: Vector) -> dict[str, Array]:
         return self.base.constrain(position)
+
+    def from_model(self, position: Vector) -> Vector:
+        return self.base.from_model(position)
+
+    def with_prior(self) -> "TargetWrapper":
+        return eqx.tree_at(lambda wrapper: wrapper.base, self, self.base.with_prior())
 
     def draw_prior(self, rng_key: RNGKey) -> Vector:
         return self.base.draw_prior(rng_key)

@@ -37,9 +37,6 @@ class ClippedScore(TargetWrapper):
             prior = prior._replace(score=clipped_score(prior.score, bound=self.bound))
         return point._replace(score=clipped_score(point.score, bound=self.bound), prior=prior)
 
-    def with_prior(self) -> "ClippedScore":
-        return ClippedScore(self.base.with_prior(), self.bound)
-
 
 def clipped_score(score: Vector, *, bound: float) -> Vector:
     """Shorten a score whose root-mean-square entry exceeds `bound`; its direction is kept."""

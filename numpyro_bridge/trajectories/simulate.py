@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 
 from numpyro_bridge._core.devices import divide
 from numpyro_bridge._core.precision import check_precision
-from numpyro_bridge._core.types import RNGKey, Scalar
+from numpyro_bridge._core.types import RNGKey, Scalar, Vector
 from numpyro_bridge.processes.base import AbstractProcess, State
 from numpyro_bridge.target import Point, Target
 
@@ -38,10 +38,16 @@ class Trajectory(NamedTuple):
 def simulate(rng_key: RNGKey, process: AbstractProcess, target: Target) -> Trajectory:
     """Run the forward chain once and score it under both chains; differentiable throughout.
 
+    Args:
+        rng_key: Randomness of the whole path.
+        process: The two chains.
+        target: The density, unnormalised. Both chains see it with scores of bounded length.
+
     Raises:
         ValueError: if the process was made in another precision than the present one.
     """
     check_precision(process)
+    target = process.prepared(target)
     keys = jax.random.split(rng_key, process.num_steps + 1)
     initial = process.start(target)
     first = initial.sample(keys[0])
@@ -66,6 +72,7 @@ def simulate(rng_key: RNGKey, process: AbstractProcess, target: Target) -> Traje
 
 def simulate_states(rng_key: RNGKey, process: AbstractProcess, target: Target) -> Point:
     """The states of `simulate` for the same key, without any densities: what `rescore` reads."""
+    target = process.prepared(target)
     keys = jax.random.split(rng_key, process.num_steps + 1)
     first = process.start(target).sample(keys[0])
 
@@ -81,17 +88,25 @@ def simulate_states(rng_key: RNGKey, process: AbstractProcess, target: Target) -
 
 
 def simulate_backward(
-    rng_key: RNGKey, process: AbstractProcess, target: Target, last: Point
+    rng_key: RNGKey, process: AbstractProcess, target: Target, position: Vector
 ) -> Trajectory:
-    """Run the backward chain from a state of the target, and score it under both chains.
+    """Run the backward chain from a position of the target, and score it under both chains.
 
-    With `last` drawn from the normalised target the mean log weight is the EUBO, an upper bound
+    With positions drawn from the normalised target the mean log weight is the EUBO, an upper bound
     on the log evidence.
+
+    Args:
+        rng_key: Randomness of the whole path.
+        process: The two chains.
+        target: The density, unnormalised. Both chains see it with scores of bounded length.
+        position: Where the path ends, shape `(dim,)`, in the coordinates of `target`.
 
     Raises:
         ValueError: if the process was made in another precision than the present one.
     """
     check_precision(process)
+    target = process.prepared(target)
+    last = target.at(position)
     keys = jax.random.split(rng_key, process.num_steps + 1)
     extension = process.extension(last)
     last = last if extension is None else extension.sample(keys[0])

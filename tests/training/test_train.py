@@ -15,6 +15,7 @@ import numpyro_bridge as nb
 from numpyro_bridge._core.storage import save_tree
 from numpyro_bridge.training import loop as train
 from tests import targets
+from tests.catalogue import narrow
 
 NUM = 8
 """Trajectories that the small losses below report on."""
@@ -277,7 +278,7 @@ def test_a_run_whose_data_are_not_all_finite_resumes(tmp_path, missing):
 def short_run(path, log_density, process=nb.CMCD, objective=nb.reverse_kl_ld, **settings):
     return nb.BridgeSampler(
         nb.target_from_log_density(log_density, 2),
-        process=partial(process, num_steps=2, width=4, **settings),
+        process=partial(process, num_steps=2, control=narrow(4), **settings),
         objective=objective,
         standardise=nb.no_standardisation,
         num_iterations=2,
@@ -303,13 +304,11 @@ def test_a_checkpoint_of_another_sampler_or_loss_is_refused(tmp_path):
         run(nb.LDVI)
     with pytest.raises(ValueError, match=r"\.integrator is OBABO, and BAOAB in this run"):
         run(nb.UnderdampedCMCD, integrator=nb.processes.BAOAB())
-    with pytest.raises(ValueError, match=r"\.score_bound is 10.0, and 1.0 in this run"):
-        run(nb.UnderdampedCMCD, score_bound=1.0)
     (tmp_path / "checkpoint").unlink()
 
     def from_draws(seed):
         positions = jax.random.normal(jax.random.key(seed), (9, 2))
-        part = jax.tree_util.Partial(nb.forward_kl_from_draws, positions=positions)
+        part = nb.forward_kl_from_draws(positions)
         return nb.mixed((0.5, nb.reverse_kl_ld), (0.5, part))
 
     run(nb.CMCD, from_draws(0))
@@ -335,7 +334,7 @@ def test_a_budget_is_at_least_one_iteration():
 def test_new_data_of_the_same_shapes_compile_nothing():
     sampler = nb.BridgeSampler(
         targets.regression,
-        process=partial(nb.CMCD, num_steps=2, width=4),
+        process=partial(nb.CMCD, num_steps=2, control=narrow(4)),
         standardise=nb.no_standardisation,
         num_iterations=30,
         num_trajectories=8,
@@ -358,9 +357,9 @@ def test_new_data_of_the_same_shapes_compile_nothing():
 def test_training_keeps_the_float_precision_of_jax(dtype):
     with jax.enable_x64(dtype == jnp.float64):
         known = targets.normal([0.5, -0.5], [[1.5, 0.4], [0.4, 0.8]])
-        process = nb.CMCD(jax.random.key(0), 2, num_steps=3, diffusion=0.6, width=4)
+        process = nb.CMCD(jax.random.key(0), 2, num_steps=3, diffusion=0.6, control=narrow(4))
         loss = Partial(nb.reverse_kl_ld, num_trajectories=64)
-        optimizer = nb.bridge_optimizer(control=1e-2, laws=2e-2)
+        optimizer = nb.bridge_optimizer(control=1e-2, diffusion=2e-2)
         training = fit(
             jax.random.key(1), process, loss, known.target, optimizer=optimizer, num_iterations=150
         )

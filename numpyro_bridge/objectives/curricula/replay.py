@@ -1,6 +1,6 @@
 """A replay buffer: trajectories of earlier chains, weighted to the present one."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -28,10 +28,9 @@ class Remembered(NamedTuple):
 
 
 class ReplayBuffer(AbstractCurriculum[Remembered]):
-    """Keep trajectories and train on them again; for losses with `sampling=nb.objectives.replayed`.
+    """Keep trajectories and train on them again; for losses that choose where they sample.
 
-        nb.BridgeSampler(model, objective=partial(nb.reverse_kl_ld, sampling=nb.objectives.replayed),
-                         curriculum=nb.ReplayBuffer())
+        nb.BridgeSampler(model, curriculum=nb.ReplayBuffer())
 
     A trajectory carries the scores of its states, so replaying it evaluates the model nowhere.
     Choose it where the model is by far the most expensive part of an iteration. (The number of
@@ -60,6 +59,10 @@ class ReplayBuffer(AbstractCurriculum[Remembered]):
         self.capacity = capacity
         self.num_new = num_new
         self.warm_up = 0
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {"sampling": replayed}
 
     def start(self, rng_key: RNGKey, module: AbstractProcess, data: Target) -> Remembered:
         runs = _behaved(rng_key, module, data, self.capacity)

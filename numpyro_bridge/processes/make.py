@@ -1,6 +1,5 @@
 """Make a process for a standardised target: where several modes were seen, it starts from all."""
 
-import inspect
 from collections.abc import Callable
 
 import jax
@@ -9,7 +8,7 @@ from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.atlas.affine import AbstractAffineMap
 from numpyro_bridge.atlas.modes import Modes
 from numpyro_bridge.atlas.standardisation import Standardisation
-from numpyro_bridge.processes import AbstractProcess
+from numpyro_bridge.processes.base import AbstractProcess
 from numpyro_bridge.processes.initial import InitialMixture
 
 
@@ -19,19 +18,17 @@ def make_process(
     dim: int,
     standardisation: Standardisation,
 ) -> AbstractProcess:
-    """Call the constructor; where several modes were seen and it can, start from all of them."""
-    parameter = inspect.signature(process).parameters.get("initial")
-    takes_initial = parameter is not None and parameter.default is None  # and none is bound to it
+    """Call the constructor; where several modes were seen, start from all of them if it can."""
+    made = process(rng_key, dim)
     modes, map = standardisation.modes, standardisation.map
-    if modes is None or not takes_initial or not isinstance(map, AbstractAffineMap):
-        return process(rng_key, dim)
-    law = mixture_over_modes(modes, map)
-    return process(rng_key, dim, initial=law)
+    if modes is None or not isinstance(map, AbstractAffineMap):
+        return made
+    return made.starting_from(mixture_over_modes(modes, map))
 
 
 def mixture_over_modes(modes: Modes, map: AbstractAffineMap) -> InitialMixture:
-    """A mixture of normal laws, one a mode, in standardised coordinates."""
-    laws, log_mass, _ = modes
-    means = jax.vmap(map.inverse)(laws.location)
+    """A mixture of normal distributions, one for each mode, in standardised coordinates."""
+    fits, log_mass, _ = modes
+    means = jax.vmap(map.inverse)(fits.location)
     columns = jax.vmap(jax.vmap(map.solve, in_axes=1, out_axes=1))
-    return InitialMixture(log_mass - jax.nn.logsumexp(log_mass), means, columns(laws.factor))
+    return InitialMixture(log_mass - jax.nn.logsumexp(log_mass), means, columns(fits.factor))
