@@ -172,9 +172,3 @@ class AbstractWrapper(AbstractProcess[Controls]):
 def euler(point: Point, drift: Vector, diffusion: Vector, target: Target) -> Gaussian:
     """One Euler-Maruyama step: variance `diffusion²`, mean moved by `diffusion² · drift`."""
     return Gaussian(point.position + diffusion**2 * drift, diffusion, target)
-
-
-def steered(relaxed: Gaussian, control: Vector) -> Gaussian:
-    """A step of a noising process, its mean moved by its variance times a control."""
-    mean = relaxed.mean + relaxed.scale**2 * control
-    return eqx.tree_at(lambda kernel: kernel.mean, relaxed, mean)

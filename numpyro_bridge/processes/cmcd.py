@@ -1,28 +1,14 @@
 """Controlled Monte Carlo diffusion: annealed Langevin dynamics with a learned correction."""
 
-from typing import NamedTuple
-
-import equinox as eqx
 from jaxtyping import Array, Int
 
-from numpyro_bridge._core.types import RNGKey, Vector
-from numpyro_bridge.processes.annealing import AnnealingSchedule
-from numpyro_bridge.processes.base import AbstractBridge, State, euler
-from numpyro_bridge.processes.controls import AbstractControl, MakesControl, ScoreInformedControl
-from numpyro_bridge.processes.diffusion import Diffusion
-from numpyro_bridge.processes.initial import AbstractInitialDistribution, chosen_or_normal
+from numpyro_bridge.processes.base import State, euler
 from numpyro_bridge.processes.kernels import Gaussian
-from numpyro_bridge.target import Point, Target
+from numpyro_bridge.processes.langevin import AbstractControlledLangevin, LangevinControls
+from numpyro_bridge.target import Target
 
 
-class CMCDControls(NamedTuple):
-    """What CMCD needs at a state: half the annealed score, and the learned correction."""
-
-    langevin: Vector
-    control: Vector
-
-
-class CMCD(AbstractBridge[CMCDControls]):
+class CMCD(AbstractControlledLangevin):
     r"""Langevin dynamics along a path of annealed densities, corrected by one control. The default.
 
     With $\pi_\beta \propto p_0^{1-\beta}\gamma^{\beta}$ and diffusion coefficients $\sigma_k$,
@@ -53,39 +39,14 @@ class CMCD(AbstractBridge[CMCDControls]):
     $\sigma_k$ for both kernels between two states.
     """
 
-    annealing: AnnealingSchedule
-    control: AbstractControl
-    diffusion: Diffusion
-    initial: AbstractInitialDistribution
-    num_steps: int = eqx.field(static=True)
-
-    def __init__(
-        self,
-        rng_key: RNGKey,
-        dim: int,
-        *,
-        num_steps: int = 96,
-        diffusion: float = 0.25,
-        initial: AbstractInitialDistribution | None = None,
-        control: MakesControl = ScoreInformedControl,
-    ):
-        self.diffusion = Diffusion(num_steps, dim, diffusion)
-        self.annealing = AnnealingSchedule(num_steps)
-        self.control = control(rng_key, dim)
-        self.initial = chosen_or_normal(initial, dim)
-        self.num_steps = num_steps
-
-    def controls(self, step: Int[Array, ""], point: Point) -> CMCDControls:
-        langevin = 0.5 * self.annealing.score(step, self.initial, point)
-        control = self.control(step / self.num_steps, point.position, point.score)
-        return CMCDControls(langevin, control)
-
-    def forward(self, step: Int[Array, ""], state: State[CMCDControls], target: Target) -> Gaussian:
+    def forward(
+        self, step: Int[Array, ""], state: State[LangevinControls], target: Target
+    ) -> Gaussian:
         langevin, control = state.controls
         return euler(state.point, langevin + control, self.diffusion(step), target)
 
     def backward(
-        self, step: Int[Array, ""], state: State[CMCDControls], target: Target
+        self, step: Int[Array, ""], state: State[LangevinControls], target: Target
     ) -> Gaussian:
         langevin, control = state.controls
         return euler(state.point, langevin - control, self.diffusion(step), target)

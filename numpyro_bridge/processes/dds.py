@@ -1,19 +1,15 @@
 """Denoising diffusion sampler: an Ornstein-Uhlenbeck process, stepped exactly."""
 
-import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, Int
+from jaxtyping import Array, Float, Int
 
-from numpyro_bridge._core.types import RNGKey, Vector
-from numpyro_bridge.processes.base import AbstractDenoising, State, steered
-from numpyro_bridge.processes.controls import AbstractControl, MakesControl, ScoreInformedControl
-from numpyro_bridge.processes.diffusion import Diffusion, cosine_rates
-from numpyro_bridge.processes.initial import InitialNormal
+from numpyro_bridge.processes.diffusion import cosine_rates
 from numpyro_bridge.processes.kernels import Gaussian
+from numpyro_bridge.processes.stationary import AbstractStationary
 from numpyro_bridge.target import Point, Target
 
 
-class DDS(AbstractDenoising):
+class DDS(AbstractStationary):
     r"""Noise is removed that an Ornstein-Uhlenbeck process adds; the backward chain is fixed.
 
     With $a_k = 1 - e^{-\sigma_k^2}$, the part of the variance that step $k$ renews,
@@ -45,32 +41,11 @@ class DDS(AbstractDenoising):
     coordinate.
     """
 
-    control: AbstractControl
-    diffusion: Diffusion
-    initial: InitialNormal
-    num_steps: int = eqx.field(static=True)
+    @staticmethod
+    def rates(num_steps: int) -> Float[Array, " steps"]:
+        return cosine_rates(num_steps)
 
-    def __init__(
-        self,
-        rng_key: RNGKey,
-        dim: int,
-        *,
-        num_steps: int = 96,
-        diffusion: float = 0.25,
-        control: MakesControl = ScoreInformedControl,
-    ):
-        self.diffusion = Diffusion(num_steps, dim, diffusion, cosine_rates(num_steps))
-        self.control = control(rng_key, dim)
-        self.initial = InitialNormal(dim)
-        self.num_steps = num_steps
-
-    def forward(self, step: Int[Array, ""], state: State[Vector], target: Target) -> Gaussian:
-        return steered(self._relaxed(step, state.point, target), state.controls)
-
-    def backward(self, step: Int[Array, ""], state: State[Vector], target: Target) -> Gaussian:
-        return self._relaxed(step, state.point, target)
-
-    def _relaxed(self, step: Int[Array, ""], point: Point, target: Target) -> Gaussian:
+    def noised(self, step: Int[Array, ""], point: Point, target: Target) -> Gaussian:
         """An exact step of the stationary process, the same in both directions."""
         stationary, time = self.initial, self.diffusion.variance(step)
         renewed = -jnp.expm1(-time)

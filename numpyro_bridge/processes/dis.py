@@ -1,19 +1,15 @@
 """Time-reversed diffusion sampler: a variance-preserving diffusion by Euler-Maruyama steps."""
 
-import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, Int
+from jaxtyping import Array, Float, Int
 
-from numpyro_bridge._core.types import RNGKey, Vector
-from numpyro_bridge.processes.base import AbstractDenoising, State, steered
-from numpyro_bridge.processes.controls import AbstractControl, MakesControl, ScoreInformedControl
-from numpyro_bridge.processes.diffusion import Diffusion, linear_rates
-from numpyro_bridge.processes.initial import InitialNormal
+from numpyro_bridge.processes.diffusion import linear_rates
 from numpyro_bridge.processes.kernels import Gaussian
+from numpyro_bridge.processes.stationary import AbstractStationary
 from numpyro_bridge.target import Point, Target
 
 
-class DIS(AbstractDenoising):
+class DIS(AbstractStationary):
     r"""A noising diffusion, run backward by a learned score; the noising chain is fixed.
 
     $$\vec{p}(x_{k+1} \mid x_k) = \mathcal{N}\left(x_k - \tfrac12 \sigma_k^2 (x_k - m) + \sigma_k^2
@@ -33,33 +29,11 @@ class DIS(AbstractDenoising):
     learning the stationary distribution and the size of each step, coordinate by coordinate.
     """
 
-    control: AbstractControl
-    diffusion: Diffusion
-    initial: InitialNormal
-    num_steps: int = eqx.field(static=True)
+    @staticmethod
+    def rates(num_steps: int) -> Float[Array, " steps"]:
+        return linear_rates(num_steps)
 
-    def __init__(
-        self,
-        rng_key: RNGKey,
-        dim: int,
-        *,
-        num_steps: int = 96,
-        diffusion: float = 0.25,
-        control: MakesControl = ScoreInformedControl,
-    ):
-        self.diffusion = Diffusion(num_steps, dim, diffusion, linear_rates(num_steps))
-        self.control = control(rng_key, dim)
-        self.initial = InitialNormal(dim)
-        self.num_steps = num_steps
-
-    def forward(self, step: Int[Array, ""], state: State[Vector], target: Target) -> Gaussian:
-        return steered(self._relaxed(step, state.point, target), state.controls)
-
-    def backward(self, step: Int[Array, ""], state: State[Vector], target: Target) -> Gaussian:
-        return self._relaxed(step, state.point, target)
-
-    def _relaxed(self, step: Int[Array, ""], point: Point, target: Target) -> Gaussian:
-        """One Euler-Maruyama step of the noising process, the same in both directions."""
+    def noised(self, step: Int[Array, ""], point: Point, target: Target) -> Gaussian:
         stationary, diffusion = self.initial, self.diffusion(step)
         mean = point.position - 0.5 * diffusion**2 * (point.position - stationary.mean)
         return Gaussian(mean, diffusion * jnp.exp(stationary.log_scale), target)

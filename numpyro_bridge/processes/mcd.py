@@ -1,28 +1,14 @@
 """Monte Carlo diffusion: annealed Langevin dynamics against a learned way back."""
 
-from typing import NamedTuple
-
-import equinox as eqx
 from jaxtyping import Array, Int
 
-from numpyro_bridge._core.types import RNGKey, Vector
-from numpyro_bridge.processes.annealing import AnnealingSchedule
-from numpyro_bridge.processes.base import AbstractBridge, State, euler
-from numpyro_bridge.processes.controls import AbstractControl, MakesControl, ScoreInformedControl
-from numpyro_bridge.processes.diffusion import Diffusion
-from numpyro_bridge.processes.initial import AbstractInitialDistribution, chosen_or_normal
+from numpyro_bridge.processes.base import State, euler
 from numpyro_bridge.processes.kernels import Gaussian
-from numpyro_bridge.target import Point, Target
+from numpyro_bridge.processes.langevin import AbstractControlledLangevin, LangevinControls
+from numpyro_bridge.target import Target
 
 
-class MCDDrifts(NamedTuple):
-    """The drifts of the two chains at a state."""
-
-    forward: Vector
-    backward: Vector
-
-
-class MCD(AbstractBridge[MCDDrifts]):
+class MCD(AbstractControlledLangevin):
     r"""Forward as annealed Langevin dynamics does, backward by a learned drift.
 
     With $\pi_\beta \propto p_0^{1-\beta}\gamma^{\beta}$,
@@ -39,35 +25,13 @@ class MCD(AbstractBridge[MCDDrifts]):
     network is the annealed score plus the control here.
     """
 
-    annealing: AnnealingSchedule
-    control: AbstractControl
-    diffusion: Diffusion
-    initial: AbstractInitialDistribution
-    num_steps: int = eqx.field(static=True)
+    def forward(
+        self, step: Int[Array, ""], state: State[LangevinControls], target: Target
+    ) -> Gaussian:
+        return euler(state.point, state.controls.langevin, self.diffusion(step), target)
 
-    def __init__(
-        self,
-        rng_key: RNGKey,
-        dim: int,
-        *,
-        num_steps: int = 96,
-        diffusion: float = 0.25,
-        initial: AbstractInitialDistribution | None = None,
-        control: MakesControl = ScoreInformedControl,
-    ):
-        self.diffusion = Diffusion(num_steps, dim, diffusion)
-        self.annealing = AnnealingSchedule(num_steps)
-        self.control = control(rng_key, dim)
-        self.initial = chosen_or_normal(initial, dim)
-        self.num_steps = num_steps
-
-    def controls(self, step: Int[Array, ""], point: Point) -> MCDDrifts:
-        langevin = 0.5 * self.annealing.score(step, self.initial, point)
-        control = self.control(step / self.num_steps, point.position, point.score)
-        return MCDDrifts(langevin, langevin + control)
-
-    def forward(self, step: Int[Array, ""], state: State[MCDDrifts], target: Target) -> Gaussian:
-        return euler(state.point, state.controls.forward, self.diffusion(step), target)
-
-    def backward(self, step: Int[Array, ""], state: State[MCDDrifts], target: Target) -> Gaussian:
-        return euler(state.point, state.controls.backward, self.diffusion(step), target)
+    def backward(
+        self, step: Int[Array, ""], state: State[LangevinControls], target: Target
+    ) -> Gaussian:
+        langevin, control = state.controls
+        return euler(state.point, langevin + control, self.diffusion(step), target)

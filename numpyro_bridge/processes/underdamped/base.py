@@ -7,11 +7,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 from numpyro_bridge._core.checks import check_instance
-from numpyro_bridge._core.types import Vector
+from numpyro_bridge._core.types import RNGKey, Vector
 from numpyro_bridge.processes.annealing import AnnealingSchedule
 from numpyro_bridge.processes.base import AbstractProcess, State
-from numpyro_bridge.processes.controls import AbstractControl
-from numpyro_bridge.processes.initial import AbstractInitialDistribution
+from numpyro_bridge.processes.controls import AbstractControl, MakesControl, ScoreInformedControl
+from numpyro_bridge.processes.initial import AbstractInitialDistribution, chosen_or_normal
 from numpyro_bridge.processes.integrators import OBABO, AbstractIntegrator, Dynamics
 from numpyro_bridge.processes.kernels import AbstractKernel, AtRest, WithMomentum, momentum_of
 from numpyro_bridge.processes.underdamped.scales import UnderdampedScales
@@ -29,19 +29,7 @@ class AbstractUnderdamped(AbstractProcess[None]):
     and the backward chain is the same with its own control and time running back. What a step is
     in discrete time is the integrator's business; see `numpyro_bridge.processes.integrators`.
 
-    A subclass says what the force is and what the two controls are. These arguments are common:
-
-        step_size: First length of every step in time; with masses of one, positions move by about
-            this much in units of the standardised coordinates.
-        friction: First rate at which momentum is renewed.
-        integrator: The order of moves: `OBABO()`, `BAOAB()`, `OBAB()` or `EulerMaruyama()` of
-            `nb.processes`. With any but the first, losses that hold the states fixed cannot learn
-            step sizes and masses, nor, with BAOAB and OBAB, the force; they leave them as they are.
-        initial: Where the bridge starts; standard normal if not given.
-        control: Makes a control from `(rng_key, dim, num_inputs=2 * dim)`.
-
-    A constructor raises a ValueError if `num_steps` is below 1, or `step_size` or `friction` is not
-    positive.
+    A subclass says what the force is and what the two controls are.
     """
 
     initial: eqx.AbstractVar[AbstractInitialDistribution]
@@ -124,6 +112,36 @@ class AbstractAnnealedForce(AbstractUnderdamped):
 
     def force_parameters(self) -> list:
         return [self.annealing, self.initial]
+
+
+class AbstractControlledForce(AbstractAnnealedForce):
+    """Such a sampler with one control. A subclass says which of the two chains it steers."""
+
+    annealing: AnnealingSchedule
+    control: AbstractControl
+    initial: AbstractInitialDistribution
+    scales: UnderdampedScales
+    integrator: AbstractIntegrator
+    num_steps: int = eqx.field(static=True)
+
+    def __init__(
+        self,
+        rng_key: RNGKey,
+        dim: int,
+        *,
+        num_steps: int = 64,
+        step_size: float = 0.25,
+        friction: float = 1.0,
+        integrator: AbstractIntegrator | None = None,
+        initial: AbstractInitialDistribution | None = None,
+        control: MakesControl = ScoreInformedControl,
+    ):
+        self.scales = UnderdampedScales(num_steps, dim, step_size, friction)
+        self.annealing = AnnealingSchedule(num_steps)
+        self.control = control(rng_key, dim, num_inputs=2 * dim)
+        self.initial = chosen_or_normal(initial, dim)
+        self.integrator = chosen_or_obabo(integrator)
+        self.num_steps = num_steps
 
 
 def chosen_or_obabo(integrator: AbstractIntegrator | None) -> AbstractIntegrator:

@@ -1,19 +1,13 @@
 """Underdamped controlled Monte Carlo diffusion."""
 
-import equinox as eqx
 from jaxtyping import Array, Int
 
-from numpyro_bridge._core.types import RNGKey, Vector
-from numpyro_bridge.processes.annealing import AnnealingSchedule
-from numpyro_bridge.processes.controls import AbstractControl, MakesControl, ScoreInformedControl
-from numpyro_bridge.processes.initial import AbstractInitialDistribution, chosen_or_normal
-from numpyro_bridge.processes.integrators import AbstractIntegrator
-from numpyro_bridge.processes.underdamped.base import AbstractAnnealedForce, chosen_or_obabo
-from numpyro_bridge.processes.underdamped.scales import UnderdampedScales
+from numpyro_bridge._core.types import Vector
+from numpyro_bridge.processes.underdamped.base import AbstractControlledForce
 from numpyro_bridge.target import Point
 
 
-class UnderdampedCMCD(AbstractAnnealedForce):
+class UnderdampedCMCD(AbstractControlledForce):
     r"""Annealed Hamiltonian dynamics with friction, corrected by one control.
 
     The force is $\nabla \log \pi_{\beta_{k+1}}$ with $\pi_\beta \propto p_0^{1-\beta}
@@ -44,32 +38,6 @@ class UnderdampedCMCD(AbstractAnnealedForce):
     Reference: Blessing, Berner, Richter and Neumann (2025), arXiv:2503.01006. Departs
     from it in putting both half kicks of a step at one inverse temperature.
     """
-
-    annealing: AnnealingSchedule
-    control: AbstractControl
-    initial: AbstractInitialDistribution
-    scales: UnderdampedScales
-    integrator: AbstractIntegrator
-    num_steps: int = eqx.field(static=True)
-
-    def __init__(
-        self,
-        rng_key: RNGKey,
-        dim: int,
-        *,
-        num_steps: int = 64,
-        step_size: float = 0.25,
-        friction: float = 1.0,
-        integrator: AbstractIntegrator | None = None,
-        initial: AbstractInitialDistribution | None = None,
-        control: MakesControl = ScoreInformedControl,
-    ):
-        self.scales = UnderdampedScales(num_steps, dim, step_size, friction)
-        self.annealing = AnnealingSchedule(num_steps)
-        self.control = control(rng_key, dim, num_inputs=2 * dim)
-        self.initial = chosen_or_normal(initial, dim)
-        self.integrator = chosen_or_obabo(integrator)
-        self.num_steps = num_steps
 
     def forward_control(self, step: Int[Array, ""], point: Point) -> Vector:
         return self._evaluated(self.control, step, point)
