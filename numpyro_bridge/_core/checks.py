@@ -43,7 +43,8 @@ def check_count(name: str, value: Any, minimum: int) -> None:
 
 def check_positive(name: str, value: Any) -> None:
     """Raise a ValueError unless this is a positive finite number."""
-    if isinstance(value, bool | str) or not 0 < float(value) < math.inf:
+    known = hasattr(value, "__float__") and not isinstance(value, bool)
+    if not known or not 0 < float(value) < math.inf:
         raise ValueError(f"{name} must be a positive number, such as 0.25, got {_described(value)}")
 
 

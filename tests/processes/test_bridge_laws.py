@@ -320,7 +320,7 @@ def test_initial_law_samples_what_it_scores(process):
 def test_a_path_from_the_prior_tempers_the_likelihood():
     process = catalogue.untrained(catalogue.FROM_PRIOR)
     target = StandardisedTarget(
-        process.prepared(known_target("conjugate normal").target),
+        known_target("conjugate normal").target.with_prior(),
         DenseMap(jnp.asarray([0.2, -0.1]), jnp.asarray([[0.5, 0.0], [0.2, 0.8]])),
     )
 
@@ -346,7 +346,7 @@ def test_a_path_from_the_prior_tempers_the_likelihood():
 def test_a_path_from_the_prior_needs_a_prior():
     law = nb.processes.InitialPrior()
     with pytest.raises(ValueError, match="LogDensityTarget has none; use a NumPyro model"):
-        law.seen_by(known_target("skewed").target)
+        law.prepared(known_target("skewed").target)
     plain = known_target("conjugate normal").target
     with pytest.raises(ValueError, match=r"run the process on target.with_prior\(\)"):
         law.score(plain.at(jnp.zeros(2)))
@@ -357,7 +357,7 @@ def test_a_path_from_the_prior_needs_a_prior():
 
     target = nb.target_from_model(jax.random.key(0), improper)
     with pytest.raises(ValueError, match="improper, masked or scaled, or has discrete sites"):
-        law.seen_by(target)
+        law.prepared(target)
 
 
 @pytest.mark.parametrize("sign", [1.0, -1.0])
