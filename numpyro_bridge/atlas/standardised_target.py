@@ -10,8 +10,7 @@ from jaxtyping import Array, Float
 
 from numpyro_bridge._core.types import RNGKey, Scalar, Vector
 from numpyro_bridge.atlas.maps import AbstractMap
-from numpyro_bridge.target import Point, Prior, Target
-from numpyro_bridge.target.base import REPLACED_LOG_DENSITY
+from numpyro_bridge.target import REPLACED_LOG_DENSITY, Point, Prior, Target
 
 
 class StandardisedTarget(Target):
