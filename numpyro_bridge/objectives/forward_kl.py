@@ -10,10 +10,9 @@ from jaxtyping import Array, Float
 
 from numpyro_bridge._core.devices import divide
 from numpyro_bridge._core.types import RNGKey, Scalar
-from numpyro_bridge.atlas.standardised_target import StandardisedTarget
 from numpyro_bridge.objectives.base import Sampling, check_batch, on_policy
 from numpyro_bridge.processes.base import AbstractProcess
-from numpyro_bridge.target import Target, TargetWrapper
+from numpyro_bridge.target import Target
 from numpyro_bridge.trajectories.simulate import Trajectory, detached, simulate_backward
 
 
@@ -100,11 +99,7 @@ def forward_kl_from_draws(
             "unconstrained: jax.vmap(posterior.target.base.unconstrain)(mcmc.get_samples())"
         )
     chosen = positions[jax.random.choice(choice_key, len(positions), (num_trajectories,))]
-    inner = target
-    while isinstance(inner, TargetWrapper):
-        inner = inner.base
-    if isinstance(inner, StandardisedTarget):
-        chosen = jax.vmap(inner.map.inverse)(chosen)
+    chosen = jax.vmap(target.from_model)(chosen)
 
     def states_from(key, position):
         return simulate_backward(key, process, target, target.at(position)).states

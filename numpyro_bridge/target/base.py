@@ -44,6 +44,19 @@ class Target(eqx.Module):
     def constrain(self, position: Vector) -> dict[str, Array]:
         """Turn a position into named values, deterministic sites included."""
 
+    @property
+    def innermost(self) -> "Target":
+        """The target that was given, without the maps and wrappers that were put around it."""
+        return self
+
+    def from_model(self, position: Vector) -> Vector:
+        """The position here of one in the model's own unconstrained coordinates."""
+        return position
+
+    def to_model(self, position: Vector) -> Vector:
+        """The position in the model's own unconstrained coordinates; inverse of `from_model`."""
+        return position
+
     def by_site(self, position: Vector) -> Any:
         """Cut a position into unconstrained values, a pytree; here, the vector named "x"."""
         return {"x": position}
@@ -71,6 +84,18 @@ class Target(eqx.Module):
     def draw_prior(self, rng_key: RNGKey) -> Vector:
         """Draw one position from the prior; for targets made by `with_prior`."""
         return self.with_prior().draw_prior(rng_key)
+
+    def prior_positions(self, rng_key: RNGKey, num: int) -> Float[Array, "{num} {self.dim}"] | None:
+        """Draw exactly from the prior of the latent sites.
+
+        Args:
+            rng_key: a JAX key.
+            num: how many.
+
+        Returns:
+            Finite positions, one a row; or None where there is no prior that can be drawn from.
+        """
+        return None
 
     def starting_points(self, rng_key: RNGKey, num: int) -> StartingPoints:
         """Search for starting points, and tell which were found; see `initial_positions`."""
@@ -124,11 +149,33 @@ class TargetWrapper(Target):
         return self.base.constrain(position)
 
     @property
+    def innermost(self) -> Target:
+        return self.base.innermost
+
+    def from_model(self, position: Vector) -> Vector:
+        return self.base.from_model(position)
+
+    def to_model(self, position: Vector) -> Vector:
+        return self.base.to_model(position)
+
+    def by_site(self, position: Vector) -> Any:
+        return self.base.by_site(position)
+
+    def joined(self, values: Any) -> Vector:
+        return self.base.joined(values)
+
+    @property
     def has_evidence(self) -> bool:
         return self.base.has_evidence
 
     def draw_prior(self, rng_key: RNGKey) -> Vector:
         return self.base.draw_prior(rng_key)
+
+    def prior_positions(self, rng_key: RNGKey, num: int) -> Float[Array, "{num} {self.dim}"] | None:
+        return self.base.prior_positions(rng_key, num)
+
+    def starting_points(self, rng_key: RNGKey, num: int) -> StartingPoints:
+        return self.base.starting_points(rng_key, num)
 
 
 def check_position(position: Array, dim: int) -> None:
