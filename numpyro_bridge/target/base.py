@@ -105,8 +105,9 @@ class Target(eqx.Module):
     def initial_positions(self, rng_key: RNGKey, num: int) -> Float[Array, "{num} {self.dim}"]:
         """Find starting points where log density and score are finite, the way NUTS does.
 
-        Each is uniform on (-2, 2)^dim, drawn again up to 100 times while it is not finite. Where
-        that never succeeds, the point of another one is repeated.
+        Each is uniform on (-2, 2)^dim, drawn again up to 100 times while it is not finite, then up
+        to 100 times from the prior, if there is one to draw from. Where neither succeeds, the point
+        of another one is repeated.
 
         Args:
             rng_key: a JAX key.

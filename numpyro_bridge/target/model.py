@@ -25,7 +25,12 @@ from numpyro_bridge.target.sites import (
     joined_in_order,
     unconstrained_value,
 )
-from numpyro_bridge.target.starting_points import known_to_fail, repeat_good_rows
+from numpyro_bridge.target.starting_points import (
+    StartingPoints,
+    known_to_fail,
+    repeat_good_rows,
+    search,
+)
 
 
 class ModelTarget(Target):
@@ -129,6 +134,15 @@ class ModelTarget(Target):
             return None
         finite = jnp.all(jnp.isfinite(positions), axis=-1)
         return None if known_to_fail(finite) else repeat_good_rows(positions, finite)
+
+    def starting_points(self, rng_key: RNGKey, num: int) -> StartingPoints:
+        found = super().starting_points(rng_key, num)
+        if found.known_to_be_complete or not self._layout.prior_can_be_drawn:
+            return found
+        try:
+            return search(jax.random.fold_in(rng_key, 1), found, PriorDraws(self, num), self.at)
+        except NotImplementedError:  # a distribution without a sampler
+            return found
 
     def with_prior(self) -> "ModelTarget":
         if not self._layout.prior_can_be_drawn:

@@ -41,7 +41,8 @@ def no_starting_point(
     reason = " ".join([reason, *_spoilt_arguments(model, args, kwargs)])
     return ModelRefusedError(
         "No starting point with a finite density and gradient among hundreds of random ones "
-        f"(unconstrained values uniform between -2 and 2). {reason}"
+        "(unconstrained values uniform between -2 and 2, and draws of the prior where it has a "
+        f"sampler). {reason}"
     )
 
 

@@ -32,6 +32,44 @@ def test_rare_starting_points_are_repeated():
     assert jax.jit(jax.vmap(target.at))(starts).finite.all()
 
 
+def far_from_zero(location, y):
+    """The likelihood is NaN wherever NUTS would start."""
+    with numpyro.plate("item", len(location)):
+        value = numpyro.sample("value", dist.Normal(location, 0.1))
+        numpyro.sample("y", dist.Normal(jnp.log(value - 10), 0.1), obs=y)
+
+
+def test_prior_draws_stand_in_for_uniform_ones_that_are_never_finite():
+    location = np.array([20.0, 30.0, 60.0])
+    target = target_from_model(KEY, far_from_zero, location, np.log(location - 10))
+    starts = target.initial_positions(KEY, 500)
+    assert jax.jit(jax.vmap(target.at))(starts).finite.all()
+    noise = np.ravel((starts - location) / 0.1)
+    assert scipy.stats.kstest(noise, "norm").pvalue > 1e-3
+    # Compiled code does not know whether the uniform draws fail, and searches on all the same.
+    compiled = jax.jit(lambda rng_key: target.initial_positions(rng_key, 500))(KEY)
+    np.testing.assert_allclose(compiled, starts)
+
+
+def test_prior_draws_fill_in_for_single_rows():
+    def model():
+        x = numpyro.sample("x", dist.Normal(3, 1))
+        numpyro.factor("rarely in the box", jnp.where(x > 1.98, 0.0, -jnp.inf))
+
+    starts = target_from_model(KEY, model).initial_positions(KEY, 50)
+    in_box = starts < 2
+    assert jnp.unique(starts).size == 50 and 0 < in_box.sum() < 50 and starts.min() > 1.98
+
+
+def test_improper_prior_is_no_starting_point():
+    def model():
+        x = numpyro.sample("x", dist.ImproperUniform(constraints.real, (), ()))
+        numpyro.factor("far", jnp.where(x > 3, -x, -jnp.inf))
+
+    with pytest.raises(ValueError, match="No starting point.*factor 'far' has log probability"):
+        target_from_model(KEY, model)
+
+
 def test_prior_positions_follow_the_prior():
     target = schools()
     sites = jax.jit(jax.vmap(target.constrain))(target.prior_positions(jax.random.key(1), 2_000))
