@@ -92,6 +92,31 @@ def test_gradient_through_a_scan_of_scores():
     np.testing.assert_allclose(slope, gradients[0].sum())
 
 
+@jax.custom_vjp
+def exp_for_reverse_mode(x):
+    """An exponential that has derivatives backward only, to any order, as ODE solvers may."""
+    return jnp.exp(x)
+
+
+exp_for_reverse_mode.defvjp(
+    lambda x: (exp_for_reverse_mode(x), x),
+    lambda x, cotangent: (cotangent * exp_for_reverse_mode(x),),
+)
+
+
+def test_a_function_with_derivatives_backward_only_is_differentiated_backward():
+    def density(exp):
+        return target_from_log_density(lambda x: -jnp.sum(exp(x) - x), 2)
+
+    backward, both = density(exp_for_reverse_mode), density(jnp.exp)
+    score = jax.jit(jax.grad(backward.log_density))(GOOD)
+    np.testing.assert_allclose(score, both.at(GOOD).score)
+    np.testing.assert_allclose(jax.jit(backward.at)(GOOD).score, score)
+    hessian = jax.jit(jax.hessian(both.log_density))(GOOD)
+    for first in (lambda x: backward.at(x).score, jax.grad(backward.log_density)):
+        np.testing.assert_allclose(jax.jit(jax.jacrev(first))(GOOD), hessian)
+
+
 def test_gradient_with_respect_to_data():
     target = schools()
 
