@@ -5,7 +5,8 @@ import jax
 import jax.numpy as jnp
 
 from numpyro_bridge._core.types import Vector
-from numpyro_bridge.target.base import Point, Target, TargetWrapper
+from numpyro_bridge.target.base import Target, TargetWrapper
+from numpyro_bridge.target.point import Point
 
 SCORE_BOUND = 10.0
 """Root-mean-square entry beyond which scores are shortened, in standardised coordinates."""
