@@ -16,8 +16,7 @@ from jaxtyping import Array, Bool, Float
 
 from numpyro_bridge._core.layers import Linear
 from numpyro_bridge._core.types import RNGKey, Scalar, Vector
-from numpyro_bridge.atlas.affine import DenseMap
-from numpyro_bridge.atlas.maps import AbstractMap
+from numpyro_bridge.atlas.maps import AbstractMap, DenseMap
 
 REACH = 5.0
 """Standard deviations of noise within which $s$ and $t$ follow $a$; beyond, they stay."""

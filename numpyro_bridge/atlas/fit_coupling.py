@@ -11,8 +11,8 @@ import optax
 from jaxtyping import Array, Float
 
 from numpyro_bridge._core.types import RNGKey, Scalar, Vector
-from numpyro_bridge.atlas.affine import DenseMap, factor_and_rotation
 from numpyro_bridge.atlas.coupling import Coupling, CouplingMap
+from numpyro_bridge.atlas.maps import DenseMap, factor_and_rotation
 from numpyro_bridge.atlas.standardised_target import StandardisedTarget, elbo_of
 from numpyro_bridge.target import Target
 

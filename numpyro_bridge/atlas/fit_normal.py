@@ -9,7 +9,7 @@ from jax.scipy.optimize import minimize
 from jaxtyping import Array, Float
 
 from numpyro_bridge._core.types import RNGKey, Vector
-from numpyro_bridge.atlas.affine import (
+from numpyro_bridge.atlas.maps import (
     AbstractAffineMap,
     DenseMap,
     LowRankMap,

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from numpyro_bridge.atlas.affine import DenseMap
+from numpyro_bridge.atlas.maps import DenseMap
 
 
 class Modes(NamedTuple):

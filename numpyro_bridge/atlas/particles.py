@@ -10,9 +10,8 @@ from jaxtyping import Array, Float
 
 from numpyro_bridge._core.normal import normal_log_prob
 from numpyro_bridge._core.types import RNGKey, Scalar
-from numpyro_bridge.atlas.affine import identity_map
 from numpyro_bridge.atlas.fit_normal import DENSE_LIMIT
-from numpyro_bridge.atlas.maps import AbstractMap
+from numpyro_bridge.atlas.maps import AbstractMap, identity_map
 from numpyro_bridge.atlas.standardisation import standardise
 from numpyro_bridge.target import ModelTarget, Target
 

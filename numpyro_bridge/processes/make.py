@@ -5,7 +5,7 @@ from collections.abc import Callable
 import jax
 
 from numpyro_bridge._core.types import RNGKey
-from numpyro_bridge.atlas.affine import AbstractAffineMap
+from numpyro_bridge.atlas.maps import AbstractAffineMap
 from numpyro_bridge.atlas.modes import Modes
 from numpyro_bridge.atlas.standardisation import Standardisation
 from numpyro_bridge.processes.base import AbstractProcess

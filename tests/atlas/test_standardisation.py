@@ -9,15 +9,6 @@ import numpy as np
 import pytest
 
 import numpyro_bridge as nb
-from numpyro_bridge.atlas.affine import (
-    DenseMap,
-    LowRankMap,
-    as_dense,
-    diagonal_map,
-    identity_map,
-    lower_factor,
-    with_rank,
-)
 from numpyro_bridge.atlas.fit_normal import (
     DENSE_LIMIT,
     LAPLACE_LIMIT,
@@ -25,6 +16,15 @@ from numpyro_bridge.atlas.fit_normal import (
     laplace,
     pathfinder,
     prior_moments,
+)
+from numpyro_bridge.atlas.maps import (
+    DenseMap,
+    LowRankMap,
+    as_dense,
+    diagonal_map,
+    identity_map,
+    lower_factor,
+    with_rank,
 )
 from numpyro_bridge.atlas.modes import Modes, covering_map
 from numpyro_bridge.atlas.standardised_target import StandardisedTarget, elbo_of

@@ -13,7 +13,7 @@ import numpyro.distributions as dist
 import pytest
 
 import numpyro_bridge as nb
-from numpyro_bridge.atlas.affine import DenseMap
+from numpyro_bridge.atlas.maps import DenseMap
 from numpyro_bridge.atlas.standardised_target import StandardisedTarget
 from numpyro_bridge.processes.base import State
 from numpyro_bridge.processes.initial import InitialNormal, inverse_of_lower

@@ -27,7 +27,7 @@ from numpyro.distributions import constraints
 from numpyro.infer.reparam import CircularReparam, ProjectedNormalReparam
 from numpyro.infer.util import initialize_model
 
-from numpyro_bridge.atlas.affine import diagonal_map
+from numpyro_bridge.atlas.maps import diagonal_map
 from numpyro_bridge.atlas.standardised_target import StandardisedTarget
 from numpyro_bridge.target import (
     REPLACED_LOG_DENSITY,
