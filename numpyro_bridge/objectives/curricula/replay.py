@@ -67,7 +67,7 @@ class ReplayBuffer(AbstractCurriculum[Remembered]):
         return {"sampling": replayed}
 
     def start(self, rng_key: RNGKey, module: AbstractProcess, data: Target) -> Remembered:
-        runs = _behaved(rng_key, module, data, self.capacity)
+        runs = _new_runs(rng_key, module, data, self.capacity)
         return Remembered(runs.states, runs.log_forward, jnp.asarray(0))
 
     def advance(
@@ -78,7 +78,7 @@ class ReplayBuffer(AbstractCurriculum[Remembered]):
         module: AbstractProcess,
         data: Target,
     ) -> Remembered:
-        runs = _behaved(rng_key, module, data, self.num_new)
+        runs = _new_runs(rng_key, module, data, self.num_new)
         rows = (memory.oldest + jnp.arange(self.num_new)) % self.capacity
         kept, new = (memory.states, memory.log_forward), (runs.states, runs.log_forward)
         states, log_forward = jax.tree.map(lambda old, leaf: old.at[rows].set(leaf), kept, new)
@@ -142,7 +142,7 @@ def _effective_number(share: Float[Array, " num"]) -> Scalar:
     return 1 / jnp.sum(share**2)
 
 
-def _behaved(
+def _new_runs(
     rng_key: RNGKey, process: AbstractProcess, target: Target, num_trajectories: int
 ) -> Trajectory:
     runs = simulate_held(rng_key, process, target, num_trajectories)
