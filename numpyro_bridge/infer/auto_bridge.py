@@ -18,8 +18,7 @@ from numpyro.infer.initialization import init_to_uniform
 
 from numpyro_bridge._core.checks import check_function
 from numpyro_bridge._core.types import RNGKey
-from numpyro_bridge.atlas.affine import AbstractAffineMap, as_dense, diagonal_map
-from numpyro_bridge.atlas.maps import AbstractMap
+from numpyro_bridge.atlas.maps import AbstractAffineMap, AbstractMap, as_dense, diagonal_map
 from numpyro_bridge.atlas.standardisation import Standardisation, standardise
 from numpyro_bridge.atlas.standardised_target import StandardisedTarget
 from numpyro_bridge.infer.posterior import Posterior

@@ -217,7 +217,7 @@ class Posterior:
         if modes is None:
             return np.zeros(0)
         positions, log_weight = positions_and_weights(self.target.base, draws)
-        nearest = np.asarray(_nearest_mode(modes.laws, positions))
+        nearest = np.asarray(_nearest_mode(modes.normals, positions))
         weight = np.asarray(jax.nn.softmax(log_weight))
         return np.asarray([weight[nearest == mode].sum() for mode in range(len(modes.log_mass))])
 

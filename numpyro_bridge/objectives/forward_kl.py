@@ -8,10 +8,13 @@ from jaxtyping import Array, Float
 
 from numpyro_bridge._core.devices import divide
 from numpyro_bridge._core.types import RNGKey, Scalar
-from numpyro_bridge.objectives.base import Sampling, check_batch, on_policy
+from numpyro_bridge.objectives.base import check_batch
+from numpyro_bridge.objectives.sampling import Sampling, on_policy
 from numpyro_bridge.processes.base import AbstractProcess
 from numpyro_bridge.target import Target
-from numpyro_bridge.trajectories.simulate import Trajectory, detached, simulate_backward
+from numpyro_bridge.trajectories.rescore import rescore_held
+from numpyro_bridge.trajectories.simulate import simulate_backward
+from numpyro_bridge.trajectories.trajectory import Trajectory
 
 
 def forward_kl(
@@ -81,7 +84,7 @@ class ForwardKLFromDraws(eqx.Module):
             return simulate_backward(key, process, target, position).states
 
         keys = divide(jax.random.split(run_key, num_trajectories))
-        runs = detached(process, target, jax.vmap(states_from)(keys, chosen))
+        runs = rescore_held(process, target, jax.vmap(states_from)(keys, chosen))
         share = jnp.full(num_trajectories, 1 / num_trajectories)
         return _surrogate(runs, share), runs
 

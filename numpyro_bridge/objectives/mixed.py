@@ -12,7 +12,7 @@ from numpyro_bridge._core.types import RNGKey, Scalar
 from numpyro_bridge.objectives.base import Objective
 from numpyro_bridge.processes.base import AbstractProcess
 from numpyro_bridge.target import Target
-from numpyro_bridge.trajectories.simulate import Trajectory
+from numpyro_bridge.trajectories.trajectory import Trajectory
 
 
 class Mixed(eqx.Module):

@@ -11,11 +11,12 @@ from jaxtyping import Array, Float
 from numpyro_bridge._core.checks import check_function
 from numpyro_bridge._core.layers import Linear, time_features
 from numpyro_bridge._core.types import RNGKey, Scalar
-from numpyro_bridge.objectives.base import Sampling, on_policy
 from numpyro_bridge.objectives.log_evidence import LogEvidence
+from numpyro_bridge.objectives.sampling import Sampling, on_policy
 from numpyro_bridge.processes.base import AbstractProcess, AbstractWrapper
 from numpyro_bridge.target import Point, Target
-from numpyro_bridge.trajectories.simulate import StepDensities, Trajectory, held, score_steps
+from numpyro_bridge.trajectories.rescore import StepDensities, held, score_steps
+from numpyro_bridge.trajectories.trajectory import Trajectory
 
 NUM_FEATURES = 16
 

@@ -8,11 +8,11 @@ import jax.numpy as jnp
 
 from numpyro_bridge._core.checks import check_function
 from numpyro_bridge._core.types import RNGKey, Scalar
-from numpyro_bridge.objectives.base import Sampling, on_policy
 from numpyro_bridge.objectives.log_evidence import LogEvidence
+from numpyro_bridge.objectives.sampling import Sampling, on_policy
 from numpyro_bridge.processes.base import AbstractProcess, AbstractWrapper
 from numpyro_bridge.target import Target
-from numpyro_bridge.trajectories.simulate import Trajectory
+from numpyro_bridge.trajectories.trajectory import Trajectory
 
 
 class WithLogEvidence(AbstractWrapper):

@@ -10,7 +10,8 @@ from jaxtyping import Array, Bool, Float
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.atlas.standardised_target import StandardisedTarget
 from numpyro_bridge.processes.base import AbstractProcess
-from numpyro_bridge.trajectories.simulate import Trajectory, simulate, simulate_backward
+from numpyro_bridge.trajectories.simulate import simulate, simulate_backward
+from numpyro_bridge.trajectories.trajectory import Trajectory
 
 
 class End(NamedTuple):

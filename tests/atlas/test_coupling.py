@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 import numpyro_bridge as nb
-from numpyro_bridge.atlas.affine import DenseMap, lower_factor
 from numpyro_bridge.atlas.coupling import FARTHEST, MOST_SKEW, REACH, Coupling, CouplingMap
 from numpyro_bridge.atlas.fit_coupling import fit_coupling, num_leading, steering
 from numpyro_bridge.atlas.fit_normal import gaussian_vi
+from numpyro_bridge.atlas.maps import DenseMap, lower_factor
 from numpyro_bridge.atlas.standardised_target import StandardisedTarget, log_weights_of
 from numpyro_bridge.trajectories.ends import draw_end, draw_path_to
 from tests import targets

@@ -13,7 +13,7 @@ import pytest
 from jax.scipy.stats import multivariate_normal
 
 import numpyro_bridge as nb
-from numpyro_bridge.atlas.affine import DenseMap
+from numpyro_bridge.atlas.maps import DenseMap
 from numpyro_bridge.compare.models import _probabilities
 from numpyro_bridge.draws.draws import Draws
 from tests import targets

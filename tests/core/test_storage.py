@@ -10,7 +10,7 @@ import pytest
 
 import numpyro_bridge as nb
 from numpyro_bridge._core import storage, structure
-from numpyro_bridge.atlas.affine import identity_map
+from numpyro_bridge.atlas.maps import identity_map
 from numpyro_bridge.training.metrics import Metrics
 from tests import catalogue
 

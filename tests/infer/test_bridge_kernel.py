@@ -14,7 +14,7 @@ from numpyro.diagnostics import effective_sample_size, gelman_rubin
 from numpyro.infer import HMC, MCMC, NUTS
 
 import numpyro_bridge as nb
-from numpyro_bridge.atlas.affine import diagonal_map, identity_map
+from numpyro_bridge.atlas.maps import diagonal_map, identity_map
 from numpyro_bridge.atlas.standardised_target import StandardisedTarget
 from numpyro_bridge.infer.bridge_kernel import BridgeKernelState, _step
 from numpyro_bridge.processes.initial import InitialMixture

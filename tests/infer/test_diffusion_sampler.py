@@ -16,7 +16,7 @@ from numpyro.infer.reparam import NeuTraReparam
 from numpyro.infer.util import log_density
 
 import numpyro_bridge as nb
-from numpyro_bridge.atlas.affine import diagonal_map, identity_map
+from numpyro_bridge.atlas.maps import diagonal_map, identity_map
 from numpyro_bridge.atlas.particles import (
     from_normal,
     from_prior,

@@ -13,13 +13,14 @@ import numpyro.distributions as dist
 import pytest
 
 import numpyro_bridge as nb
-from numpyro_bridge.atlas.affine import DenseMap
+from numpyro_bridge.atlas.maps import DenseMap
 from numpyro_bridge.atlas.standardised_target import StandardisedTarget
 from numpyro_bridge.processes.base import State
 from numpyro_bridge.processes.initial import InitialNormal, inverse_of_lower
 from numpyro_bridge.processes.kernels import AbstractKernel, Gaussian
 from numpyro_bridge.target.clipped import ClippedScore
-from numpyro_bridge.trajectories.simulate import Trajectory, simulate_many, simulate_states
+from numpyro_bridge.trajectories.simulate import simulate_many, simulate_states
+from numpyro_bridge.trajectories.trajectory import Trajectory
 from tests import catalogue, targets
 from tests.catalogue import narrow
 from tests.statistics import assert_mean_at_most, assert_same_mean

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from numpyro_bridge.atlas.affine import DenseMap, diagonal_map
+from numpyro_bridge.atlas.maps import DenseMap, diagonal_map
 from numpyro_bridge.atlas.standardised_target import StandardisedTarget
 from numpyro_bridge.objectives.curricula.tempering import TemperedTarget
 from numpyro_bridge.target import target_from_log_density, target_from_model

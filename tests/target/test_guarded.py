@@ -7,7 +7,7 @@ import numpy as np
 import numpyro.distributions as dist
 import pytest
 
-from numpyro_bridge.atlas.affine import diagonal_map
+from numpyro_bridge.atlas.maps import diagonal_map
 from numpyro_bridge.atlas.standardised_target import StandardisedTarget
 from numpyro_bridge.target import REPLACED_LOG_DENSITY, target_from_log_density, target_from_model
 from tests.target.models import EFFECTS, ERRORS, one_site, schools
