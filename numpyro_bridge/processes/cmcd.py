@@ -39,6 +39,8 @@ class CMCD(AbstractControlledLangevin):
     $\sigma_k$ for both kernels between two states.
     """
 
+    __init__ = AbstractControlledLangevin.__init__  # type checkers would make one of the fields
+
     def forward(
         self, step: Int[Array, ""], state: State[LangevinControls], target: Target
     ) -> Gaussian:

@@ -41,6 +41,8 @@ class DDS(AbstractStationary):
     coordinate.
     """
 
+    __init__ = AbstractStationary.__init__  # type checkers would make one of the fields
+
     @staticmethod
     def rates(num_steps: int) -> Float[Array, " steps"]:
         return cosine_rates(num_steps)

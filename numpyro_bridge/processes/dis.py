@@ -29,6 +29,8 @@ class DIS(AbstractStationary):
     learning the stationary distribution and the size of each step, coordinate by coordinate.
     """
 
+    __init__ = AbstractStationary.__init__  # type checkers would make one of the fields
+
     @staticmethod
     def rates(num_steps: int) -> Float[Array, " steps"]:
         return linear_rates(num_steps)

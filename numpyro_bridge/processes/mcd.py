@@ -25,6 +25,8 @@ class MCD(AbstractControlledLangevin):
     network is the annealed score plus the control here.
     """
 
+    __init__ = AbstractControlledLangevin.__init__  # type checkers would make one of the fields
+
     def forward(
         self, step: Int[Array, ""], state: State[LangevinControls], target: Target
     ) -> Gaussian:

@@ -39,6 +39,8 @@ class UnderdampedCMCD(AbstractControlledForce):
     from it in putting both half kicks of a step at one inverse temperature.
     """
 
+    __init__ = AbstractControlledForce.__init__  # type checkers would make one of the fields
+
     def forward_control(self, step: Int[Array, ""], point: Point) -> Vector:
         return self._evaluated(self.control, step, point)
 

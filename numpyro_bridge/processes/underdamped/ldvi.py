@@ -16,5 +16,7 @@ class LDVI(AbstractControlledForce):
     Reference: Geffner and Domke (2023), arXiv:2208.07743.
     """
 
+    __init__ = AbstractControlledForce.__init__  # type checkers would make one of the fields
+
     def backward_control(self, step: Int[Array, ""], point: Point) -> Vector:
         return self._evaluated(self.control, step, point)
