@@ -8,10 +8,10 @@ from typing import Any
 import jax.numpy as jnp
 
 from numpyro_bridge._core.checks import check_objective
+from numpyro_bridge._core.functions import name_of
 from numpyro_bridge._core.types import RNGKey, Scalar
 from numpyro_bridge.processes.base import AbstractProcess
 from numpyro_bridge.target import Target
-from numpyro_bridge.training.identity import name_of
 from numpyro_bridge.trajectories.simulate import Trajectory
 
 Objective = Callable[..., tuple[Scalar, Trajectory]]
