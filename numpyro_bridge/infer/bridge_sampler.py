@@ -20,6 +20,7 @@ from numpyro_bridge._core.checks import (
     check_trainable,
 )
 from numpyro_bridge._core.devices import Device, check_devices
+from numpyro_bridge._core.functions import name_of
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.atlas.standardisation import Standardisation, standardise
 from numpyro_bridge.atlas.standardised_target import StandardisedTarget
@@ -30,7 +31,6 @@ from numpyro_bridge.processes import CMCD, AbstractProcess
 from numpyro_bridge.processes.make import make_process
 from numpyro_bridge.target import Target
 from numpyro_bridge.target.resolve import resolve_target
-from numpyro_bridge.training.identity import name_of
 from numpyro_bridge.training.loop import UNCHANGED, fit
 from numpyro_bridge.training.optimizer import bridge_optimizer
 

@@ -8,6 +8,7 @@ import equinox as eqx
 import jax.numpy as jnp
 
 from numpyro_bridge._core.checks import check_objective
+from numpyro_bridge._core.functions import name_of
 from numpyro_bridge._core.types import RNGKey, Scalar
 from numpyro_bridge.objectives.base import Objective
 from numpyro_bridge.processes.base import AbstractProcess
@@ -20,6 +21,12 @@ class Mixed(eqx.Module):
 
     losses: tuple[Objective, ...]
     factors: tuple[float, ...] = eqx.field(static=True)
+
+    @property
+    def __name__(self) -> str:
+        """What the mixture is called in reports."""
+        parts = zip(self.factors, self.losses, strict=True)
+        return f"mixed({', '.join(f'{factor:g} {name_of(loss)}' for factor, loss in parts)})"
 
     def __call__(
         self, rng_key: RNGKey, process: AbstractProcess, target: Target, **settings: Any
