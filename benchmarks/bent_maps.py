@@ -19,9 +19,9 @@ import numpy as np
 
 import numpyro_bridge as nb
 from benchmarks import case_table, problems, targets
-from numpyro_bridge.atlas.affine import DenseMap
 from numpyro_bridge.atlas.coupling import CouplingMap
 from numpyro_bridge.atlas.fit_coupling import fit_coupling
+from numpyro_bridge.atlas.maps import DenseMap
 from numpyro_bridge.atlas.standardised_target import StandardisedTarget, log_weights_of
 from numpyro_bridge.draws import weights
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpyro_bridge as nb
 from benchmarks import metrics
 from benchmarks.problems import Problem
-from numpyro_bridge.atlas.affine import as_dense, identity_map
+from numpyro_bridge.atlas.maps import as_dense, identity_map
 from numpyro_bridge.atlas.standardised_target import StandardisedTarget
 
 NUM_DRAWS = 8_000

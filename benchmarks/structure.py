@@ -54,7 +54,7 @@ MAX_ISINSTANCE = 4.5
 MAX_ROOT_EXPORTS = 60
 MIN_TEST_SHARE = 0.6
 
-PARTS = ("kernels", "integrators", "initial", "annealing", "controls", "diffusion", "base", "start")
+PARTS = ("kernels", "integrators", "initial", "annealing", "controls", "diffusion", "base")
 """How the names of those files in `processes/` begin that are no samplers."""
 
 

@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 
 import numpyro_bridge as nb
-from numpyro_bridge.trajectories.simulate import Trajectory, simulate_many
+from numpyro_bridge.trajectories.simulate import simulate_many
+from numpyro_bridge.trajectories.trajectory import Trajectory
 from tests import catalogue, targets
 from tests.statistics import assert_same_mean
 
@@ -42,14 +43,13 @@ def run_both(rng_key, process, target, exact_draws) -> tuple[Trajectory, Traject
     keys = jax.random.split(backward_key, NUM)
     return (
         simulate_many(forward_key, process, target, NUM),
-        backward(keys, process, target, jax.vmap(target.at)(exact_draws)),
+        backward(keys, process, target, exact_draws),
     )
 
 
 def run_known(process, known: targets.Known) -> tuple[Trajectory, Trajectory]:
     draw_key, run_key = jax.random.split(jax.random.key(3))
-    target = process.prepared(known.target)
-    return run_both(run_key, process, target, known.draw(draw_key, NUM))
+    return run_both(run_key, process, known.target, known.draw(draw_key, NUM))
 
 
 @functools.cache

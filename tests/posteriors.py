@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import numpyro_bridge as nb
-from numpyro_bridge.atlas.affine import DenseMap, identity_map
+from numpyro_bridge.atlas.maps import DenseMap, identity_map
 from numpyro_bridge.atlas.standardised_target import StandardisedTarget
 from numpyro_bridge.training.metrics import Metrics
 from tests import targets

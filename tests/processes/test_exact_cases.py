@@ -12,6 +12,7 @@ import numpyro_bridge as nb
 from numpyro_bridge.processes.initial import InitialNormal
 from numpyro_bridge.trajectories.simulate import simulate_many
 from tests import catalogue, targets
+from tests.catalogue import narrow
 
 
 def spread_at(process, known: targets.Known) -> float:
@@ -61,7 +62,7 @@ def test_a_sampler_that_starts_at_its_target_is_exact_to_first_order_in_the_step
 def test_untrained_dds_and_pis_are_exact_on_their_reference(process, scale):
     """At any number of steps, to rounding."""
     known = targets.normal(np.zeros(2), scale**2 * np.eye(2))
-    process = process(jax.random.key(0), 2, num_steps=4, width=8)
+    process = process(jax.random.key(0), 2, num_steps=4, control=narrow(8))
     runs = eqx.filter_jit(simulate_many)(jax.random.key(0), process, known.target, 100)
     np.testing.assert_allclose(runs.log_weight, known.log_evidence, rtol=1e-9)
 

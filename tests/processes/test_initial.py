@@ -9,7 +9,7 @@ import numpyro.distributions as dist
 import pytest
 
 import numpyro_bridge as nb
-from numpyro_bridge.atlas.affine import DenseMap
+from numpyro_bridge.atlas.maps import DenseMap
 from numpyro_bridge.atlas.standardised_target import StandardisedTarget
 from numpyro_bridge.processes.initial import inverse_of_lower
 from tests import catalogue
@@ -53,7 +53,7 @@ def test_an_initial_distribution_samples_what_it_scores(process):
 def test_a_path_from_the_prior_tempers_the_likelihood():
     process = catalogue.untrained(catalogue.FROM_PRIOR)
     target = StandardisedTarget(
-        process.prepared(known_target("conjugate normal").target),
+        known_target("conjugate normal").target.with_prior(),
         DenseMap(jnp.asarray([0.2, -0.1]), jnp.asarray([[0.5, 0.0], [0.2, 0.8]])),
     )
 
@@ -79,7 +79,7 @@ def test_a_path_from_the_prior_tempers_the_likelihood():
 def test_a_path_from_the_prior_needs_a_prior():
     initial = nb.processes.InitialPrior()
     with pytest.raises(ValueError, match="LogDensityTarget has none; use a NumPyro model"):
-        initial.seen_by(known_target("skewed").target)
+        initial.prepared(known_target("skewed").target)
     plain = known_target("conjugate normal").target
     with pytest.raises(ValueError, match=r"run the process on target.with_prior\(\)"):
         initial.score(plain.at(jnp.zeros(2)))
@@ -90,7 +90,7 @@ def test_a_path_from_the_prior_needs_a_prior():
 
     target = nb.target_from_model(jax.random.key(0), improper)
     with pytest.raises(ValueError, match="improper, masked or scaled, or has discrete sites"):
-        initial.seen_by(target)
+        initial.prepared(target)
 
 
 @pytest.mark.parametrize("sign", [1.0, -1.0])
