@@ -3,6 +3,7 @@
 #
 #   make demo      what the package does, in a few minutes
 #   make test      the tests                      make test PYTEST_ARGS="-k cmcd"
+#   make test-fast the contract and one case of every identity, in about a minute
 #   make lint      style, imports and types
 #   make docs      the documentation, in docs/_build/html
 #   make bench     the benchmarks
@@ -18,7 +19,7 @@ PYTEST_ARGS ?=
 
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint docs bench clean
+.PHONY: demo test test-fast lint docs bench clean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -26,8 +27,18 @@ demo: $(VENV)/.core
 	$(BIN)/python -m numpyro_bridge
 
 # Most of the time goes into compiling, which keeps little more than one core busy: two workers.
+# Each begins with one half of the files and later takes over from the other, so that the tests of a
+# file, which share what they compile, mostly run in one worker.
+PYTEST = $(BIN)/python -m pytest -n 2 --dist worksteal
+
+# What the tests compile is kept and read back by the next run; another JAX finds nothing there.
+test test-fast: export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.jax_cache
+
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
+	$(PYTEST) $(PYTEST_ARGS)
+
+test-fast: $(VENV)/.test
+	$(PYTEST) -m fast $(PYTEST_ARGS)
 
 lint: $(VENV)/.test $(VENV)/.lint
 	$(BIN)/ruff check
@@ -41,7 +52,7 @@ bench: $(VENV)/.core
 	$(BIN)/python -m benchmarks
 
 clean:
-	rm -rf $(VENV) build dist docs/_build .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist docs/_build .jax_cache .pytest_cache .ruff_cache
 
 # .core marks the environment with the package itself; .test, .lint and .docs one extra each.
 $(VENV)/.core: pyproject.toml

@@ -5,6 +5,7 @@ from functools import partial
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import pytest
 from jax.flatten_util import ravel_pytree
 
 import numpyro_bridge as nb
@@ -64,6 +65,16 @@ PROCESSES = {
     "DenoisingProcess": denoising_process,
 }
 """Constructors `(rng_key, dim)` of every sampler, small, for two dimensions."""
+
+FAST = ("CMCD", "DBS", "UnderdampedCMCD")
+"""One sampler of each kind, for the fast half of the tests."""
+
+
+def some_fast(cases) -> list:
+    """Arguments for `pytest.mark.parametrize`: those of the samplers in `FAST` are marked so."""
+    rows = [case if isinstance(case, tuple) else (case,) for case in cases]
+    return [pytest.param(*row, marks=pytest.mark.fast if row[0] in FAST else ()) for row in rows]
+
 
 OBJECTIVES = {
     "reverse_kl": nb.reverse_kl,

@@ -44,7 +44,9 @@ def random_map(dim: int = 5, lead: int = 2) -> CouplingMap:
     return CouplingMap(affine, rotation, jax.tree.unflatten(structure, leaves))
 
 
-@pytest.mark.parametrize(("dim", "lead"), [(5, 2), (2, 1), (1, 1), (3, 3)])
+@pytest.mark.parametrize(
+    ("dim", "lead"), [(5, 2), pytest.param(2, 1, marks=pytest.mark.fast), (1, 1), (3, 3)]
+)
 def test_it_is_invertible_and_knows_its_determinant(dim, lead):
     @eqx.filter_jit
     def seen(map, noise):

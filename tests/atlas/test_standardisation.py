@@ -60,6 +60,7 @@ def factor_of(map) -> np.ndarray:
     return np.diag(map.scale) @ (eye + basis @ np.diag(stretch - 1) @ basis.T)
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_map_does_what_its_factor_says(kind):
     map, vector = random_map(kind), jax.random.normal(jax.random.key(9), (5,))

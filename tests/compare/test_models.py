@@ -110,6 +110,7 @@ def test_bayes_factor_and_probabilities_are_the_analytic_ones(comparison):
     assert comparison.warnings == ()
 
 
+@pytest.mark.fast
 def test_errors_of_probabilities_are_those_of_repeated_evidences():
     rng = np.random.default_rng(0)
     log_evidence, error = np.asarray([0.0, 0.7, -1.0]), np.asarray([0.05, 0.02, 0.1])

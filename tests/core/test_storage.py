@@ -32,6 +32,7 @@ def assert_same(a, b):
     jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
+@pytest.mark.fast
 def test_a_tree_is_read_back_as_written(tmp_path):
     path = tmp_path / "deep" / "er" / "file"
     tree = {"a": jnp.arange(3.0), "b": [np.ones((2, 2), np.float32), jnp.asarray(7)]}
@@ -66,6 +67,7 @@ def test_a_write_replaces_the_old_file(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b'{"kind": "other"}\n', b"[1]\n", b"3\n"])
 def test_other_files_are_refused(tmp_path, content):
     path = tmp_path / "file"
@@ -106,7 +108,7 @@ def round_trip(tree, **settings):
     return rebuild(description, list(arrays), **settings)
 
 
-@pytest.mark.parametrize("name", catalogue.PROCESSES)
+@pytest.mark.parametrize("name", catalogue.some_fast(catalogue.PROCESSES))
 def test_every_process_is_rebuilt(name):
     process = catalogue.untrained(name)
     back = round_trip(process)

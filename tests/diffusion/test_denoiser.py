@@ -71,6 +71,7 @@ class Speaking(eqx.Module):
         return of_clean * clean + of_noise * noise
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize("prediction", PREDICTIONS, ids=lambda function: function.__name__)
 def test_predictions_are_each_other(prediction):
     """Whatever the network predicts, what the denoiser says is the same."""

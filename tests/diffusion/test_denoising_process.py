@@ -34,6 +34,7 @@ def run_backward(rng_key, process, target, positions):
     return backward(keys, process, target, jax.vmap(target.at)(positions))
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize("num_steps", [1, 3])
 def test_the_chains_are_each_other_on_a_standard_normal_target(num_steps):
     """At any number of steps, to rounding."""

@@ -10,6 +10,8 @@ import pytest
 
 from numpyro_bridge.draws import weights
 
+pytestmark = pytest.mark.fast
+
 
 def pareto_log_weight(rng_key, k, num):
     """Weights with a Pareto tail: exceedances over any threshold are generalised Pareto(k)."""

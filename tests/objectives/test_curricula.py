@@ -81,6 +81,7 @@ def test_a_curriculum_leaves_half_of_the_budget_to_the_target():
 # --- tempering ------------------------------------------------------------------------------------
 
 
+@pytest.mark.fast
 def test_the_temperature_falls_geometrically_to_one():
     tempering = nb.Tempering(16.0, num_iterations=100)
     first = tempering.start(KEY, None, SKEWED)
@@ -89,6 +90,7 @@ def test_the_temperature_falls_geometrically_to_one():
     np.testing.assert_allclose([first, *values], [16.0, 16.0, 4.0, 1.0, 1.0], rtol=1e-12)
 
 
+@pytest.mark.fast
 def test_a_tempered_target_is_a_power_of_the_target():
     tempered = TemperedTarget(SKEWED, jnp.asarray(3.0))
     position = jnp.asarray([0.3, -0.8])

@@ -49,7 +49,9 @@ class DetachedScore(nb.processes.AbstractProcess):
         return self.inner.backward(step, state, target)
 
 
-@pytest.mark.parametrize("name", ["CMCD", "DBS", "DDS", "UnderdampedCMCD"])
+@pytest.mark.parametrize(
+    "name", ["CMCD", pytest.param("DBS", marks=pytest.mark.fast), "DDS", "UnderdampedCMCD"]
+)
 def test_reverse_kl_and_its_log_derivative_form_have_one_gradient(name):
     along_path = many_gradients("reverse_kl", name)
     log_derivative = many_gradients("reverse_kl_ld", name)
@@ -136,6 +138,7 @@ def test_forward_kl_by_weights_and_by_exact_draws_have_one_gradient():
     assert np.median(np.abs(z_scores(by_draws, np.zeros(())))) > 5
 
 
+@pytest.mark.fast
 def test_trajectory_balance_with_the_best_log_evidence_is_log_variance():
     inner = catalogue.untrained("CMCD")
     variance, runs = evaluate(nb.log_variance, inner, 16)
@@ -218,6 +221,7 @@ def evaluate(objective, process, num_trajectories: int, target=TARGET):
     return objective(jax.random.key(0), process, target, num_trajectories=num_trajectories)
 
 
+@pytest.mark.fast
 def test_every_objective_reports_on_the_trajectories_of_its_key():
     process = catalogue.untrained("CMCD")
     loss, runs = evaluate(nb.reverse_kl, process, 16)

@@ -11,6 +11,8 @@ from numpyro_bridge.processes.controls import ScoreInformedControl
 from numpyro_bridge.target.clipped import clipped_score
 from tests import catalogue
 
+pytestmark = pytest.mark.fast
+
 
 def test_an_untrained_control_is_zero():
     control = ScoreInformedControl(jax.random.key(0), 3, width=8)

@@ -9,6 +9,7 @@ from numpyro_bridge.target import LogDensityTarget, Target, target_from_log_dens
 from tests.target.models import KEY, count_traces, schools
 
 
+@pytest.mark.fast
 def test_target_of_a_function():
     target = target_from_log_density(lambda x: -0.5 * jnp.sum(x**2), 3)
     assert isinstance(target, LogDensityTarget) and isinstance(target, Target)

@@ -171,6 +171,7 @@ def test_density_in_closed_form(name):
     np.testing.assert_allclose(values, formula(x), rtol=1e-9)
 
 
+@pytest.mark.fast
 def test_eight_schools_in_closed_form():
     target = schools()
     assert list(target.sites) == ["mu", "tau", "z"] and target.dim == 10

@@ -45,6 +45,7 @@ def climb_with_bad_gradients(rng_key, hill: Hill, top):
     return loss + jnp.sqrt(kept + 0 * hill.position[0]), runs
 
 
+@pytest.mark.fast
 def test_training_reaches_the_top_and_reports_every_iteration():
     training = fit(jax.random.key(0), Hill(), climb, TOP, num_iterations=260)
     np.testing.assert_allclose(training.module.position, TOP, atol=0.05)
@@ -84,6 +85,7 @@ def test_interruption_before_anything_is_trained_returns_the_start(monkeypatch):
     assert_same(training.module, Hill())
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize("share", [0.3, 0.8])
 @pytest.mark.parametrize("tolerance", [0.0, 0.01])
 def test_resumed_training_ends_where_uninterrupted_training_does(
