@@ -19,10 +19,9 @@ import numpy as np
 
 import numpyro_bridge as nb
 from benchmarks import case_table, problems, targets
-from numpyro_bridge.atlas.affine import DenseMap
 from numpyro_bridge.atlas.coupling import CouplingMap
 from numpyro_bridge.atlas.fit_coupling import fit_coupling
-from numpyro_bridge.atlas.standardised_target import StandardisedTarget, log_weights_of
+from numpyro_bridge.atlas.standardised_target import log_weights_of
 from numpyro_bridge.draws import weights
 
 TABLE = Path(__file__).parent / "bent_maps.md"
@@ -56,7 +55,7 @@ def measure(name: str, data: Path) -> list[str]:
     for key in range(3):
         fit_key, bend_key, draw_key = jax.random.split(jax.random.key(key), 3)
         affine = nb.standardise(fit_key, problem.target, nonlinear=False).map
-        assert isinstance(affine, DenseMap)
+        assert isinstance(affine, nb.atlas.DenseMap)
         start = time.perf_counter()
         bent = jax.block_until_ready(fit_coupling(bend_key, problem.target, affine))
         seconds = time.perf_counter() - start
@@ -91,7 +90,7 @@ def _figures(log_weight, log_evidence: float) -> tuple[float, float, float, floa
     )
 
 
-def _cost(target: nb.target.Target, affine: DenseMap, bent: CouplingMap) -> float:
+def _cost(target: nb.target.Target, affine: nb.atlas.DenseMap, bent: CouplingMap) -> float:
     """How much longer an iteration takes through the bent map."""
     process = nb.CMCD(jax.random.key(0), target.dim)
 
@@ -102,10 +101,10 @@ def _cost(target: nb.target.Target, affine: DenseMap, bent: CouplingMap) -> floa
 
         return eqx.filter_grad(loss)(process)
 
-    def seconds(key: int, map) -> float:
+    def seconds(key: int, transform) -> float:
         start = time.perf_counter()
         jax.block_until_ready(
-            gradient(jax.random.key(key), process, StandardisedTarget(target, map))
+            gradient(jax.random.key(key), process, nb.atlas.StandardisedTarget(target, transform))
         )
         return time.perf_counter() - start
 

@@ -10,8 +10,6 @@ import numpy as np
 import numpyro_bridge as nb
 from benchmarks import metrics
 from benchmarks.problems import Problem
-from numpyro_bridge.atlas.affine import as_dense, identity_map
-from numpyro_bridge.atlas.standardised_target import StandardisedTarget
 
 NUM_DRAWS = 8_000
 NUM_POINTS = 500
@@ -35,7 +33,7 @@ def train(
     that both cases share compiled code.
     """
     process_key, fit_key = jax.random.split(rng_key)
-    target = StandardisedTarget(problem.target, standardisation.map)
+    target = nb.atlas.StandardisedTarget(problem.target, standardisation.map)
     training = nb.training.fit(
         fit_key,
         make_process(process_key, target.dim),
@@ -52,8 +50,8 @@ def train(
 
 def no_map(rng_key, target: nb.target.Target) -> nb.atlas.Standardisation:
     """No standardisation, written as a dense map so that it shares compiled code with others."""
-    standardisation = nb.no_standardisation(rng_key, target)
-    return standardisation._replace(map=as_dense(identity_map(target.dim)))
+    location = jnp.zeros(target.dim, jnp.result_type(float))
+    return nb.atlas.Standardisation(nb.atlas.DenseMap(location, jnp.diag(location + 1)))
 
 
 optimizer = functools.cache(nb.bridge_optimizer)
@@ -85,7 +83,7 @@ def _with_noise_held(process, learned):
 
 
 def _is_noise(part) -> bool:
-    return isinstance(part, nb.processes.Diffusion)
+    return isinstance(part, nb.processes.Diffusion | nb.processes.UnderdampedScales)
 
 
 def measure(rng_key, posterior: nb.Posterior, problem: Problem) -> dict[str, float]:

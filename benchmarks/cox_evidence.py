@@ -13,9 +13,9 @@ import numpy as np
 from jax.scipy.special import logsumexp
 from numpyro.infer import MCMC, NUTS
 
+import numpyro_bridge as nb
 from benchmarks import command_line, densities
 from numpyro_bridge.atlas.fit_normal import laplace
-from numpyro_bridge.atlas.standardised_target import StandardisedTarget
 
 NUM_REPLICATES = 4
 NUM_CHAINS = 4
@@ -46,7 +46,7 @@ def log_evidences(rng_key, target) -> np.ndarray:
     """One estimate for each replicate."""
     fit_key, nuts_key, normal_key = jax.random.split(rng_key, 3)
     maps = laplace(fit_key, target, jnp.zeros((1, target.dim)))
-    whitened = StandardisedTarget(target, jax.tree.map(lambda leaf: leaf[0], maps))
+    whitened = nb.atlas.StandardisedTarget(target, jax.tree.map(lambda leaf: leaf[0], maps))
     mcmc = MCMC(
         NUTS(potential_fn=lambda position: -whitened.log_density(position)),
         num_warmup=NUM_DRAWS // 2,

@@ -23,7 +23,6 @@ import numpyro_bridge as nb
 from benchmarks import command_line, pages
 from benchmarks.targets import load
 from numpyro_bridge.atlas.fit_normal import gaussian_vi
-from numpyro_bridge.atlas.standardised_target import StandardisedTarget
 
 HERE = Path(__file__).parent
 COLUMNS = [
@@ -36,12 +35,12 @@ COLUMNS = [
 ]
 
 
-def standardised_seeds(data: Path) -> StandardisedTarget:
+def standardised_seeds(data: Path) -> nb.atlas.StandardisedTarget:
     """The target of the measurements."""
     seeds = load("seeds", data)
     target = nb.target_from_model(jax.random.key(0), seeds.model, **seeds.kwargs)
     map = nb.standardise(jax.random.key(1), target, candidates=(gaussian_vi,), nonlinear=False).map
-    return StandardisedTarget(target, map)
+    return nb.atlas.StandardisedTarget(target, map)
 
 
 def iteration(objective, num_trajectories: int):

@@ -93,8 +93,8 @@ def measure(name: str, key: int, data: Path) -> dict:
         "iterations": posterior.report.num_iterations,
         "stopped": posterior.report.stopped,
         "gradient_evaluations": draws.report.num_gradient_evaluations,
-        "standardised_by": posterior.standardisation.method,
-        "elbo_of_gaussian": posterior.standardisation.elbo,
+        "standardised_by": posterior.standardisation.fit.method,
+        "elbo_of_gaussian": posterior.standardisation.fit.elbo,
     }
     idata = nb.to_inference_data(
         draws, num_chains=4, predictive=False, prior=False, log_likelihood=False
