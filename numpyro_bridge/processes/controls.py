@@ -91,4 +91,4 @@ class ScoreInformedControl(AbstractControl):
 
 
 MakesControl = Callable[..., AbstractControl]
-"""What samplers take as `control=`: a constructor, such as `partial(ScoreInformedControl, width=32)`."""
+"""What samplers take as `control=`, such as `partial(ScoreInformedControl, width=32)`."""

@@ -16,7 +16,7 @@ from numpyro_bridge.target import Point, Target
 
 
 class AbstractInitialDistribution(AbstractPart):
-    """A distribution that can be drawn from, evaluated and differentiated; its arrays are trained."""
+    """A distribution that can be drawn from, evaluated and differentiated; it is trained."""
 
     @abc.abstractmethod
     def kernel(self, target: Target) -> AbstractKernel:
