@@ -16,7 +16,7 @@ from numpyro_bridge.atlas.fit_normal import laplace, prior_moments
 from numpyro_bridge.atlas.standardisation import standardise
 from numpyro_bridge.compare import Comparison, compare_with_nuts
 from numpyro_bridge.infer import BridgeSampler
-from numpyro_bridge.processes import CMCD
+from numpyro_bridge.processes import CMCD, ScoreInformedControl
 
 
 class Demo(NamedTuple):
@@ -37,7 +37,7 @@ class Settings(NamedTuple):
 
 QUICK = Settings(
     sampler=dict(
-        process=partial(CMCD, num_steps=8, width=16),
+        process=partial(CMCD, num_steps=8, control=partial(ScoreInformedControl, width=16)),
         standardise=partial(
             standardise, candidates=(prior_moments, laplace), num_starts=2, nonlinear=False
         ),

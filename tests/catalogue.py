@@ -10,8 +10,14 @@ from jax.flatten_util import ravel_pytree
 import numpyro_bridge as nb
 from numpyro_bridge.processes.initial import InitialMixture
 
-SMALL = {"num_steps": 4, "diffusion": 0.5, "width": 8, "depth": 1}
-SMALL_UNDERDAMPED = {"num_steps": 4, "step_size": 0.5, "width": 8, "depth": 1}
+
+def narrow(width: int, depth: int = 2):
+    """A constructor of small controls."""
+    return partial(nb.processes.ScoreInformedControl, width=width, depth=depth)
+
+
+SMALL = {"num_steps": 4, "diffusion": 0.5, "control": narrow(8, depth=1)}
+SMALL_UNDERDAMPED = {"num_steps": 4, "step_size": 0.5, "control": narrow(8, depth=1)}
 
 
 def two_normals(dim: int = 2) -> InitialMixture:

@@ -17,6 +17,7 @@ from scipy.stats import norm
 
 import numpyro_bridge as nb
 from numpyro_bridge.atlas.fit_normal import laplace
+from tests.catalogue import narrow
 
 ROOT = Path(__file__).parents[1]
 SMALL = {"num_iterations": 150, "num_steps": 16, "num_samples": 2_000, "progress_bar": False}
@@ -113,7 +114,7 @@ def run_code(page: str, names: dict, fewer: dict[str, str] | None = None, **sett
         code = re.sub(rf"\b{printed}\b", tested, code)
     small = partial(
         nb.BridgeSampler,
-        process=partial(nb.CMCD, num_steps=8, width=16),
+        process=partial(nb.CMCD, num_steps=8, control=narrow(16)),
         num_iterations=50,
         num_trajectories=64,
         progress_bar=False,
@@ -177,7 +178,7 @@ def test_the_code_of_the_settings_page_runs_and_holds_the_noise_fixed(names, key
     sampler.num_iterations, sampler.standardise = 2, nb.no_standardisation
     posterior = sampler.run(key, names["error"], effect=names["effect"])
     untrained = sampler.process(key, posterior.target.dim)
-    assert np.array_equal(posterior.process.log_diffusion, untrained.log_diffusion)
+    assert np.array_equal(posterior.process.diffusion.log_noise, untrained.diffusion.log_noise)
     assert not np.array_equal(posterior.process.initial.mean, untrained.initial.mean)
 
 

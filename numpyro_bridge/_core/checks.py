@@ -2,11 +2,13 @@
 
 import difflib
 import inspect
+import math
 from collections.abc import Callable, Iterator
 from functools import partial
 from numbers import Integral, Real
 from typing import Any
 
+import equinox as eqx
 import jax
 import optax
 from numpyro.util import is_prng_key
@@ -39,6 +41,20 @@ def check_count(name: str, value: Any, minimum: int) -> None:
         )
 
 
+def check_positive(name: str, value: Any) -> None:
+    """Raise a ValueError unless this is a positive finite number."""
+    known = hasattr(value, "__float__") and not isinstance(value, bool)
+    if not known or not 0 < float(value) < math.inf:
+        raise ValueError(f"{name} must be a positive number, such as 0.25, got {_described(value)}")
+
+
+def check_instance(name: str, value: Any, kind: type, such_as: str) -> None:
+    """Raise a ValueError unless this is an object of a kind, rather than its class or its name."""
+    if not isinstance(value, kind):
+        got = getattr(value, "__name__", repr(value))
+        raise ValueError(f"{name} must be an instance such as {such_as}, got {got}")
+
+
 def check_not_negative(name: str, value: Any) -> None:
     """Raise a ValueError unless this is a number, zero or more."""
     if isinstance(value, bool) or not isinstance(value, Real) or not float(value) >= 0:
@@ -46,16 +62,12 @@ def check_not_negative(name: str, value: Any) -> None:
 
 
 def check_process(process: Any) -> None:
-    """Raise a ValueError unless this can make a process, as far as can be seen from outside."""
+    """Raise a ValueError unless this makes a process when called with `(rng_key, dim)`.
+
+    It is called once in the abstract, for two dimensions, so that what a constructor refuses is
+    refused before anything is run. What cannot be traced is left to the real call.
+    """
     check_function("process", process, "nb.CMCD")
-    for keyword, value in _bound(process).items():
-        if keyword in COUNTS:
-            check_count(f"process: {keyword}", value, COUNTS[keyword])
-        elif keyword in PARTS and isinstance(value, type | str):
-            got = value.__name__ if isinstance(value, type) else repr(value)
-            raise ValueError(
-                f"process: {keyword} must be an instance such as {PARTS[keyword]}, got {got}"
-            )
     try:
         inspect.signature(process, follow_wrapped=False).bind(None, 1)
     except TypeError as error:
@@ -63,6 +75,12 @@ def check_process(process: Any) -> None:
             f"process: {_name(process)} cannot be called with (rng_key, dim), {error}; take these "
             "two as nb.CMCD does, and bind all others, and no more, with functools.partial"
         ) from None
+    try:
+        eqx.filter_eval_shape(process, jax.random.key(0), 2)
+    except ValueError as error:
+        raise ValueError(f"process: {error}") from error
+    except jax.errors.JAXTypeError:
+        return
 
 
 def check_trainable(trainable: Any) -> None:
@@ -77,33 +95,27 @@ def check_trainable(trainable: Any) -> None:
             )
 
 
-COUNTS = {"num_steps": 1, "width": 1, "depth": 0}
-"""Settings of processes that are integers, and the least of each."""
-
-PARTS = {"initial": "nb.processes.InitialPrior()", "integrator": "nb.processes.OBABO()"}
-"""Settings of processes that are objects, and what one looks like."""
-
-
-def check_objective(objective: Any) -> None:
-    """Raise a ValueError unless this can be called as a loss of trajectories."""
+def check_objective(objective: Any, **settings: Any) -> None:
+    """Raise a ValueError unless this can be called as a loss of trajectories, with settings."""
     check_function("objective", objective, "nb.reverse_kl_ld")
-    bound, name = _bound(objective), _name(objective)
+    bound = _bound(objective)
     if "num_trajectories" in bound:
         raise ValueError(
             "num_trajectories is a setting of the sampler, not of its objective: write "
             f"num_trajectories={bound['num_trajectories']} beside objective="
         )
-    if isinstance(bound.get("sampling"), str):
-        raise ValueError(
-            f"objective: sampling must be a function such as nb.{bound['sampling']}, got a string"
-        )
+    for keyword, value in bound.items():
+        if isinstance(value, str):
+            raise ValueError(
+                f"objective: {keyword} must be a function or a number, got the string {value!r}"
+            )
     try:
-        inspect.signature(objective).bind(None, None, None, num_trajectories=2)
+        inspect.signature(objective).bind(None, None, None, num_trajectories=2, **settings)
     except TypeError as error:
         raise ValueError(
-            f"objective: {name} cannot be called as a loss (rng_key, process, target, *, "
-            f"num_trajectories), {error}; bind what it needs, as in "
-            "partial(nb.forward_kl_from_draws, positions=positions), or give it its parts, as in "
+            f"objective: {_name(objective)} cannot be called as a loss (rng_key, process, target, "
+            f"*, {', '.join(['num_trajectories', *settings])}), {error}; give it what it needs, as "
+            "in nb.forward_kl_from_draws(positions) or "
             "nb.mixed((0.9, nb.reverse_kl_ld), (0.1, nb.forward_kl))"
         ) from None
 
@@ -116,15 +128,10 @@ def _bound(function: Any) -> dict[str, Any]:
     return keywords
 
 
-def _innermost(function: Any) -> Any:
-    """The function inside partial ones."""
-    while isinstance(function, partial):
-        function = function.func
-    return function
-
-
 def _name(function: Any) -> str:
-    return getattr(_innermost(function), "__name__", "the function")
+    for part in _partials(function):
+        function = part.func
+    return getattr(function, "__name__", "the function")
 
 
 def _partials(function: Any) -> Iterator[partial]:
@@ -137,16 +144,6 @@ def _partials(function: Any) -> Iterator[partial]:
             function = function.__wrapped__
         else:
             return
-
-
-def reads_what_it_samples(objective: Any, sampling: Callable) -> bool:
-    """Whether a loss samples by this function; True for losses from elsewhere that do not say."""
-    parts = getattr(objective, "parts", ())
-    if parts:
-        return any(reads_what_it_samples(part, sampling) for _, part in parts)
-    if "sampling" in inspect.signature(objective).parameters:
-        return _bound(objective).get("sampling") is sampling
-    return not getattr(_innermost(objective), "__module__", "").startswith("numpyro_bridge.")
 
 
 def check_function(name: str, function: Any, such_as: str) -> None:

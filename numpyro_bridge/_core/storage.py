@@ -8,10 +8,14 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 import equinox as eqx
+import numpy as np
+
+from numpyro_bridge._core.descriptions import blank_arrays, describe
+from numpyro_bridge._core.rebuilding import NOTHING, rebuild
 
 Tree = TypeVar("Tree")
 
-FORMAT = 1
+FORMAT = 2
 """Version of the file layout; raised when an older reader could not cope."""
 
 
@@ -68,6 +72,43 @@ def load_tree(path: str | os.PathLike, like: Tree) -> tuple[dict[str, Any], Tree
                 f"the arrays in {os.fspath(path)!r} do not fit what they are read into: {error}. "
                 "Load with the model, data shapes, float precision and settings it was saved with."
             ) from error
+
+
+def save_parts(path: str | os.PathLike, header: dict[str, Any], parts: dict[str, Any]) -> Path:
+    """Write a header, and named parts with what `load_parts` needs to make them again.
+
+    Raises:
+        ValueError: if there is a random key in a part.
+    """
+    arrays: list[Any] = []
+    described = {name: describe(part, arrays) for name, part in parts.items()}
+    return save_tree(path, {**header, "parts": described}, [np.asarray(x) for x in arrays])
+
+
+def load_parts(
+    path: str | os.PathLike, makers: dict[str, Callable[[], Any] | None]
+) -> dict[str, Any]:
+    """Make the parts again that `save_parts` wrote.
+
+    Args:
+        path: The file.
+        makers: For the parts that may be of classes outside this package, functions that make an
+            object of the same classes and shapes, or None. The names are those of the arguments
+            that a user passes them by.
+
+    Raises:
+        ValueError: if a maker is missing, or what it makes is not like what was saved.
+    """
+    described = load_header(path)["parts"]
+    _, arrays = load_tree(path, [blank_arrays(part) for part in described.values()])
+    given = {name: make() for name, make in makers.items() if make is not None}
+    try:
+        return {
+            name: rebuild(part, list(own), given.get(name, NOTHING), name)
+            for (name, part), own in zip(described.items(), arrays, strict=True)
+        }
+    except ValueError as error:
+        raise ValueError(f"cannot load {os.fspath(path)!r}: {error}") from error
 
 
 def _parse_header(path: str | os.PathLike, file: BinaryIO) -> dict[str, Any]:

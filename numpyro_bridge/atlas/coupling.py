@@ -16,8 +16,7 @@ from jaxtyping import Array, Bool, Float
 
 from numpyro_bridge._core.layers import Linear
 from numpyro_bridge._core.types import RNGKey, Scalar, Vector
-from numpyro_bridge.atlas.affine import DenseMap
-from numpyro_bridge.atlas.maps import AbstractMap
+from numpyro_bridge.atlas.maps import AbstractMap, DenseMap
 
 REACH = 5.0
 """Standard deviations of noise within which $s$ and $t$ follow $a$; beyond, they stay."""
@@ -97,7 +96,7 @@ class Coupling(eqx.Module):
     """Of the steering coordinates; its units are hyperbolic tangents."""
     log_scale: Linear
     """Of the other coordinates, from the steering ones and the units: these level off far out."""
-    place: Linear
+    shift: Linear
     """Likewise."""
 
     def __init__(self, rng_key: RNGKey, dim: int, num_leading: int):
@@ -110,20 +109,20 @@ class Coupling(eqx.Module):
         self.hidden = eqx.tree_at(lambda layer: layer.bias, hidden, bias)
         rest = dim - num_leading
         self.log_scale = Linear(rng_key, num_leading + NUM_HIDDEN, rest, gain=0.0)
-        self.place = Linear(rng_key, num_leading + NUM_HIDDEN, rest, gain=0.0)
+        self.shift = Linear(rng_key, num_leading + NUM_HIDDEN, rest, gain=0.0)
 
     def __call__(self, noise: Vector) -> Vector:
         """The bent vector."""
         lead, rest = self._divided(self.shape(noise))
-        log_scale, place = self._steered(noise)
-        return jnp.concatenate([lead, rest * jnp.exp(log_scale) + place])
+        log_scale, shift = self._steered(noise)
+        return jnp.concatenate([lead, rest * jnp.exp(log_scale) + shift])
 
     def inverse(self, bent: Vector) -> Vector:
         """The noise of a bent vector."""
         lead, rest = self._divided(bent)
         # The steering coordinates are known at once, whatever the others are.
-        log_scale, place = self._steered(self.shape.inverse(bent))
-        return self.shape.inverse(jnp.concatenate([lead, (rest - place) * jnp.exp(-log_scale)]))
+        log_scale, shift = self._steered(self.shape.inverse(bent))
+        return self.shape.inverse(jnp.concatenate([lead, (rest - shift) * jnp.exp(-log_scale)]))
 
     def log_det(self, noise: Vector) -> Scalar:
         """Log determinant of the derivative at a vector of noise."""
@@ -138,7 +137,7 @@ class Coupling(eqx.Module):
         """Log scales and places of the other coordinates."""
         steer, _ = self._divided(self.shape(_within_reach(noise)))
         features = jnp.concatenate([steer, jnp.tanh(self.hidden(steer))])
-        return self.log_scale(features), self.place(features)
+        return self.log_scale(features), self.shift(features)
 
 
 class CouplingMap(AbstractMap):

@@ -11,8 +11,8 @@ import optax
 from jaxtyping import Array, Float
 
 from numpyro_bridge._core.types import RNGKey, Scalar, Vector
-from numpyro_bridge.atlas.affine import DenseMap, factor_and_rotation
 from numpyro_bridge.atlas.coupling import Coupling, CouplingMap
+from numpyro_bridge.atlas.maps import DenseMap, factor_and_rotation
 from numpyro_bridge.atlas.standardised_target import StandardisedTarget, elbo_of
 from numpyro_bridge.target import Target
 
@@ -25,14 +25,14 @@ NUM_ITERATIONS, BATCH = 3_000, 64
 MOST_LEADING = 8
 """Steering directions at most, and at most a quarter of all: the more steer, the fewer follow."""
 
-STRONG = 0.35
+STEERING_SHARE = 0.35
 """Share of the strongest direction from which on another one steers as well.
 
 One too few leaves a gap on a random walk with two unknown scales, one too many on a funnel:
 `python -m benchmarks.bent_maps` shows how many are found there.
 """
 
-FEW = 3
+FEW_DIMENSIONS = 3
 """Dimensions up to which the fit begins from both ends of the directions.
 
 To lowest order the width of one coordinate that follows another cannot be told from the place of
@@ -57,15 +57,15 @@ def fit_coupling(rng_key: RNGKey, target: Target, affine: DenseMap) -> CouplingM
     standardised = StandardisedTarget(target, affine)
     strength, directions = steering(directions_key, standardised)
     start = Coupling(start_key, target.dim, num_leading(np.asarray(strength)))
-    orders = [directions, directions[:, ::-1]] if 1 < target.dim <= FEW else [directions]
+    orders = [directions, directions[:, ::-1]] if 1 < target.dim <= FEW_DIMENSIONS else [directions]
     maps = [_composed(affine, _fitted(fit_key, standardised, order, start)) for order in orders]
     noise = jax.random.normal(choice_key, (NUM_DRAWS, target.dim), affine.location.dtype)
-    return max(maps, key=lambda map: float(elbo_of(map, target, noise)))
+    return max(maps, key=lambda bent: float(elbo_of(bent, target, noise)))
 
 
 def num_gradient_evaluations(dim: int) -> int:
     """Scores that `fit_coupling` evaluates."""
-    return NUM_DRAWS + NUM_ITERATIONS * BATCH * (2 if 1 < dim <= FEW else 1)
+    return NUM_DRAWS + NUM_ITERATIONS * BATCH * (2 if 1 < dim <= FEW_DIMENSIONS else 1)
 
 
 @eqx.filter_jit
@@ -103,7 +103,7 @@ def steering(
 def num_leading(strength: np.ndarray) -> int:
     """How many directions steer: those not much weaker than the strongest."""
     most = min(MOST_LEADING, strength.size // 4)
-    return max(1, int(np.sum(strength[:most] > STRONG * strength[0])))
+    return max(1, int(np.sum(strength[:most] > STEERING_SHARE * strength[0])))
 
 
 class _Bent(eqx.Module):

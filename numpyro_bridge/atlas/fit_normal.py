@@ -9,7 +9,7 @@ from jax.scipy.optimize import minimize
 from jaxtyping import Array, Float
 
 from numpyro_bridge._core.types import RNGKey, Vector
-from numpyro_bridge.atlas.affine import (
+from numpyro_bridge.atlas.maps import (
     AbstractAffineMap,
     DenseMap,
     LowRankMap,
@@ -151,25 +151,25 @@ def climb(
     step = _dense_step if isinstance(maps, DenseMap) else _diagonal_step
     dtype = maps.location.dtype
 
-    def climb_one(rng_key, map):
+    def climb_one(rng_key, transform):
         def body(carry, iteration_and_key):
-            map, best, best_elbo, damping = carry
+            transform, best, best_elbo, damping = carry
             iteration, key = iteration_and_key
             noise = jax.random.normal(key, (num_draws // 2, target.dim), dtype)
             noise = jnp.concatenate([noise, -noise])
-            points = jax.vmap(StandardisedTarget(target, map).at)(noise)
+            points = jax.vmap(StandardisedTarget(target, transform).at)(noise)
             elbo, error = _mean_and_error(points.log_density)
             worse = ~(elbo > best_elbo - 4 * error - 0.1)
             rate = 0.5 / (1 + jnp.maximum(0, iteration - num_iterations // 2) / 8)
-            climbed = step(map, noise, _shortened(points.score), damping * rate)
+            climbed = step(transform, noise, _shortened(points.score), damping * rate)
             following = _where(worse, best, climbed)
-            best = _where(worse, best, map)
+            best = _where(worse, best, transform)
             best_elbo = jnp.where(worse, best_elbo, elbo)
             damping = jnp.where(worse, 0.5 * damping, jnp.minimum(1.0, 1.2 * damping))
             return (following, best, best_elbo, damping), None
 
         keys = jax.random.split(rng_key, num_iterations)
-        start = (map, map, jnp.asarray(-jnp.inf, dtype), jnp.asarray(1.0, dtype))
+        start = (transform, transform, jnp.asarray(-jnp.inf, dtype), jnp.asarray(1.0, dtype))
         (_, best, _, _), _ = jax.lax.scan(body, start, (jnp.arange(num_iterations), keys))
         return best
 
@@ -185,25 +185,25 @@ def _where(condition, yes, no):
     return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)
 
 
-def _dense_step(map: DenseMap, noise, score, rate) -> DenseMap:
+def _dense_step(transform: DenseMap, noise, score, rate) -> DenseMap:
     dim = noise.shape[1]
     gram = noise.T @ noise + 1e-3 * jnp.eye(dim, dtype=noise.dtype)
     curvature = -jnp.linalg.solve(gram, noise.T @ score)
     values, vectors = jnp.linalg.eigh(0.5 * (curvature + curvature.T))
     values = 1 - rate + rate * jnp.clip(values, 0.1, 20.0)
     move = ((jnp.mean(score, axis=0) @ vectors) / values) @ vectors.T
-    location = map.location + map.multiply(_bounded(rate * move))
-    return DenseMap(location, lower_factor(map.factor @ (vectors / jnp.sqrt(values))))
+    location = transform.location + transform.multiply(_bounded(rate * move))
+    return DenseMap(location, lower_factor(transform.factor @ (vectors / jnp.sqrt(values))))
 
 
-def _diagonal_step(map: LowRankMap, noise, score, rate) -> LowRankMap:
+def _diagonal_step(transform: LowRankMap, noise, score, rate) -> LowRankMap:
     curvature = -jnp.sum(noise * score, axis=0) / jnp.sum(noise**2, axis=0)
     values = 1 - rate + rate * jnp.clip(curvature, 0.1, 20.0)
     move = _bounded(rate * jnp.mean(score, axis=0) / values)
     return eqx.tree_at(
         lambda m: (m.location, m.scale),
-        map,
-        (map.location + map.multiply(move), map.scale / jnp.sqrt(values)),
+        transform,
+        (transform.location + transform.multiply(move), transform.scale / jnp.sqrt(values)),
     )
 
 
@@ -219,5 +219,5 @@ def _bounded(move: Float[Array, " dim"]) -> Float[Array, " dim"]:
     return move * (longest / jnp.maximum(jnp.linalg.norm(move), longest))
 
 
-def _batch_of_one(map: AbstractAffineMap) -> AbstractAffineMap:
-    return jax.tree.map(lambda leaf: leaf[None], map)
+def _batch_of_one(transform: AbstractAffineMap) -> AbstractAffineMap:
+    return jax.tree.map(lambda leaf: leaf[None], transform)

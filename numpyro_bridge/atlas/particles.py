@@ -10,16 +10,15 @@ from jaxtyping import Array, Float
 
 from numpyro_bridge._core.normal import normal_log_prob
 from numpyro_bridge._core.types import RNGKey, Scalar
-from numpyro_bridge.atlas.affine import identity_map
 from numpyro_bridge.atlas.fit_normal import DENSE_LIMIT
-from numpyro_bridge.atlas.maps import AbstractMap
+from numpyro_bridge.atlas.maps import AbstractMap, identity_map
 from numpyro_bridge.atlas.standardisation import standardise
 from numpyro_bridge.target import ModelTarget, Target
 
-SANE = 1e3
+LARGEST_PRIOR_DRAW = 1e3
 """A prior that draws larger unconstrained numbers is improper for all that a sampler can do."""
 
-LEAPFROGS = 8
+NUM_LEAPFROGS = 8
 """Steps of each Hamiltonian move."""
 
 MAX_TEMPERATURES = 200
@@ -53,7 +52,7 @@ def from_prior(rng_key: RNGKey, target: Target, num: int) -> Reference | None:
     if not isinstance(target, ModelTarget):
         return None
     position = target.prior_positions(rng_key, num)
-    if position is None or not bool(jnp.all(jnp.abs(position) < SANE)):
+    if position is None or not bool(jnp.all(jnp.abs(position) < LARGEST_PRIOR_DRAW)):
         return None
     return Reference(position, ModelTarget.log_prior, ModelTarget.log_likelihood)
 
@@ -71,14 +70,15 @@ def from_normal(
         fit: Whether to fit the law first.
     """
     fit_key, draw_key = jax.random.split(rng_key)
-    map = standardise(fit_key, target, nonlinear=False).map if fit else identity_map(target.dim)
+    identity = identity_map(target.dim)
+    transform = standardise(fit_key, target, nonlinear=False).map if fit else identity
     noise = scale * jax.random.normal(draw_key, (num, target.dim), jnp.result_type(float))
-    density = eqx.Partial(_normal_density, map, jnp.asarray(scale, noise.dtype))
+    density = eqx.Partial(_normal_density, transform, jnp.asarray(scale, noise.dtype))
 
     def log_ratio(target, position):
         return target.log_density(position) - density(target, position)
 
-    return Reference(jax.vmap(map)(noise), density, log_ratio)
+    return Reference(jax.vmap(transform)(noise), density, log_ratio)
 
 
 def from_prior_or_fit(rng_key: RNGKey, target: Target, num: int) -> Reference:
@@ -125,7 +125,7 @@ def tempered_particles(
         step_size = step_size * jnp.exp(jnp.clip(2 * (acceptance - 0.7), -0.7, 0.4))
         if float(state.tempering_param) >= 1 - 1e-6:
             log_weight = jnp.log(jnp.maximum(state.weights, jnp.finfo(step_size.dtype).tiny))
-            evaluations = num * count * (num_moves * LEAPFROGS + 1)
+            evaluations = num * count * (num_moves * NUM_LEAPFROGS + 1)
             return Particles(jnp.asarray(state.particles), log_weight, count, evaluations)
     raise RuntimeError(
         f"tempering stopped at {float(state.tempering_param):.3g} of the way from the reference to "
@@ -142,7 +142,7 @@ def _tempering_step(rng_key, state, target, reference: Reference, step_size, ess
     hmc = blackjax.hmc.build_kernel()
 
     def move(rng_key, state, log_density, inverse_mass_matrix):
-        return hmc(rng_key, state, log_density, step_size, inverse_mass_matrix, LEAPFROGS)
+        return hmc(rng_key, state, log_density, step_size, inverse_mass_matrix, NUM_LEAPFROGS)
 
     kernel = adaptive_tempered.build_kernel(
         lambda x: reference.log_density(target, x),
@@ -180,7 +180,7 @@ def refreshed(
         states, step_size = carry
         keys = jax.random.split(jax.random.fold_in(rng_key, index), len(position))
         states, info = jax.vmap(
-            lambda key, s: hmc(key, s, target.log_density, step_size, mass, LEAPFROGS)
+            lambda key, s: hmc(key, s, target.log_density, step_size, mass, NUM_LEAPFROGS)
         )(keys, states)
         gain = jnp.where(index < num_moves // 2, jnp.mean(info.acceptance_rate) - 0.7, 0.0)
         return (states, step_size * jnp.exp(jnp.clip(2 * gain, -0.7, 0.4))), None
@@ -201,7 +201,7 @@ def particle_covariance(position, log_weight):
     return (centred.T * weight) @ centred + 1e-6 * jnp.diag(variance)
 
 
-def _normal_density(map: AbstractMap, scale, target: Target, position) -> Scalar:
-    noise = map.inverse(position)
+def _normal_density(transform: AbstractMap, scale, target: Target, position) -> Scalar:
+    noise = transform.inverse(position)
     log_prob = normal_log_prob(noise, jnp.zeros_like(noise), jnp.full_like(noise, scale))
-    return log_prob - map.log_det(noise)
+    return log_prob - transform.log_det(noise)

@@ -12,13 +12,6 @@ from jaxtyping import Array, Float
 
 from numpyro_bridge._core.checks import check_count, check_function
 from numpyro_bridge._core.types import RNGKey
-from numpyro_bridge.atlas.affine import (
-    AbstractAffineMap,
-    DenseMap,
-    as_dense,
-    identity_map,
-    with_rank,
-)
 from numpyro_bridge.atlas.fit_coupling import fit_coupling, num_gradient_evaluations
 from numpyro_bridge.atlas.fit_normal import (
     DENSE_LIMIT,
@@ -31,7 +24,14 @@ from numpyro_bridge.atlas.fit_normal import (
     pathfinder,
     prior_moments,
 )
-from numpyro_bridge.atlas.maps import AbstractMap
+from numpyro_bridge.atlas.maps import (
+    AbstractAffineMap,
+    AbstractMap,
+    DenseMap,
+    as_dense,
+    identity_map,
+    with_rank,
+)
 from numpyro_bridge.atlas.modes import Modes, covering_map, distinct_modes
 from numpyro_bridge.atlas.standardised_target import elbo_of, log_weights_of
 from numpyro_bridge.target import ModelTarget, Target

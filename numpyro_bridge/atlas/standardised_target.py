@@ -10,8 +10,8 @@ from jaxtyping import Array, Float
 
 from numpyro_bridge._core.types import RNGKey, Scalar, Vector
 from numpyro_bridge.atlas.maps import AbstractMap
-from numpyro_bridge.target import Point, Prior, Target
-from numpyro_bridge.target.base import REPLACED_LOG_DENSITY
+from numpyro_bridge.target import REPLACED_LOG_DENSITY, Point, Prior, Target
+from numpyro_bridge.target.starting_points import StartingPoints
 
 
 class StandardisedTarget(Target):
@@ -65,6 +65,20 @@ class StandardisedTarget(Target):
     def draw_prior(self, rng_key: RNGKey) -> Vector:
         return self.map.inverse(self.base.draw_prior(rng_key))
 
+    def prior_positions(self, rng_key: RNGKey, num: int) -> Float[Array, "{num} {self.dim}"] | None:
+        draws = self.base.prior_positions(rng_key, num)
+        return None if draws is None else jax.vmap(self.map.inverse)(draws)
+
+    @property
+    def innermost(self) -> Target:
+        return self.base.innermost
+
+    def from_model(self, position: Vector) -> Vector:
+        return self.map.inverse(self.base.from_model(position))
+
+    def to_model(self, position: Vector) -> Vector:
+        return self.base.to_model(self.map(position))
+
     def constrain(self, position: Vector) -> dict[str, Array]:
         return self.base.constrain(self.map(position))
 
@@ -78,8 +92,9 @@ class StandardisedTarget(Target):
     def has_evidence(self) -> bool:
         return self.base.has_evidence
 
-    def initial_positions(self, rng_key: RNGKey, num: int) -> Float[Array, "{num} {self.dim}"]:
-        return jax.vmap(self.map.inverse)(self.base.initial_positions(rng_key, num))
+    def starting_points(self, rng_key: RNGKey, num: int) -> StartingPoints:
+        found = self.base.starting_points(rng_key, num)
+        return found._replace(positions=jax.vmap(self.map.inverse)(found.positions))
 
 
 def elbo_of(map: AbstractMap, target: Target, noise: Float[Array, "draws dim"]) -> Scalar:

@@ -7,7 +7,7 @@ import numpy as np
 
 from numpyro_bridge.draws.backward_runs import BackwardRuns
 from numpyro_bridge.draws.draws import Draws
-from numpyro_bridge.infer.posterior import MIN_MODE_SHARE
+from numpyro_bridge.infer.visited_modes import MIN_MODE_SHARE
 
 MAX_R_HAT = 1.01
 """Chains that differ by more have not seen the same posterior."""

@@ -7,8 +7,8 @@ from numpyro_bridge._core.types import RNGKey, Scalar
 from numpyro_bridge.diffusion.denoiser import Denoiser
 from numpyro_bridge.diffusion.noise import AbstractNoiseSchedule
 from numpyro_bridge.diffusion.samples import SampleLosses, Samples
+from numpyro_bridge.diffusion.times import stratified_times
 from numpyro_bridge.diffusion.weightings import Weighting, uniform
-from numpyro_bridge.objectives.base import stratified_times
 
 
 def diffusion_elbo(

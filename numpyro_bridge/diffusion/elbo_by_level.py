@@ -15,8 +15,8 @@ from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.diffusion.denoiser import Denoiser, posterior_variance
 from numpyro_bridge.diffusion.noise import Tabulated, unit_level
 from numpyro_bridge.diffusion.samples import Samples
+from numpyro_bridge.diffusion.times import stratified_times
 from numpyro_bridge.diffusion.weightings import Weighting, uniform
-from numpyro_bridge.objectives.base import stratified_times
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -7,7 +7,7 @@ from numpyro_bridge._core.types import RNGKey, Scalar
 from numpyro_bridge.diffusion.denoiser import Denoiser
 from numpyro_bridge.diffusion.noise import FlowPath
 from numpyro_bridge.diffusion.samples import SampleLosses, Samples
-from numpyro_bridge.objectives.base import stratified_times
+from numpyro_bridge.diffusion.times import stratified_times
 
 
 def flow_matching(

@@ -5,10 +5,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from numpyro_bridge._core.checks import check_count
 from numpyro_bridge._core.types import Scalar, Vector
 from numpyro_bridge.diffusion.denoiser import Denoiser, ancestral_coefficients
 from numpyro_bridge.diffusion.noise import AbstractNoiseSchedule, Level, unit_level
-from numpyro_bridge.processes.base import AbstractProcess, State, check_steps
+from numpyro_bridge.processes.base import AbstractProcess, State
+from numpyro_bridge.processes.diffusion import Diffusion
 from numpyro_bridge.processes.initial import InitialNormal
 from numpyro_bridge.processes.kernels import Gaussian
 from numpyro_bridge.target import Point, Target
@@ -49,7 +51,7 @@ class DenoisingProcess(AbstractProcess[Vector]):
     """
 
     denoiser: Denoiser
-    log_scale: Float[Array, "steps dim"]
+    scales: Diffusion
     initial: InitialNormal
     first_log_snr: Scalar
     log_gaps: Float[Array, " gaps"]
@@ -63,15 +65,15 @@ class DenoisingProcess(AbstractProcess[Vector]):
         num_steps: int = 64,
         schedule: AbstractNoiseSchedule | None = None,
     ):
-        check_steps(num_steps, 1.0)
         if not isinstance(denoiser, Denoiser):
             raise ValueError(
                 "a DenoisingProcess is made from a trained denoiser, as nb.DiffusionSampler does; "
                 f"got {type(denoiser).__name__} in its place"
             )
+        check_count("num_steps", num_steps, 1)
         levels = middle_levels(denoiser.schedule if schedule is None else schedule, num_steps)
         self.denoiser = denoiser
-        self.log_scale = jnp.zeros((num_steps, dim), levels.dtype)
+        self.scales = Diffusion(num_steps, dim, 1.0)
         self.initial = InitialNormal(dim)
         # Gaps rather than levels, so that training cannot bring these out of order.
         self.first_log_snr = levels[0]
@@ -90,7 +92,7 @@ class DenoisingProcess(AbstractProcess[Vector]):
         now, then = self._at(step), self._at(step + 1)
         of_noisy, of_clean, variance = ancestral_coefficients(now, then)
         mean = of_noisy * state.point.position + of_clean * state.controls
-        scale = jnp.sqrt(variance) * jnp.exp(self.log_scale[step])
+        scale = jnp.sqrt(variance) * self.scales(step)
         return Gaussian(mean, scale, EvaluatedIf(step == self.num_steps - 1, target))
 
     def backward(self, step: Int[Array, ""], state: State[Vector], target: Target) -> Gaussian:

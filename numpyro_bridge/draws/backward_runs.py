@@ -73,7 +73,7 @@ def backward_log_weights(
     """One trajectory from each position in the target's coordinates, and which are finite."""
 
     def run(key, position):
-        trajectory = simulate_backward(key, process, target, target.at(position))
+        trajectory = simulate_backward(key, process, target, position)
         return trajectory.log_weight, jnp.all(trajectory.states.finite)
 
     return jax.vmap(run)(jax.random.split(rng_key, len(positions)), positions)

@@ -18,13 +18,12 @@ from numpyro.infer.initialization import init_to_uniform
 
 from numpyro_bridge._core.checks import check_function
 from numpyro_bridge._core.types import RNGKey
-from numpyro_bridge.atlas.affine import AbstractAffineMap, as_dense, diagonal_map
-from numpyro_bridge.atlas.maps import AbstractMap
+from numpyro_bridge.atlas.maps import AbstractAffineMap, AbstractMap, as_dense, diagonal_map
 from numpyro_bridge.atlas.standardisation import Standardisation, standardise
 from numpyro_bridge.atlas.standardised_target import StandardisedTarget
 from numpyro_bridge.infer.posterior import Posterior
 from numpyro_bridge.processes import CMCD, AbstractProcess
-from numpyro_bridge.processes.start import make_process
+from numpyro_bridge.processes.make import make_process
 from numpyro_bridge.target import ModelTarget, Target, joined_in_order, target_from_model
 from numpyro_bridge.target.seen_data import SeenData
 from numpyro_bridge.training.metrics import Metrics
@@ -117,9 +116,7 @@ class AutoBridge(AutoContinuous):
             )
         process, map = (params[name] for name in names)
         # Losses that hold the states fixed cannot see the map, so no loss trains it.
-        seen = self._seen_target
-        target = process.prepared(seen)
-        return process, StandardisedTarget(target, jax.lax.stop_gradient(map))
+        return process, StandardisedTarget(self._seen_target, jax.lax.stop_gradient(map))
 
     def to_posterior(
         self, params: Mapping[str, Any], losses: Float[Array, " iterations"] | None = None

@@ -19,7 +19,7 @@ from numpyro_bridge.atlas.standardisation import Standardisation, no_standardisa
 from numpyro_bridge.atlas.standardised_target import StandardisedTarget
 from numpyro_bridge.objectives import reverse_kl_ld
 from numpyro_bridge.processes import CMCD, AbstractProcess
-from numpyro_bridge.processes.start import make_process
+from numpyro_bridge.processes.make import make_process
 from numpyro_bridge.target import Target, target_from_log_density
 from numpyro_bridge.training.loop import gradient_step
 from numpyro_bridge.training.metrics import Metrics

@@ -3,9 +3,9 @@
 import os
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
+import equinox as eqx
 import jax
 import optax
 
@@ -18,21 +18,19 @@ from numpyro_bridge._core.checks import (
     check_optimizer,
     check_process,
     check_trainable,
-    reads_what_it_samples,
 )
 from numpyro_bridge._core.devices import Device, check_devices
+from numpyro_bridge._core.functions import name_of
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.atlas.standardisation import Standardisation, standardise
 from numpyro_bridge.atlas.standardised_target import StandardisedTarget
 from numpyro_bridge.infer.posterior import Posterior
-from numpyro_bridge.objectives import forward_kl_from_draws, reverse_kl_ld
-from numpyro_bridge.objectives.curricula import AbstractCurriculum, ReplayBuffer, replayed
-from numpyro_bridge.objectives.forward_kl import check_finite
+from numpyro_bridge.objectives import reverse_kl_ld
+from numpyro_bridge.objectives.curricula import AbstractCurriculum
 from numpyro_bridge.processes import CMCD, AbstractProcess
-from numpyro_bridge.processes.start import make_process
+from numpyro_bridge.processes.make import make_process
 from numpyro_bridge.target import Target
 from numpyro_bridge.target.resolve import resolve_target
-from numpyro_bridge.training.identity import name_of
 from numpyro_bridge.training.loop import UNCHANGED, fit
 from numpyro_bridge.training.optimizer import bridge_optimizer
 
@@ -107,8 +105,9 @@ class BridgeSampler:
         self.checkpoint = checkpoint
         self.devices = check_devices(devices, num_trajectories)
         self.progress_bar = progress_bar
-        # A partial function would be a new constant of the compiled code at every run.
-        self._loss = jax.tree_util.Partial(objective, num_trajectories=num_trajectories)
+        settings = {"num_trajectories": num_trajectories, **curriculum.settings}
+        # Arrays that a loss holds are arguments of the compiled code, not constants.
+        self._loss = eqx.Partial(objective, **settings)
 
     def run(self, rng_key: RNGKey, *args: Any, **kwargs: Any) -> Posterior:
         """Standardise, train, and return the result; the sampler itself remembers nothing.
@@ -131,7 +130,8 @@ class BridgeSampler:
         standardisation = self.standardise(map_key, target)
         standardise_time = time.perf_counter() - start
         process = make_process(self.process, process_key, target.dim, standardisation)
-        standardised = StandardisedTarget(process.prepared(target), standardisation.map)
+        standardised = StandardisedTarget(target, standardisation.map)
+        process.prepared(standardised)  # refuses a target that the process cannot start on
         extra = {} if self.trainable is None else {"trainable": self.trainable}
         training = fit(
             fit_key,
@@ -179,9 +179,6 @@ def _check_functions(model, process, objective, standardise) -> None:
             "process=partial(nb.CMCD, num_steps=64), not an instance"
         )
     check_process(process)
-    check_objective(objective)
-    if isinstance(objective, partial) and objective.func is forward_kl_from_draws:
-        check_finite(objective.keywords["positions"])  # before anything is trained
     check_function("standardise", standardise, "nb.standardise or nb.no_standardisation")
 
 
@@ -191,12 +188,7 @@ def _check_curriculum(curriculum, objective) -> None:
         raise ValueError(
             f"curriculum must be an object such as nb.Tempering() or nb.ReplayBuffer(), got {got}"
         )
-    if isinstance(curriculum, ReplayBuffer) and not reads_what_it_samples(objective, replayed):
-        raise ValueError(
-            "a ReplayBuffer is read only by a loss that samples from it, such as "
-            f"objective=partial(nb.reverse_kl_ld, sampling=nb.objectives.replayed); {name_of(objective)} does "
-            "not"
-        )
+    check_objective(objective, **curriculum.settings)
 
 
 def _check_checkpoint(checkpoint: str | os.PathLike | None) -> None:

@@ -13,6 +13,7 @@ import optax
 from jaxtyping import Array, Float
 
 from numpyro_bridge._core.checks import check_function, check_key
+from numpyro_bridge._core.functions import name_of
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.atlas.particles import (
     Reference,
@@ -43,7 +44,6 @@ from numpyro_bridge.infer.learning import (
 from numpyro_bridge.infer.posterior import Posterior
 from numpyro_bridge.target import Target
 from numpyro_bridge.target.resolve import resolve_target
-from numpyro_bridge.training.identity import name_of
 from numpyro_bridge.training.loop import Training
 from numpyro_bridge.trajectories.simulate import simulate_many
 

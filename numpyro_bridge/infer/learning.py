@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from numpyro_bridge._core.types import RNGKey, Scalar
-from numpyro_bridge.atlas.affine import AbstractAffineMap, DenseMap, diagonal_map
 from numpyro_bridge.atlas.fit_normal import DENSE_LIMIT
+from numpyro_bridge.atlas.maps import AbstractAffineMap, DenseMap, diagonal_map
 from numpyro_bridge.atlas.particles import particle_covariance
 from numpyro_bridge.atlas.standardised_target import StandardisedTarget
 from numpyro_bridge.diffusion.denoiser import Denoiser

@@ -4,7 +4,6 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from typing import Any
 
 import equinox as eqx
@@ -23,9 +22,6 @@ from numpyro_bridge._core.devices import (
     divide,
     divided_among,
 )
-from numpyro_bridge._core.precision import in_present_precision
-from numpyro_bridge._core.storage import load_header, load_tree, save_tree
-from numpyro_bridge._core.structure import NotDescribable, blank_arrays, describe, rebuild
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.atlas.standardisation import Standardisation
 from numpyro_bridge.atlas.standardised_target import StandardisedTarget
@@ -38,17 +34,21 @@ from numpyro_bridge.draws.prediction import model_of, run_model
 from numpyro_bridge.draws.weights import pareto_smooth, resample_indices
 from numpyro_bridge.infer.distribution import PosteriorDistribution
 from numpyro_bridge.infer.flow_guide import FlowGuide
+from numpyro_bridge.infer.posterior_files import (
+    MapMaker,
+    ProcessMaker,
+    SavedPosterior,
+    read_posterior,
+    write_posterior,
+)
+from numpyro_bridge.infer.visited_modes import shares_of_modes, unvisited_modes
 from numpyro_bridge.processes import AbstractProcess
-from numpyro_bridge.target import ModelTarget, Target, target_from_model
-from numpyro_bridge.target.fingerprint import difference, fingerprint
+from numpyro_bridge.target import Target
 from numpyro_bridge.training.metrics import Metrics
 from numpyro_bridge.trajectories.ends import draw_end
 
 BATCH = 1_000
 """Trajectories drawn per call of the compiled code; the last batch is cut to size."""
-
-MIN_MODE_SHARE = 1e-3
-"""A seen mode with a smaller share of the draws counts as not visited."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -117,7 +117,7 @@ class Posterior:
             target=self.target.base,
             num_non_finite=int(jnp.sum(~end.finite)),
             info=info,
-            warnings=(*self._idle_training(), *self._unvisited_modes(end.position)),
+            warnings=(*self._idle_training(), *unvisited_modes(self.mode_shares(end.position))),
         )
 
     def predictive(
@@ -217,9 +217,7 @@ class Posterior:
         if modes is None:
             return np.zeros(0)
         positions, log_weight = positions_and_weights(self.target.base, draws)
-        nearest = np.asarray(_nearest_mode(modes.laws, positions))
-        weight = np.asarray(jax.nn.softmax(log_weight))
-        return np.asarray([weight[nearest == mode].sum() for mode in range(len(modes.log_mass))])
+        return shares_of_modes(modes, positions, log_weight)
 
     def _idle_training(self):
         """A sentence on a training that hardly moved."""
@@ -231,17 +229,6 @@ class Posterior:
                 "left out: the bridge is hardly trained. Use numpyro.enable_x64(), a smaller "
                 "learning rate, or another loss."
             )
-
-    def _unvisited_modes(self, position):
-        """Sentences about modes that standardisation saw and no draw is near."""
-        shares = self.mode_shares(position)
-        for mode, share in enumerate(shares):
-            if share < MIN_MODE_SHARE:
-                yield (
-                    f"Mode {mode + 1} of the {len(shares)} that the starts found holds "
-                    f"{share:.2%} of the draws: the bridge has lost it, and neither the weights "
-                    "nor the evidence can see that."
-                )
 
     def as_distribution(self) -> PosteriorDistribution:
         """The posterior as a NumPyro distribution, to be the prior of the next analysis.
@@ -273,118 +260,58 @@ class Posterior:
     def save(self, path: str | os.PathLike) -> None:
         """Write the trained bridge and the model's data to one file, atomically.
 
-        Load it with `nb.load(path, model)`. The model itself is code and is not saved.
+        Load it with `nb.load(path, model)`. The model itself is code and is not saved. Where the
+        sampler is not of this package its arrays are saved, and `nb.load` takes its constructor.
 
         Args:
             path: File to write; its folder is made if needed.
 
         Raises:
-            ValueError: if the process is not one of this package.
+            ValueError: if the process holds a random key.
         """
-        parts = {
-            "process": self.process,
-            "map": self.target.map,
-            "modes": self.standardisation.modes,
-            "metrics": self.metrics,
-        }
-        base = self.target.base
-        if isinstance(base, ModelTarget):
-            parts["data"] = _describable((base.model_args, base.model_kwargs))
-        arrays: list[Any] = []
-        description = describe(parts, arrays)
-        header = {
-            "kind": "posterior",
-            "version": version("numpyro-bridge"),
-            "jax_version": jax.__version__,
-            "dim": self.target.dim,
-            "method": self.standardisation.method,
-            "elbo": self.standardisation.elbo,
-            "candidates": self.standardisation.candidates,
-            "standardise_evaluations": self.standardisation.num_gradient_evaluations,
-            "fingerprint": fingerprint(self.target),
-            "info": self.info,
-            "description": description,
-        }
-        save_tree(path, header, [np.asarray(array) for array in arrays])
+        write_posterior(
+            path,
+            SavedPosterior(
+                self.process, self.target, self.standardisation, self.metrics, self.info
+            ),
+        )
 
 
 def load(
-    path: str | os.PathLike, model: Callable[..., Any] | Target, /, *args: Any, **kwargs: Any
+    path: str | os.PathLike,
+    model: Callable[..., Any] | Target,
+    /,
+    *args: Any,
+    process: ProcessMaker | None = None,
+    coordinate_map: MapMaker | None = None,
+    **kwargs: Any,
 ) -> Posterior:
     """Read a posterior that `Posterior.save` wrote, into the precision that JAX works in now.
+
+        posterior = nb.load("seeds.bridge", model)
+        posterior = nb.load("own.bridge", model, process=partial(MySampler, num_steps=8))
 
     Args:
         path: The file.
         model: The NumPyro model, or the target, that it was trained on.
         *args: The model's arguments; needed only where they could not be saved (anything but
             arrays, numbers, strings and containers of them), and they replace those in the file.
-        **kwargs: Likewise.
+        process: The constructor from `(rng_key, dim)` that was passed to the sampler; needed only
+            where the process, or a part of it such as its control, is of a class outside this
+            package. A file never says what code to import: the classes are those of what the
+            constructor makes, and the arrays those of the file.
+        coordinate_map: Makes a map of the same class from `dim`; needed only where the map that
+            standardises is of a class outside this package.
+        **kwargs: The model's keyword arguments, needed where `args` are.
 
     Raises:
-        ValueError: if the file is of another kind, or the model is not the one it was trained on:
-            its density is compared at four points.
+        ValueError: if the file is of another kind, the model is not the one it was trained on (its
+            density is compared at four points), or `process` is missing or makes something else
+            than the file holds.
     """
     if not isinstance(path, str | os.PathLike):
         raise ValueError(f"nb.load(path, model) takes the file first, got {path!r}")
-    header = load_header(path)
-    if header.get("kind") != "posterior":
-        raise ValueError(
-            f"{os.fspath(path)!r} holds a {header.get('kind')}, not a posterior; a checkpoint is "
-            "resumed by running a sampler with checkpoint=path, and the posterior of all data read "
-            "by nb.load_amortised(path, model)"
-        )
-    _, arrays = load_tree(path, blank_arrays(header["description"]))
-    parts = rebuild(header["description"], list(arrays))
-    parts |= in_present_precision({name: parts[name] for name in ("process", "map", "modes")})
-    base = _same_target(path, model, args, kwargs, parts.get("data"))
-    target = StandardisedTarget(parts["process"].prepared(base), parts["map"])
-    _check_same_density(path, header, target)
-    standardisation = Standardisation(
-        parts["map"],
-        header["method"],
-        header["elbo"],
-        header["candidates"],
-        parts["modes"],
-        header["standardise_evaluations"],
-    )
-    metrics = jax.tree.map(np.asarray, parts["metrics"])
-    return Posterior(parts["process"], target, standardisation, metrics, header["info"])
-
-
-def _describable(data: Any) -> Any:
-    """The data if a file can hold them, else None: then `load` asks for them."""
-    try:
-        describe(data, [])
-    except NotDescribable:
-        return None
-    return data
-
-
-def _same_target(path, model, args: tuple, kwargs: dict, saved) -> Target:
-    if isinstance(model, Target):
-        return model
-    if not args and not kwargs:
-        if saved is None:
-            raise ValueError(
-                f"the model's arguments are not in {os.fspath(path)!r}; call "
-                "nb.load(path, model, *args, **kwargs) with them"
-            )
-        args, kwargs = saved
-    return target_from_model(jax.random.key(0), model, *args, **kwargs)
-
-
-def _check_same_density(path, header, target: StandardisedTarget) -> None:
-    if target.base.dim != header["dim"]:
-        raise ValueError(
-            f"the model has {target.base.dim} unconstrained dimensions, the one saved in "
-            f"{os.fspath(path)!r} had {header['dim']}; load it with that model and data"
-        )
-    other = difference(header["fingerprint"], fingerprint(target))
-    if other is not None:
-        raise ValueError(
-            f"{other} when {os.fspath(path)!r} was written; load it with the model and data it was "
-            "trained on"
-        )
+    return Posterior(*read_posterior(path, model, args, kwargs, process, coordinate_map))
 
 
 @eqx.filter_jit
@@ -397,14 +324,3 @@ def _draw_batch(
 
     with divided_among(devices):
         return jax.vmap(draw)(divide(jax.random.split(rng_key, BATCH)))
-
-
-@jax.jit
-def _nearest_mode(laws, position):
-    """Index of the mode under whose normal law each position is likeliest."""
-
-    def log_prob(law, x):
-        return -0.5 * jnp.sum(law.inverse(x) ** 2) - law.log_det_of_factor
-
-    scores = jax.vmap(lambda x: jax.vmap(lambda law: log_prob(law, x))(laws))(position)
-    return jnp.argmax(scores, axis=1)

@@ -1,6 +1,5 @@
 """Losses over trajectories: each reads the log weights in its own way."""
 
-from numpyro_bridge.objectives.base import on_policy, widened
 from numpyro_bridge.objectives.curricula import (
     AbstractCurriculum,
     ReplayBuffer,
@@ -13,6 +12,7 @@ from numpyro_bridge.objectives.mixed import mixed
 from numpyro_bridge.objectives.reverse_kl import reverse_kl
 from numpyro_bridge.objectives.reverse_kl_ld import reverse_kl_ld
 from numpyro_bridge.objectives.reverse_kl_path import reverse_kl_path
+from numpyro_bridge.objectives.sampling import on_policy, widened
 from numpyro_bridge.objectives.sub_trajectory_balance import (
     WithLogFlow,
     sub_trajectory_balance,

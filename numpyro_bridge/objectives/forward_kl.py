@@ -1,20 +1,20 @@
 """Forward Kullback–Leibler divergence: cover whatever the target has."""
 
-from typing import Any
-
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from numpyro_bridge._core.devices import divide
 from numpyro_bridge._core.types import RNGKey, Scalar
-from numpyro_bridge.atlas.standardised_target import StandardisedTarget
-from numpyro_bridge.objectives.base import Sampling, check_batch, on_policy
+from numpyro_bridge.objectives.base import check_batch
+from numpyro_bridge.objectives.sampling import Sampling, on_policy
 from numpyro_bridge.processes.base import AbstractProcess
-from numpyro_bridge.target import Target, TargetWrapper
-from numpyro_bridge.trajectories.simulate import Trajectory, detached, simulate_backward
+from numpyro_bridge.target import Target
+from numpyro_bridge.trajectories.rescore import rescore_held
+from numpyro_bridge.trajectories.simulate import simulate_backward
+from numpyro_bridge.trajectories.trajectory import Trajectory
 
 
 def forward_kl(
@@ -57,15 +57,47 @@ def forward_kl(
     return _surrogate(batch.runs, jax.nn.softmax(log_weight)), batch.reported
 
 
-def forward_kl_from_draws(
-    rng_key: RNGKey,
-    process: AbstractProcess,
-    target: Target,
-    *,
-    num_trajectories: int,
-    positions: Float[Array | np.ndarray, "num dim"],
-) -> tuple[Scalar, Trajectory]:
-    r"""The same divergence by backward trajectories from draws of the target.
+class ForwardKLFromDraws(eqx.Module):
+    """The loss that `forward_kl_from_draws` makes; the draws are data of the compiled code."""
+
+    positions: Float[Array, "num dim"]
+
+    def __call__(
+        self, rng_key: RNGKey, process: AbstractProcess, target: Target, *, num_trajectories: int
+    ) -> tuple[Scalar, Trajectory]:
+        """The surrogate loss, and the backward trajectories it was estimated from.
+
+        Raises:
+            ValueError: if `num_trajectories` is below 2, or the draws have another dimension.
+        """
+        check_batch("forward_kl_from_draws", num_trajectories)
+        if self.positions.shape[1] != target.dim:
+            raise ValueError(
+                f"positions should have shape (num, {target.dim}), got {self.positions.shape}; "
+                f"{UNCONSTRAINED}"
+            )
+        choice_key, run_key = jax.random.split(rng_key)
+        rows = jax.random.choice(choice_key, len(self.positions), (num_trajectories,))
+        chosen = jax.vmap(target.from_model)(self.positions[rows])
+
+        def states_from(key, position):
+            return simulate_backward(key, process, target, position).states
+
+        keys = divide(jax.random.split(run_key, num_trajectories))
+        runs = rescore_held(process, target, jax.vmap(states_from)(keys, chosen))
+        share = jnp.full(num_trajectories, 1 / num_trajectories)
+        return _surrogate(runs, share), runs
+
+
+UNCONSTRAINED = (
+    "they are unconstrained: jax.vmap(posterior.target.base.unconstrain)(mcmc.get_samples())"
+)
+
+
+def forward_kl_from_draws(positions: Float[Array | np.ndarray, "num dim"]) -> ForwardKLFromDraws:
+    r"""Make a loss: the same divergence by backward trajectories from draws of the target.
+
+        objective = nb.forward_kl_from_draws(positions)
 
     $$\nabla \mathcal{L} = \mathbb{E}_{\overleftarrow{p}}\left[(\log w - \overline{\log w})\,\nabla
       \log \overleftarrow{p} - \nabla \log \vec{p}\right]$$
@@ -75,61 +107,31 @@ def forward_kl_from_draws(
     these draws, which falls towards the log evidence.
 
     Args:
-        rng_key: Randomness of the batch.
-        process: The two chains; the gradient is with respect to its arrays.
-        target: The density, unnormalised.
-        num_trajectories: Batch size, at least 2.
         positions: Draws in the unconstrained coordinates of the model, one a row, such as
-            `jax.vmap(target.unconstrain)(mcmc.get_samples())`; bind them with
-            `jax.tree_util.Partial(nb.forward_kl_from_draws, positions=positions)`.
+            `jax.vmap(target.unconstrain)(mcmc.get_samples())`.
 
     Returns:
-        The surrogate loss, and the trajectories it was estimated from.
+        A loss to be passed as `objective=`.
 
     Raises:
-        ValueError: if `num_trajectories` is below 2, the positions have another dimension, there
-            are none, or some are not finite.
+        ValueError: if the positions are no table of finite numbers with at least one row.
     """
-    check_batch("forward_kl_from_draws", num_trajectories)
-    check_finite(positions)
-    choice_key, run_key = jax.random.split(rng_key)
-    positions = jnp.asarray(positions, jnp.result_type(float))
-    if positions.ndim != 2 or positions.shape[1] != target.dim or len(positions) == 0:
-        raise ValueError(
-            f"positions should have shape (num, {target.dim}), got {positions.shape}; they are "
-            "unconstrained: jax.vmap(posterior.target.base.unconstrain)(mcmc.get_samples())"
-        )
-    chosen = positions[jax.random.choice(choice_key, len(positions), (num_trajectories,))]
-    inner = target
-    while isinstance(inner, TargetWrapper):
-        inner = inner.base
-    if isinstance(inner, StandardisedTarget):
-        chosen = jax.vmap(inner.map.inverse)(chosen)
-
-    def states_from(key, position):
-        return simulate_backward(key, process, target, target.at(position)).states
-
-    keys = divide(jax.random.split(run_key, num_trajectories))
-    runs = detached(process, target, jax.vmap(states_from)(keys, chosen))
-    share = jnp.full(num_trajectories, 1 / num_trajectories)
-    return _surrogate(runs, share), runs
-
-
-def check_finite(positions: Any) -> None:
-    """Raise a ValueError if numbers are not finite, as far as they are known: not if traced."""
-    if isinstance(positions, Tracer):
-        return
     if isinstance(positions, dict):
         raise ValueError(
-            "positions should be unconstrained vectors, one a row, got values by site; write "
-            "jax.vmap(posterior.target.base.unconstrain)(mcmc.get_samples())"
+            f"positions should be vectors, one a row, got values by site; {UNCONSTRAINED}"
         )
-    finite = np.isfinite(np.asarray(positions, float))
-    if not finite.all():
+    values = np.asarray(positions, float)
+    if values.ndim != 2 or len(values) == 0:
         raise ValueError(
-            f"positions hold {np.count_nonzero(~finite)} numbers that are not finite; drop these "
-            "draws, and see that the others are unconstrained"
+            f"positions should have shape (num, dim), got {values.shape}; {UNCONSTRAINED}"
         )
+    num_wrong = np.count_nonzero(~np.isfinite(values))
+    if num_wrong:
+        raise ValueError(
+            f"positions hold {num_wrong} numbers that are not finite; drop these draws, and see "
+            "that the others are unconstrained"
+        )
+    return ForwardKLFromDraws(jnp.asarray(positions, jnp.result_type(float)))
 
 
 def _surrogate(runs: Trajectory, share: Float[Array, " num"]) -> Scalar:

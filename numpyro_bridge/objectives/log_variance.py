@@ -3,10 +3,11 @@
 import jax.numpy as jnp
 
 from numpyro_bridge._core.types import RNGKey, Scalar
-from numpyro_bridge.objectives.base import Sampling, check_batch, on_policy
+from numpyro_bridge.objectives.base import check_batch
+from numpyro_bridge.objectives.sampling import Sampling, on_policy
 from numpyro_bridge.processes.base import AbstractProcess
 from numpyro_bridge.target import Target
-from numpyro_bridge.trajectories.simulate import Trajectory
+from numpyro_bridge.trajectories.trajectory import Trajectory
 
 
 def log_variance(

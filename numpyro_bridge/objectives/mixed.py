@@ -1,23 +1,43 @@
 """A weighted sum of losses."""
 
 import math
-from collections.abc import Callable
 from numbers import Real
 from typing import Any
 
+import equinox as eqx
 import jax.numpy as jnp
 
 from numpyro_bridge._core.checks import check_objective
+from numpyro_bridge._core.functions import name_of
 from numpyro_bridge._core.types import RNGKey, Scalar
+from numpyro_bridge.objectives.base import Objective
 from numpyro_bridge.processes.base import AbstractProcess
 from numpyro_bridge.target import Target
-from numpyro_bridge.training.identity import name_of
-from numpyro_bridge.trajectories.simulate import Trajectory
-
-Objective = Callable[..., tuple[Scalar, Trajectory]]
+from numpyro_bridge.trajectories.trajectory import Trajectory
 
 
-def mixed(*parts: tuple[float, Objective]) -> Objective:
+class Mixed(eqx.Module):
+    """The loss that `mixed` makes; arrays that its parts hold stay data of the compiled code."""
+
+    losses: tuple[Objective, ...]
+    factors: tuple[float, ...] = eqx.field(static=True)
+
+    @property
+    def __name__(self) -> str:
+        """What the mixture is called in reports."""
+        parts = zip(self.factors, self.losses, strict=True)
+        return f"mixed({', '.join(f'{factor:g} {name_of(loss)}' for factor, loss in parts)})"
+
+    def __call__(
+        self, rng_key: RNGKey, process: AbstractProcess, target: Target, **settings: Any
+    ) -> tuple[Scalar, Trajectory]:
+        """The weighted sum of the parts, and the trajectories of the first."""
+        results = [loss(rng_key, process, target, **settings) for loss in self.losses]
+        values = [factor * value for factor, (value, _) in zip(self.factors, results, strict=True)]
+        return jnp.sum(jnp.stack(values)), results[0][1]
+
+
+def mixed(*parts: tuple[float, Objective]) -> Mixed:
     """Train on several losses at once, such as one that seeks modes and one that covers them.
 
         objective = nb.mixed((0.9, nb.reverse_kl_ld), (0.1, nb.forward_kl))
@@ -40,18 +60,8 @@ def mixed(*parts: tuple[float, Objective]) -> Objective:
         )
     for _, loss in parts:
         check_objective(loss)
-
-    def objective(
-        rng_key: RNGKey, process: AbstractProcess, target: Target, **settings: Any
-    ) -> tuple[Scalar, Trajectory]:
-        """The weighted sum of the parts."""
-        results = [(factor, *loss(rng_key, process, target, **settings)) for factor, loss in parts]
-        total = jnp.sum(jnp.stack([factor * value for factor, value, _ in results]))
-        return total, results[0][2]
-
-    objective.parts = parts  # for what tells one loss from another
-    objective.__name__ = "mixed(" + ", ".join(_name(part) for part in parts) + ")"
-    return objective
+    factors, losses = zip(*parts, strict=True)
+    return Mixed(losses, tuple(map(float, factors)))
 
 
 def _is_part(part: Any) -> bool:
@@ -59,8 +69,3 @@ def _is_part(part: Any) -> bool:
         return False
     factor, loss = part
     return isinstance(factor, Real) and 0 < float(factor) < math.inf and callable(loss)
-
-
-def _name(part: tuple[float, Objective]) -> str:
-    factor, loss = part
-    return f"{factor:g} {name_of(loss)}"

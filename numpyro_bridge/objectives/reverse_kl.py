@@ -5,7 +5,8 @@ import jax.numpy as jnp
 from numpyro_bridge._core.types import RNGKey, Scalar
 from numpyro_bridge.processes.base import AbstractProcess
 from numpyro_bridge.target import Target
-from numpyro_bridge.trajectories.simulate import Trajectory, simulate_many
+from numpyro_bridge.trajectories.simulate import simulate_many
+from numpyro_bridge.trajectories.trajectory import Trajectory
 
 
 def reverse_kl(

@@ -3,16 +3,12 @@
 import jax.numpy as jnp
 
 from numpyro_bridge._core.types import RNGKey, Scalar
-from numpyro_bridge.objectives.base import (
-    Sampling,
-    advantage,
-    check_batch,
-    control_variate,
-    on_policy,
-)
+from numpyro_bridge.objectives.base import check_batch
+from numpyro_bridge.objectives.baselines import advantage, control_variate
+from numpyro_bridge.objectives.sampling import Sampling, on_policy
 from numpyro_bridge.processes.base import AbstractProcess
 from numpyro_bridge.target import Target
-from numpyro_bridge.trajectories.simulate import Trajectory
+from numpyro_bridge.trajectories.trajectory import Trajectory
 
 
 def reverse_kl_ld(

@@ -8,7 +8,9 @@ from numpyro_bridge._core.devices import divide
 from numpyro_bridge._core.types import RNGKey, Scalar
 from numpyro_bridge.processes.base import AbstractProcess
 from numpyro_bridge.target import Target
-from numpyro_bridge.trajectories.simulate import Trajectory, rescore, simulate_states
+from numpyro_bridge.trajectories.rescore import rescore
+from numpyro_bridge.trajectories.simulate import simulate_states
+from numpyro_bridge.trajectories.trajectory import Trajectory
 
 
 def reverse_kl_path(

@@ -11,11 +11,12 @@ from jaxtyping import Array, Float
 from numpyro_bridge._core.checks import check_function
 from numpyro_bridge._core.layers import Linear, time_features
 from numpyro_bridge._core.types import RNGKey, Scalar
-from numpyro_bridge.objectives.base import Sampling, on_policy
-from numpyro_bridge.processes.base import AbstractProcess, AbstractWrapper, unwrapped
+from numpyro_bridge.objectives.log_evidence import LogEvidence
+from numpyro_bridge.objectives.sampling import Sampling, on_policy
+from numpyro_bridge.processes.base import AbstractProcess, AbstractWrapper
 from numpyro_bridge.target import Point, Target
-from numpyro_bridge.target.clipped import clipped_score
-from numpyro_bridge.trajectories.simulate import StepDensities, Trajectory, held, score_steps
+from numpyro_bridge.trajectories.rescore import StepDensities, held, score_steps
+from numpyro_bridge.trajectories.trajectory import Trajectory
 
 NUM_FEATURES = 16
 
@@ -36,8 +37,7 @@ class FlowCorrection(eqx.Module):
 
     def __call__(self, time: Scalar, point: Point) -> Scalar:
         """The correction, in nats; the position and the score of `point` are read."""
-        score = clipped_score(point.score, bound=10.0)
-        inputs = self.input_layer(jnp.concatenate([point.position, score]))
+        inputs = self.input_layer(jnp.concatenate([point.position, point.score]))
         hidden = jax.nn.silu(inputs + self.time_layer(time_features(time, NUM_FEATURES)))
         return self.output_layer(hidden)[0]
 
@@ -57,7 +57,7 @@ class WithLogFlow(AbstractWrapper):
     """
 
     process: AbstractProcess
-    log_evidence: Scalar
+    log_evidence: LogEvidence
     correction: FlowCorrection
 
     def __init__(
@@ -69,7 +69,7 @@ class WithLogFlow(AbstractWrapper):
         width: int = 64,
     ):
         self.process = process
-        self.log_evidence = jnp.asarray(log_evidence, jnp.result_type(float))
+        self.log_evidence = LogEvidence(log_evidence)
         self.correction = FlowCorrection(rng_key, dim, width)
 
     def log_flow(self, step, point: Point, target: Target) -> Scalar:
@@ -78,7 +78,7 @@ class WithLogFlow(AbstractWrapper):
         extension = self.extension(point)
         log_target = point.log_density
         log_target += 0.0 if extension is None else extension.log_prob(point)
-        log_start = self.log_evidence + self.start(target).log_prob(point)
+        log_start = self.log_evidence.value + self.start(target).log_prob(point)
         return (
             (1 - time) * log_start
             + time * log_target
@@ -130,9 +130,9 @@ def sub_trajectory_balance(
     alone this is `trajectory_balance`, and its weakness is the same: where the backward chain or
     the noise learns, the gradient is not that of a divergence.
 
-    Early flows lean on the target already, so start from a law that is not far from it: from a
-    vague prior (`nb.processes.InitialPrior`) the imbalances are squares of huge numbers, and training can
-    diverge.
+    Early flows lean on the target already, so start from a distribution that is not far
+    from it: from a vague prior (`nb.processes.InitialPrior`) the imbalances are squares of huge
+    numbers, and training can diverge.
 
     Args:
         rng_key: Randomness of the batch.
@@ -153,7 +153,7 @@ def sub_trajectory_balance(
     annealed density, Zhang et al. (2024), arXiv:2310.02679.
     """
     if not isinstance(process, WithLogFlow):
-        inner, got = (type(x).__name__ for x in (unwrapped(process), process))
+        inner, got = (type(x).__name__ for x in (process.innermost, process))
         raise TypeError(
             "sub_trajectory_balance learns a flow with the process; write "
             f"process=nb.objectives.with_log_flow(nb.{inner}), got {got}"

@@ -8,10 +8,11 @@ import jax.numpy as jnp
 
 from numpyro_bridge._core.checks import check_function
 from numpyro_bridge._core.types import RNGKey, Scalar
-from numpyro_bridge.objectives.base import Sampling, on_policy
-from numpyro_bridge.processes.base import AbstractProcess, AbstractWrapper, unwrapped
+from numpyro_bridge.objectives.log_evidence import LogEvidence
+from numpyro_bridge.objectives.sampling import Sampling, on_policy
+from numpyro_bridge.processes.base import AbstractProcess, AbstractWrapper
 from numpyro_bridge.target import Target
-from numpyro_bridge.trajectories.simulate import Trajectory
+from numpyro_bridge.trajectories.trajectory import Trajectory
 
 
 class WithLogEvidence(AbstractWrapper):
@@ -23,11 +24,11 @@ class WithLogEvidence(AbstractWrapper):
     """
 
     process: AbstractProcess
-    log_evidence: Scalar
+    log_evidence: LogEvidence
 
     def __init__(self, process: AbstractProcess, log_evidence: float = 0.0):
         self.process = process
-        self.log_evidence = jnp.asarray(log_evidence, jnp.result_type(float))
+        self.log_evidence = LogEvidence(log_evidence)
 
 
 def with_log_evidence(
@@ -88,11 +89,11 @@ def trajectory_balance(
     Reference: Malkin et al. (2022), arXiv:2201.13259.
     """
     if not isinstance(process, WithLogEvidence):
-        inner, got = (type(x).__name__ for x in (unwrapped(process), process))
+        inner, got = (type(x).__name__ for x in (process.innermost, process))
         raise TypeError(
             "trajectory_balance learns the log evidence with the process; write "
             f"process=nb.objectives.with_log_evidence(nb.{inner}), got {got}"
         )
     batch = sampling(rng_key, process, target, num_trajectories)
-    difference = batch.runs.log_weight - process.log_evidence
+    difference = batch.runs.log_weight - process.log_evidence.value
     return 0.5 * jnp.mean(difference**2), batch.reported

@@ -2,11 +2,18 @@
 
 from numpyro_bridge.processes.annealed import AnnealedLangevin
 from numpyro_bridge.processes.annealing import AnnealingSchedule
-from numpyro_bridge.processes.base import AbstractProcess, State
+from numpyro_bridge.processes.base import (
+    AbstractBridge,
+    AbstractDenoising,
+    AbstractProcess,
+    AbstractWrapper,
+    State,
+)
 from numpyro_bridge.processes.cmcd import CMCD
-from numpyro_bridge.processes.controls import ScoreInformedControl
+from numpyro_bridge.processes.controls import AbstractControl, ScoreInformedControl
 from numpyro_bridge.processes.dbs import DBS
 from numpyro_bridge.processes.dds import DDS
+from numpyro_bridge.processes.diffusion import Diffusion
 from numpyro_bridge.processes.dis import DIS
 from numpyro_bridge.processes.initial import (
     AbstractInitialDistribution,
@@ -15,7 +22,9 @@ from numpyro_bridge.processes.initial import (
 )
 from numpyro_bridge.processes.initial_prior import InitialPrior
 from numpyro_bridge.processes.integrators import BAOAB, OBAB, OBABO, EulerMaruyama
+from numpyro_bridge.processes.kernels import AbstractKernel, Gaussian
 from numpyro_bridge.processes.mcd import MCD
+from numpyro_bridge.processes.parts import AbstractPart
 from numpyro_bridge.processes.pis import PIS
 from numpyro_bridge.processes.underdamped import (
     LDVI,
@@ -23,6 +32,7 @@ from numpyro_bridge.processes.underdamped import (
     UnderdampedCMCD,
     UnderdampedDBS,
     UnderdampedDIS,
+    UnderdampedScales,
 )
 
 __all__ = [
@@ -37,11 +47,19 @@ __all__ = [
     "OBABO",
     "PIS",
     "UHA",
+    "AbstractBridge",
+    "AbstractControl",
+    "AbstractDenoising",
     "AbstractInitialDistribution",
+    "AbstractKernel",
+    "AbstractPart",
     "AbstractProcess",
+    "AbstractWrapper",
     "AnnealedLangevin",
     "AnnealingSchedule",
+    "Diffusion",
     "EulerMaruyama",
+    "Gaussian",
     "InitialMixture",
     "InitialNormal",
     "InitialPrior",
@@ -50,4 +68,5 @@ __all__ = [
     "UnderdampedCMCD",
     "UnderdampedDBS",
     "UnderdampedDIS",
+    "UnderdampedScales",
 ]

@@ -1,42 +1,37 @@
-"""Schedules: learnable functions of the step."""
+"""Annealing: the path of densities between the initial distribution and the target."""
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
+
+from numpyro_bridge._core.types import Vector
+from numpyro_bridge.processes.initial import AbstractInitialDistribution
+from numpyro_bridge.processes.parts import AbstractPart
+from numpyro_bridge.target import Point
 
 
-class AnnealingSchedule(eqx.Module):
-    """Increasing inverse temperatures from 0 to 1, linear at the start of training.
+class AnnealingSchedule(AbstractPart):
+    r"""Inverse temperatures $\beta_k$ that rise from 0 to 1, linearly at the start of training.
 
-    The increments are normalised softpluses of free parameters, one per step.
+    They stand for the geometric path $\pi_\beta \propto p_0^{1-\beta} \gamma^{\beta}$ from the
+    initial distribution $p_0$ to the target $\gamma$. The increments are normalised softpluses of
+    free parameters, one for each step.
     """
 
     increments: Float[Array, " steps"]
 
     def __init__(self, num_steps: int):
-        """Make a linear schedule of `num_steps` equal increments."""
+        """Make a schedule of `num_steps` equal increments."""
         self.increments = jnp.ones(num_steps, jnp.result_type(float))
 
     def __call__(self) -> Float[Array, " states"]:
-        """Inverse temperature at each of the `num_steps + 1` states."""
+        """The inverse temperature of each of the `num_steps + 1` states."""
         parts = jax.nn.softplus(self.increments)
         return jnp.concatenate([jnp.zeros_like(parts[:1]), jnp.cumsum(parts) / jnp.sum(parts)])
 
-
-def cosine_rates(num_steps: int) -> Float[Array, " steps"]:
-    """How much of the noise each step handles, mean one: a fourth power of a cosine, falling.
-
-    Reference: the schedule of Vargas, Grathwohl and Doucet (2023), arXiv:2302.13834, whose noise
-    scale is a squared cosine.
-    """
-    middles = (jnp.arange(num_steps, dtype=jnp.result_type(float)) + 0.5) / num_steps
-    rates = jnp.cos(0.5 * jnp.pi * middles) ** 4
-    return jnp.maximum(rates / jnp.mean(rates), 1e-2)
-
-
-def linear_rates(num_steps: int) -> Float[Array, " steps"]:
-    """How much of the noise each step handles, mean one: falling linearly to a hundredth."""
-    middles = (jnp.arange(num_steps, dtype=jnp.result_type(float)) + 0.5) / num_steps
-    rates = 1.0 - 0.99 * middles
-    return rates / jnp.mean(rates)
+    def score(
+        self, step: Int[Array, ""], initial: AbstractInitialDistribution, point: Point
+    ) -> Vector:
+        """The gradient of the log density of the path at one of its states."""
+        temperature = self()[step]
+        return (1 - temperature) * initial.score(point) + temperature * point.score

@@ -4,13 +4,16 @@ import abc
 from typing import Generic, TypeVar
 
 import equinox as eqx
-import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+import jax
+from jaxtyping import Array, Int
 
-from numpyro_bridge._core.types import Scalar, Vector
-from numpyro_bridge.processes.initial import AbstractInitialDistribution
+from numpyro_bridge._core.types import Vector
+from numpyro_bridge.processes.controls import AbstractControl
+from numpyro_bridge.processes.initial import AbstractInitialDistribution, InitialNormal
 from numpyro_bridge.processes.kernels import AbstractKernel, Gaussian
+from numpyro_bridge.processes.parts import is_part, widened_parts
 from numpyro_bridge.target import Point, Target
+from numpyro_bridge.target.clipped import ClippedScore
 
 Controls = TypeVar("Controls")
 
@@ -26,19 +29,19 @@ class AbstractProcess(eqx.Module, Generic[Controls]):
     """Two chains over the same states: forward to the target, backward from it.
 
     Adding a sampler is writing one subclass in one file with the four methods below, each for a
-    single state; whoever runs the chains batches them. Nothing here loops and nothing here
-    stops a gradient. The weight of a trajectory is exact at any `num_steps` and any parameters,
-    because both chains are made of kernels that score what they sample.
+    single state; whoever runs the chains batches them. Nothing here loops and nothing here stops a
+    gradient. The weight of a trajectory is exact at any `num_steps` and any parameters, because
+    both chains are made of kernels that score what they sample.
 
-    A constructor takes `(rng_key, dim, *, ...)` with defaults for the rest, and `initial`
-    where the sampler can start from any law.
+    A constructor takes `(rng_key, dim, *, ...)` with defaults for the rest. What is learned is in
+    parts, which the optimiser and exploration know by their types: see `AbstractPart`.
     """
 
     num_steps: eqx.AbstractVar[int]
 
     @abc.abstractmethod
     def start(self, target: Target) -> AbstractKernel:
-        """The law of the first state."""
+        """The distribution of the first state."""
 
     @abc.abstractmethod
     def controls(self, step: Int[Array, ""], point: Point) -> Controls:
@@ -48,32 +51,76 @@ class AbstractProcess(eqx.Module, Generic[Controls]):
     def forward(
         self, step: Int[Array, ""], state: State[Controls], target: Target
     ) -> AbstractKernel:
-        """The law of state `step + 1` given `state` at `step`."""
+        """The distribution of state `step + 1` given `state` at `step`."""
 
     @abc.abstractmethod
     def backward(
         self, step: Int[Array, ""], state: State[Controls], target: Target
     ) -> AbstractKernel:
-        """The law of state `step` given `state` at `step + 1`."""
+        """The distribution of state `step` given `state` at `step + 1`."""
 
     def extension(self, point: Point) -> AbstractKernel | None:
-        """The law of what a state has besides the position of `point`: a momentum, or nothing.
+        """The distribution of a momentum, for samplers whose states have one besides a position.
 
-        Where there is one, the target of the bridge is the product of the two laws.
+        The target of the bridge is then the product of the two distributions.
         """
         return None
 
     def fixed_by_states(self) -> list:
-        """Parts of the process that given states determine, where kernels are not all random.
+        """Arrays that given states determine, where kernels are not all random.
 
         A loss that holds the states fixed cannot learn them, and leaves them as they are.
         """
         return []
 
     def prepared(self, target: Target) -> Target:
-        """The target with all that the initial law needs to know about its points."""
-        law = getattr(self, "initial", None)
-        return target if law is None else law.seen_by(target)
+        """The target as both chains see it: with scores of bounded length, and what starts need."""
+        parts = jax.tree.leaves(self, is_leaf=is_part)
+        for part in parts:
+            if isinstance(part, AbstractInitialDistribution):
+                target = part.prepared(target)
+        return ClippedScore(target)
+
+    def widened(self, factor: float) -> "AbstractProcess":
+        """The same sampler with `factor` times as much noise in its forward chain."""
+        return widened_parts(self, factor)
+
+    @property
+    def innermost(self) -> "AbstractProcess":
+        """The process itself; for a wrapper, the one inside all wrappers."""
+        return self
+
+    def starting_from(self, seen: AbstractInitialDistribution) -> "AbstractProcess":
+        """The same sampler, started from what was seen of the target unless a user chose a start.
+
+        Samplers whose start is a part of their mathematics stay as they are.
+        """
+        return self
+
+
+class AbstractBridge(AbstractProcess[Controls]):
+    """A sampler that may start from any initial distribution."""
+
+    initial: eqx.AbstractVar[AbstractInitialDistribution]
+
+    def start(self, target: Target) -> AbstractKernel:
+        return self.initial.kernel(target)
+
+    def starting_from(self, seen: AbstractInitialDistribution) -> "AbstractBridge":
+        return eqx.tree_at(lambda p: p.initial, self, self.initial.unless_chosen(seen))
+
+
+class AbstractDenoising(AbstractProcess[Vector]):
+    """A sampler whose backward chain only adds noise: one control, in the forward chain."""
+
+    initial: eqx.AbstractVar[InitialNormal]
+    control: eqx.AbstractVar[AbstractControl]
+
+    def start(self, target: Target) -> Gaussian:
+        return self.initial.kernel(target)
+
+    def controls(self, step: Int[Array, ""], point: Point) -> Vector:
+        return self.control(step / self.num_steps, point.position, point.score)
 
 
 class AbstractWrapper(AbstractProcess[Controls]):
@@ -83,8 +130,12 @@ class AbstractWrapper(AbstractProcess[Controls]):
 
     @property
     def num_steps(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """That of the process inside."""
+        """The number of steps of the process inside."""
         return self.process.num_steps
+
+    @property
+    def innermost(self) -> AbstractProcess:
+        return self.process.innermost
 
     def start(self, target: Target) -> AbstractKernel:
         return self.process.start(target)
@@ -111,35 +162,13 @@ class AbstractWrapper(AbstractProcess[Controls]):
     def prepared(self, target: Target) -> Target:
         return self.process.prepared(target)
 
+    def widened(self, factor: float) -> "AbstractWrapper":
+        return eqx.tree_at(lambda w: w.process, self, self.process.widened(factor))
 
-def euler(point: Point, drift: Vector, log_diffusion: Vector, target: Target) -> Gaussian:
+    def starting_from(self, seen: AbstractInitialDistribution) -> "AbstractWrapper":
+        return eqx.tree_at(lambda w: w.process, self, self.process.starting_from(seen))
+
+
+def euler(point: Point, drift: Vector, diffusion: Vector, target: Target) -> Gaussian:
     """One Euler-Maruyama step: variance `diffusion²`, mean moved by `diffusion² · drift`."""
-    diffusion = jnp.exp(log_diffusion)
     return Gaussian(point.position + diffusion**2 * drift, diffusion, target)
-
-
-def annealed_score(
-    temperature: Scalar, initial: AbstractInitialDistribution, point: Point, score: Vector
-) -> Vector:
-    """Score of the geometric path between the two ends, at an inverse temperature in [0, 1]."""
-    return (1 - temperature) * initial.score(point) + temperature * score
-
-
-def constant_diffusion(num_steps: int, dim: int, diffusion: float) -> Float[Array, "steps dim"]:
-    """Logarithms of diffusion coefficients that are equal at first."""
-    return jnp.full((num_steps, dim), jnp.log(diffusion), jnp.result_type(float))
-
-
-def check_steps(num_steps: int, diffusion: float) -> None:
-    """Raise a ValueError that says what to write instead."""
-    if num_steps < 1:
-        raise ValueError(f"a bridge needs at least one step, got num_steps={num_steps}")
-    if not diffusion > 0:
-        raise ValueError(f"diffusion is a standard deviation and must be positive, got {diffusion}")
-
-
-def unwrapped(process: AbstractProcess) -> AbstractProcess:
-    """The innermost process of wrappers."""
-    while isinstance(process, AbstractWrapper):
-        process = process.process
-    return process

@@ -1,35 +1,14 @@
 """Controlled Monte Carlo diffusion: annealed Langevin dynamics with a learned correction."""
 
-from typing import NamedTuple
+from jaxtyping import Array, Int
 
-import equinox as eqx
-from jaxtyping import Array, Float, Int
-
-from numpyro_bridge._core.types import RNGKey, Vector
-from numpyro_bridge.processes.annealing import AnnealingSchedule
-from numpyro_bridge.processes.base import (
-    AbstractProcess,
-    State,
-    annealed_score,
-    check_steps,
-    constant_diffusion,
-    euler,
-)
-from numpyro_bridge.processes.controls import ScoreInformedControl
-from numpyro_bridge.processes.initial import AbstractInitialDistribution, InitialNormal
-from numpyro_bridge.processes.kernels import AbstractKernel, Gaussian
-from numpyro_bridge.target import Point, Target
-from numpyro_bridge.target.clipped import clipped_score
+from numpyro_bridge.processes.base import State, euler
+from numpyro_bridge.processes.kernels import Gaussian
+from numpyro_bridge.processes.langevin import AbstractControlledLangevin, LangevinControls
+from numpyro_bridge.target import Target
 
 
-class CMCDControls(NamedTuple):
-    """What CMCD needs at a state: half the annealed score, and the learned correction."""
-
-    langevin: Vector
-    control: Vector
-
-
-class CMCD(AbstractProcess[CMCDControls]):
+class CMCD(AbstractControlledLangevin):
     r"""Langevin dynamics along a path of annealed densities, corrected by one control. The default.
 
     With $\pi_\beta \propto p_0^{1-\beta}\gamma^{\beta}$ and diffusion coefficients $\sigma_k$,
@@ -40,19 +19,16 @@ class CMCD(AbstractProcess[CMCDControls]):
       \nabla \log \pi_{\beta_{k+1}}(x_{k+1}) - u_{k+1}(x_{k+1})\right],\ \sigma_k^2\right)$$
 
     Untrained it is annealed importance sampling with unadjusted Langevin moves, which is already
-    close where the initial law is; training closes the rest. Each step costs one score and one
-    control evaluation, shared by the two kernels that start from the same state.
+    close where the initial distribution is; training closes the rest. Each step costs one score
+    and one control evaluation, shared by the two kernels that start from the same state.
 
     Args:
-        rng_key: Randomness of the network's first weights.
+        rng_key: Randomness of the control's first weights.
         dim: Dimension of the unconstrained target.
         num_steps: Steps of the bridge; the gap to the log evidence falls as it grows.
-        diffusion: First value of $\sigma_k$, the same for every coordinate and step, in units of
-            the standardised coordinates; learned from there.
+        diffusion: First value of every $\sigma_k$, in units of the standardised coordinates.
         initial: Where the bridge starts; standard normal if not given.
-        width: Units of each hidden layer.
-        depth: Hidden layers.
-        score_bound: Root-mean-square entry beyond which scores are shortened, in both chains alike.
+        control: Makes the control from `(rng_key, dim)`.
 
     Raises:
         ValueError: if `num_steps` is below 1 or `diffusion` is not positive.
@@ -63,47 +39,16 @@ class CMCD(AbstractProcess[CMCDControls]):
     $\sigma_k$ for both kernels between two states.
     """
 
-    annealing: AnnealingSchedule
-    control: ScoreInformedControl
-    log_diffusion: Float[Array, "steps dim"]
-    initial: AbstractInitialDistribution
-    num_steps: int = eqx.field(static=True)
-    score_bound: float = eqx.field(static=True)
+    __init__ = AbstractControlledLangevin.__init__  # type checkers would make one of the fields
 
-    def __init__(
-        self,
-        rng_key: RNGKey,
-        dim: int,
-        *,
-        num_steps: int = 96,
-        diffusion: float = 0.25,
-        initial: AbstractInitialDistribution | None = None,
-        width: int = 64,
-        depth: int = 2,
-        score_bound: float = 10.0,
-    ):
-        check_steps(num_steps, diffusion)
-        self.annealing = AnnealingSchedule(num_steps)
-        self.control = ScoreInformedControl(rng_key, dim, width, depth)
-        self.log_diffusion = constant_diffusion(num_steps, dim, diffusion)
-        self.initial = InitialNormal(dim) if initial is None else initial
-        self.num_steps = num_steps
-        self.score_bound = score_bound
-
-    def start(self, target: Target) -> AbstractKernel:
-        return self.initial.kernel(target)
-
-    def controls(self, step: Int[Array, ""], point: Point) -> CMCDControls:
-        score = clipped_score(point.score, bound=self.score_bound)
-        langevin = 0.5 * annealed_score(self.annealing()[step], self.initial, point, score)
-        return CMCDControls(langevin, self.control(step / self.num_steps, point.position, score))
-
-    def forward(self, step: Int[Array, ""], state: State[CMCDControls], target: Target) -> Gaussian:
-        langevin, control = state.controls
-        return euler(state.point, langevin + control, self.log_diffusion[step], target)
-
-    def backward(
-        self, step: Int[Array, ""], state: State[CMCDControls], target: Target
+    def forward(
+        self, step: Int[Array, ""], state: State[LangevinControls], target: Target
     ) -> Gaussian:
         langevin, control = state.controls
-        return euler(state.point, langevin - control, self.log_diffusion[step], target)
+        return euler(state.point, langevin + control, self.diffusion(step), target)
+
+    def backward(
+        self, step: Int[Array, ""], state: State[LangevinControls], target: Target
+    ) -> Gaussian:
+        langevin, control = state.controls
+        return euler(state.point, langevin - control, self.diffusion(step), target)

@@ -1,21 +1,57 @@
 """Controls: the learned drifts, as functions of time, position and score."""
 
-import equinox as eqx
+import abc
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from numpyro_bridge._core.checks import check_count
 from numpyro_bridge._core.layers import Linear, time_features
 from numpyro_bridge._core.types import RNGKey, Scalar, Vector
+from numpyro_bridge.processes.parts import AbstractPart
+
+NUM_FEATURES = 16
+"""Sines and cosines by which a control knows the time."""
 
 
-class ScoreInformedControl(eqx.Module):
+class AbstractControl(AbstractPart):
+    """A learned drift.
+
+    Samplers make their controls by calling what is passed as `control=` with `(rng_key, dim)`;
+    underdamped samplers add `num_inputs=`, since their controls see the momentum too. A control
+    that is zero at first leaves a sampler at its untrained reference.
+    """
+
+    @abc.abstractmethod
+    def __call__(self, time: Scalar, inputs: Float[Array, " inputs"], score: Vector) -> Vector:
+        """The drift at one state.
+
+        Args:
+            time: 0 at the initial distribution, 1 at the target.
+            inputs: The position, shape `(dim,)`; with the momentum behind it where there is one.
+            score: Gradient of the target's log density at the position, of bounded length.
+        """
+
+
+class ScoreInformedControl(AbstractControl):
     r"""A drift that sees the score: a small network plus a time-dependent multiple of the score.
 
     $$u(t, x) = \mathrm{MLP}(x, \nabla \log \gamma(x), t) + g(t) \odot \nabla \log \gamma(x)$$
 
-    Both terms are zero at the start, so an untrained process is its own reference.
-    What depends on time alone is not batched over trajectories and costs nothing.
+    Both terms are zero at first. What depends on time alone is not batched over trajectories and
+    costs nothing.
+
+    Args:
+        rng_key: Randomness of the first weights.
+        dim: Number of coordinates.
+        width: Units of each hidden layer, at least 1.
+        depth: Number of hidden layers, at least 0.
+        num_inputs: Numbers that it sees besides time and score: the position if not given.
+
+    Raises:
+        ValueError: if `width` or `depth` is too small.
 
     Reference: the parametrisation of Zhang and Chen (2022), arXiv:2111.15141 (PIS-GRAD). Departs
     from it in feeding the score to the network as well as adding a multiple of it.
@@ -35,30 +71,24 @@ class ScoreInformedControl(eqx.Module):
         depth: int = 2,
         num_inputs: int | None = None,
     ):
-        """Make a control for `dim` coordinates with `depth` hidden layers of `width` units.
-
-        It looks at `num_inputs` numbers besides time and score: the position if not given.
-        """
+        check_count("width", width, 1)
+        check_count("depth", depth, 0)
         num_inputs = dim if num_inputs is None else num_inputs
         keys = jax.random.split(rng_key, depth + 3)
-        num_features = 16
-        self.time_layer = Linear(keys[0], num_features, width)
+        self.time_layer = Linear(keys[0], NUM_FEATURES, width)
         self.input_layer = Linear(keys[1], num_inputs + dim, width)
         self.hidden_layers = tuple(Linear(key, width, width) for key in keys[2 : depth + 1])
         self.output_layer = Linear(keys[-2], width, dim, gain=0.0)
-        self.gate_layer = Linear(keys[-1], num_features, dim, gain=0.0)
+        self.gate_layer = Linear(keys[-1], NUM_FEATURES, dim, gain=0.0)
 
-    def __call__(self, time: Scalar, position: Float[Array, " inputs"], score: Vector) -> Vector:
-        """The control at one state.
-
-        Args:
-            time: 0 at the initial law, 1 at the target.
-            position: Where it is, shape `(num_inputs,)`; with what else the state has.
-            score: Gradient of the target's log density at `position`, already clipped.
-        """
+    def __call__(self, time: Scalar, inputs: Float[Array, " inputs"], score: Vector) -> Vector:
         features = time_features(time, self.time_layer.weight.shape[0])
-        inputs = jnp.concatenate([position, score])
-        hidden = jax.nn.silu(self.input_layer(inputs) + self.time_layer(features))
+        seen = jnp.concatenate([inputs, score])
+        hidden = jax.nn.silu(self.input_layer(seen) + self.time_layer(features))
         for layer in self.hidden_layers:
             hidden = jax.nn.silu(layer(hidden))
         return self.output_layer(hidden) + self.gate_layer(features) * score
+
+
+MakesControl = Callable[..., AbstractControl]
+"""What samplers take as `control=`, such as `partial(ScoreInformedControl, width=32)`."""

@@ -1,4 +1,4 @@
-"""Initial laws: where a process starts, with the score that annealing interpolates from."""
+"""Initial distributions: where a process starts, and the score that annealing leads away from."""
 
 import abc
 import math
@@ -8,35 +8,45 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from numpyro_bridge._core.checks import check_instance
 from numpyro_bridge._core.types import RNGKey, Scalar, Vector
 from numpyro_bridge.processes.kernels import AbstractKernel, Gaussian
+from numpyro_bridge.processes.parts import AbstractPart
 from numpyro_bridge.target import Point, Target
 
 
-class AbstractInitialDistribution(eqx.Module):
-    """A law that can be sampled, evaluated and differentiated; its arrays are trainable."""
+class AbstractInitialDistribution(AbstractPart):
+    """A distribution that can be drawn from, evaluated and differentiated; it is trained."""
 
     @abc.abstractmethod
     def kernel(self, target: Target) -> AbstractKernel:
-        """The law as a kernel that evaluates `target` at what it draws."""
+        """The distribution as a kernel that evaluates `target` at what it draws."""
 
     @abc.abstractmethod
     def score(self, point: Point) -> Vector:
-        """Gradient of its log density at a point."""
+        """The gradient of its log density at a point."""
 
-    def seen_by(self, target: Target) -> Target:
-        """The target with what this law needs to know about each of its points."""
+    def prepared(self, target: Target) -> Target:
+        """The target with what this distribution needs to know about each of its points."""
         return target
+
+    def unless_chosen(self, seen: "AbstractInitialDistribution") -> "AbstractInitialDistribution":
+        """What to start from where modes of the target were seen: `seen` replaces a default."""
+        return self
 
 
 class InitialNormal(AbstractInitialDistribution):
-    """An independent normal law per coordinate, standard at the start of training."""
+    """An independent normal distribution for each coordinate, standard at the start of training.
+
+    Args:
+        dim: Number of coordinates.
+        scale: First standard deviation of every coordinate.
+    """
 
     mean: Vector
     log_scale: Vector
 
     def __init__(self, dim: int, scale: float = 1.0):
-        """Make a centred law with standard deviation `scale` in every coordinate."""
         dtype = jnp.result_type(float)
         self.mean = jnp.zeros(dim, dtype)
         self.log_scale = jnp.full(dim, math.log(scale), dtype)
@@ -47,9 +57,29 @@ class InitialNormal(AbstractInitialDistribution):
     def score(self, point: Point) -> Vector:
         return (self.mean - point.position) * jnp.exp(-2 * self.log_scale)
 
+    def widened(self, factor: float) -> "InitialNormal":
+        return eqx.tree_at(lambda part: part.log_scale, self, self.log_scale + math.log(factor))
+
+    def unless_chosen(self, seen: AbstractInitialDistribution) -> AbstractInitialDistribution:
+        return seen
+
+
+def chosen_or_normal(
+    initial: AbstractInitialDistribution | None, dim: int
+) -> AbstractInitialDistribution:
+    """What a constructor was given to start from, or a standard normal distribution.
+
+    Raises:
+        ValueError: if it is no initial distribution.
+    """
+    if initial is None:
+        return InitialNormal(dim)
+    check_instance("initial", initial, AbstractInitialDistribution, "nb.processes.InitialPrior()")
+    return initial
+
 
 class InitialMixture(AbstractInitialDistribution):
-    """A mixture of normal laws, one at each mode that was seen.
+    """A mixture of normal distributions, one at each mode that was seen.
 
     Args:
         log_weights: Unnormalised, shape `(modes,)`.
@@ -63,6 +93,9 @@ class InitialMixture(AbstractInitialDistribution):
 
     def kernel(self, target: Target) -> "GaussianMixture":
         return GaussianMixture(self, target)
+
+    def widened(self, factor: float) -> "InitialMixture":
+        return eqx.tree_at(lambda part: part.factors, self, self.factors * factor)
 
     def score(self, point: Point) -> Vector:
         whitenings, whitened, log_parts = self._parts(point.position)
@@ -97,16 +130,16 @@ class InitialMixture(AbstractInitialDistribution):
 
 
 class GaussianMixture(AbstractKernel):
-    """A mixture law together with the target it is evaluated on."""
+    """A mixture together with the target that is evaluated at its draws."""
 
-    law: InitialMixture
+    mixture: InitialMixture
     target: Target
 
     def sample(self, rng_key: RNGKey) -> Point:
-        return self.target.at(self.law.draw(rng_key))
+        return self.target.at(self.mixture.draw(rng_key))
 
     def log_prob(self, point: Point) -> Scalar:
-        return self.law.log_prob(point.position)
+        return self.mixture.log_prob(point.position)
 
 
 def inverse_of_lower(factor: Float[Array, "dim dim"]) -> Float[Array, "dim dim"]:

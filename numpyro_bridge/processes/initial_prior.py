@@ -1,27 +1,21 @@
-"""The prior as an initial law: a path from the prior of a model to its posterior."""
-
-import equinox as eqx
+"""The prior of a model as an initial distribution: a path from its prior to its posterior."""
 
 from numpyro_bridge._core.types import RNGKey, Scalar, Vector
 from numpyro_bridge.processes.initial import AbstractInitialDistribution
 from numpyro_bridge.processes.kernels import AbstractKernel
 from numpyro_bridge.target import Point, Prior, Target
-from numpyro_bridge.target.clipped import clipped_score
 
 
 class InitialPrior(AbstractInitialDistribution):
     r"""Start from the prior of the NumPyro model, and temper its likelihood.
 
-        nb.BridgeSampler(model, process=partial(nb.CMCD, initial=nb.processes.InitialPrior()))
+        process = partial(nb.CMCD, initial=nb.processes.InitialPrior())
+        nb.BridgeSampler(model, process=process)
 
-    With $p_0$ the prior, the annealed path $p_0^{1-\beta} \gamma^{\beta}$ is prior times
+    With $p_0$ the prior, the annealed path $p_0^{1-\beta} \gamma^{\beta}$ is the prior times
     $\text{likelihood}^{\beta}$. Each state costs one more evaluation, that of the prior. Choose it
-    where the prior is informative and covers all modes; where it is vague, the normal law that
-    standardisation fits is far closer to the posterior.
-
-    Args:
-        score_bound: Root-mean-square entry beyond which the score of the prior is shortened, in
-            both chains alike.
+    where the prior is informative and covers all modes; where it is vague, the normal distribution
+    that standardisation fits is far closer to the posterior.
 
     Raises:
         ValueError: when a sampler runs, if the target has no prior that can be drawn from.
@@ -29,15 +23,13 @@ class InitialPrior(AbstractInitialDistribution):
     Reference: the path of annealed importance sampling from a prior, Neal (2001).
     """
 
-    score_bound: float = eqx.field(static=True, default=10.0)
-
     def kernel(self, target: Target) -> "PriorKernel":
         return PriorKernel(target)
 
     def score(self, point: Point) -> Vector:
-        return clipped_score(_prior_of(point).score, bound=self.score_bound)
+        return _prior_of(point).score
 
-    def seen_by(self, target: Target) -> Target:
+    def prepared(self, target: Target) -> Target:
         return target.with_prior()
 
 

@@ -7,21 +7,15 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from numpyro_bridge._core.types import RNGKey, Vector
-from numpyro_bridge.processes.base import (
-    AbstractProcess,
-    State,
-    check_steps,
-    constant_diffusion,
-    euler,
-)
-from numpyro_bridge.processes.controls import ScoreInformedControl
+from numpyro_bridge.processes.base import AbstractDenoising, State, euler
+from numpyro_bridge.processes.controls import AbstractControl, MakesControl, ScoreInformedControl
+from numpyro_bridge.processes.diffusion import Diffusion
 from numpyro_bridge.processes.initial import InitialNormal
 from numpyro_bridge.processes.kernels import Gaussian
-from numpyro_bridge.target import Point, Target
-from numpyro_bridge.target.clipped import clipped_score
+from numpyro_bridge.target import Target
 
 
-class PIS(AbstractProcess[Vector]):
+class PIS(AbstractDenoising):
     r"""Brownian motion from one point, steered to the target; the backward chain is fixed.
 
     $$\vec{p}(x_{k+1} \mid x_k) = \mathcal{N}\left(x_k + \sigma_k^2 u_k(x_k),\ \sigma_k^2\right)$$
@@ -29,21 +23,19 @@ class PIS(AbstractProcess[Vector]):
       \ \tfrac{v_k}{v_{k+1}} \sigma_k^2\right), \qquad v_k = s^2 + \sigma_0^2 + \dots +
       \sigma_{k-1}^2$$
 
-    The start at the point $m$ and the first step away from it, $\mathcal{N}(m, s^2)$, are one law
-    here, the initial one. With no control the last state is $\mathcal{N}(m, v_K)$, so the bridge is
-    exact on that target at any number of steps; $v_K$ is one at first.
+    The point $m$ and the first step away from it, $\mathcal{N}(m, s^2)$, are one distribution here,
+    the initial one. With no control the last state is $\mathcal{N}(m, v_K)$, so the bridge is exact
+    on that target at any number of steps; $v_K$ is one at first.
 
     Choose it for comparisons: nothing is learned about the way back, so it needs more training
     than CMCD.
 
     Args:
-        rng_key: Randomness of the network's first weights.
+        rng_key: Randomness of the control's first weights.
         dim: Dimension of the unconstrained target.
         num_steps: Steps of the bridge.
         diffusion: First value of $\sigma_k$ and of $s$; `(num_steps + 1) ** -0.5` if not given.
-        width: Units of each hidden layer.
-        depth: Hidden layers.
-        score_bound: Root-mean-square entry beyond which scores are shortened, in both chains alike.
+        control: Makes the control from `(rng_key, dim)`.
 
     Raises:
         ValueError: if `num_steps` is below 1 or `diffusion` is not positive.
@@ -52,11 +44,10 @@ class PIS(AbstractProcess[Vector]):
     discrete chains, and in letting the variances be learned, coordinate by coordinate.
     """
 
-    control: ScoreInformedControl
-    log_diffusion: Float[Array, "steps dim"]
+    control: AbstractControl
+    diffusion: Diffusion
     initial: InitialNormal
     num_steps: int = eqx.field(static=True)
-    score_bound: float = eqx.field(static=True)
 
     def __init__(
         self,
@@ -65,40 +56,25 @@ class PIS(AbstractProcess[Vector]):
         *,
         num_steps: int = 96,
         diffusion: float | None = None,
-        width: int = 64,
-        depth: int = 2,
-        score_bound: float = 10.0,
+        control: MakesControl = ScoreInformedControl,
     ):
         if diffusion is None:
             diffusion = 1 / math.sqrt(max(num_steps, 0) + 1)
-        check_steps(num_steps, diffusion)
-        self.control = ScoreInformedControl(rng_key, dim, width, depth)
-        self.log_diffusion = constant_diffusion(num_steps, dim, diffusion)
+        self.diffusion = Diffusion(num_steps, dim, diffusion)
+        self.control = control(rng_key, dim)
         self.initial = InitialNormal(dim, scale=diffusion)
         self.num_steps = num_steps
-        self.score_bound = score_bound
-
-    def start(self, target: Target) -> Gaussian:
-        return self.initial.kernel(target)
-
-    def controls(self, step: Int[Array, ""], point: Point) -> Vector:
-        score = clipped_score(point.score, bound=self.score_bound)
-        return self.control(step / self.num_steps, point.position, score)
 
     def forward(self, step: Int[Array, ""], state: State[Vector], target: Target) -> Gaussian:
-        return euler(state.point, state.controls, self.log_diffusion[step], target)
+        return euler(state.point, state.controls, self.diffusion(step), target)
 
     def backward(self, step: Int[Array, ""], state: State[Vector], target: Target) -> Gaussian:
-        variance = self._variance()
+        variance, mean = self._variance(), self.initial.mean
         kept = variance[step] / variance[step + 1]
-        mean = self.initial.mean
-        return Gaussian(
-            mean + kept * (state.point.position - mean),
-            jnp.sqrt(kept) * jnp.exp(self.log_diffusion[step]),
-            target,
-        )
+        mean = mean + kept * (state.point.position - mean)
+        return Gaussian(mean, jnp.sqrt(kept) * self.diffusion(step), target)
 
     def _variance(self) -> Float[Array, "states dim"]:
         """Variance of each state where there is no control."""
-        steps = jnp.exp(2 * jnp.vstack([self.initial.log_scale, self.log_diffusion]))
+        steps = jnp.exp(2 * jnp.vstack([self.initial.log_scale, self.diffusion.log_noise]))
         return jnp.cumsum(steps, axis=0)

@@ -5,7 +5,8 @@ import jax
 import jax.numpy as jnp
 
 from numpyro_bridge._core.types import Vector
-from numpyro_bridge.target.base import Point, Target, TargetWrapper
+from numpyro_bridge.target.base import Target, TargetWrapper
+from numpyro_bridge.target.point import Point
 
 SCORE_BOUND = 10.0
 """Root-mean-square entry beyond which scores are shortened, in standardised coordinates."""
@@ -36,9 +37,6 @@ class ClippedScore(TargetWrapper):
         if prior is not None:
             prior = prior._replace(score=clipped_score(prior.score, bound=self.bound))
         return point._replace(score=clipped_score(point.score, bound=self.bound), prior=prior)
-
-    def with_prior(self) -> "ClippedScore":
-        return ClippedScore(self.base.with_prior(), self.bound)
 
 
 def clipped_score(score: Vector, *, bound: float) -> Vector:

@@ -1,4 +1,4 @@
-"""Is a target the one that something was made for? Its log density at a few fixed points."""
+"""Tell whether two targets are the same, by their log densities at a few fixed points."""
 
 import equinox as eqx
 import jax
@@ -14,7 +14,7 @@ RELATIVE, ABSOLUTE = 1e-4, 0.05
 
 
 def fingerprint(target: Target) -> list[float]:
-    """Log densities (nats) at points that depend on the dimension alone; JSON numbers."""
+    """Evaluate log densities (nats) at points that depend on the dimension alone; JSON numbers."""
     noise = np.random.default_rng(0).normal(size=(NUM_POINTS, target.dim))
     return np.asarray(_log_densities(target, jnp.asarray(noise)), float).tolist()
 
@@ -25,7 +25,7 @@ def _log_densities(target: Target, positions):
 
 
 def difference(saved: list[float], now: list[float]) -> str | None:
-    """What differs beyond rounding, in words for a message; None where nothing does."""
+    """Say in words for a message what differs beyond rounding; None where nothing does."""
     far = ~np.isclose(now, saved, rtol=RELATIVE, atol=ABSOLUTE, equal_nan=True)
     if not far.any():
         return None

@@ -2,23 +2,18 @@
 
 from collections.abc import Callable
 from operator import index
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array
 
 from numpyro_bridge._core.types import Scalar, Vector
-from numpyro_bridge.target.base import (
-    Point,
-    Skeleton,
-    Target,
-    check_position,
-    guarded_point,
-    guarded_value,
-    take_out_arrays,
-)
+from numpyro_bridge.target.arguments import Skeleton, take_out_arrays
+from numpyro_bridge.target.base import Target, check_position
+from numpyro_bridge.target.guarded import guarded_point, guarded_value
+from numpyro_bridge.target.point import Point
 
 
 def target_from_log_density(fn: Callable[[Vector], Scalar], dim: int) -> "LogDensityTarget":
@@ -33,20 +28,29 @@ def target_from_log_density(fn: Callable[[Vector], Scalar], dim: int) -> "LogDen
     Raises:
         ValueError: if `dim` is not a positive integer, or `fn` does not return a real scalar.
     """
-    if not isinstance(dim, int | np.integer) or isinstance(dim, bool) or dim < 1:
+    size = _as_integer(dim)
+    if size < 1:
         raise ValueError(f"`dim` must be a positive integer, the length of a position; got {dim}.")
     if not callable(fn):
         raise ValueError(f"`fn` must be a function of one position; got a {type(fn).__name__}.")
-    position = jax.ShapeDtypeStruct((index(dim),), jnp.result_type(float))
+    position = jax.ShapeDtypeStruct((size,), jnp.result_type(float))
     value = eqx.filter_eval_shape(fn, position)
     shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
     if shape != () or dtype is None or not jnp.issubdtype(dtype, jnp.floating):
         got = type(value).__name__ if shape is None else f"shape {shape} and type {dtype}"
         raise ValueError(
-            f"`fn` must map one position of shape ({dim},) to a real JAX scalar, its log density; "
+            f"`fn` must map one position of shape ({size},) to a real JAX scalar, its log density; "
             f"it returned {got}. Sum over the dimensions; batches are left to jax.vmap."
         )
-    return LogDensityTarget(index(dim), *take_out_arrays(fn))
+    return LogDensityTarget(size, *take_out_arrays(fn))
+
+
+def _as_integer(dim: Any) -> int:
+    """The value of an integer, NumPy's included; 0 for anything else, True and False included."""
+    try:
+        return 0 if dim is True else index(dim)
+    except TypeError:
+        return 0
 
 
 class LogDensityTarget(Target):

@@ -1,117 +1,36 @@
-"""A NumPyro model and its data as a target."""
+"""The posterior density of a NumPyro model, its data held as arguments of compiled code."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import numpyro.distributions as dist
 from jaxtyping import Array, ArrayLike, Float
 from numpyro import handlers
-from numpyro.infer.util import (
-    _unconstrain_reparam,
-    compute_log_probs,
-    constrain_fn,
-    potential_energy,
-)
+from numpyro.infer.util import constrain_fn
 
 from numpyro_bridge._core.types import RNGKey, Scalar, Vector
-from numpyro_bridge.target import reading as checks
-from numpyro_bridge.target.base import (
-    REPLACED_LOG_DENSITY,
-    Point,
-    Prior,
-    Skeleton,
-    Target,
-    check_position,
-    draw_until_finite,
-    guarded_point,
-    guarded_value,
+from numpyro_bridge.target import model_density
+from numpyro_bridge.target.arguments import Skeleton, take_out_arrays
+from numpyro_bridge.target.base import Target, check_position
+from numpyro_bridge.target.guarded import guarded_point, guarded_value
+from numpyro_bridge.target.layout import Layout
+from numpyro_bridge.target.point import Point, Prior
+from numpyro_bridge.target.sites import (
+    Repeatable,
+    is_data,
+    joined_in_order,
+    unconstrained_value,
+)
+from numpyro_bridge.target.starting_points import (
+    StartingPoints,
     known_to_fail,
     repeat_good_rows,
-    take_out_arrays,
+    search,
 )
-from numpyro_bridge.target.no_start import no_starting_point
-
-
-def target_from_model(
-    rng_key: RNGKey, model: Callable, /, *args: Any, **kwargs: Any
-) -> "ModelTarget":
-    """Turn a NumPyro model and its data into a target.
-
-    Any model that NUTS accepts is accepted: constrained and value-dependent supports, plates,
-    factors, masks, scans, conditioned sites, improper priors, and discrete latent sites of finite
-    support (summed out; needs the package funsor).
-
-    Args:
-        rng_key: a JAX key, for the search of a finite starting point, which shows that the model
-            and its data go together.
-        model: a function of NumPyro statements.
-        *args: the model's arguments. Arrays become leaves of the target; numbers, strings and other
-            objects become constants of compiled code.
-        **kwargs: the model's keyword arguments.
-
-    Returns:
-        The posterior density on unconstrained vectors.
-
-    Raises:
-        ValueError: if the model has no such density, or no finite point can be found; the message
-            says which site is the cause and what to write instead.
-        ImportError: if discrete sites have to be summed out and funsor is not installed.
-    """
-    checks.check_arguments(model, args, kwargs)
-    try:
-        target = _read_model(model, args, kwargs)
-    except checks.ModelRefusedError:
-        raise
-    except Exception as error:
-        error.add_note(f"The model raised it when run on ({checks.described(args, kwargs)}).")
-        raise
-    positions, finite = draw_until_finite(rng_key, target, 8)
-    if known_to_fail(finite):
-        densities = jax.vmap(target.log_density)(positions)
-        tried = [target.by_site(position) for position in positions[:3]]
-        finite_density = bool(jnp.any(densities != REPLACED_LOG_DENSITY))
-        raise no_starting_point(*target._arguments(), tried, finite_density)
-    return target
-
-
-def _read_model(model: Callable, args: tuple, kwargs: dict) -> "ModelTarget":
-    """Hold the data as arguments of compiled code or, if the model needs numbers, as constants."""
-    try:
-        return _traced_target(model, args, kwargs, keep_constant=False)
-    except (checks.ModelRefusedError, ImportError):
-        raise
-    except Exception:
-        # A model that needs numbers can fail in any way. An error of another cause appears again
-        # below, free of tracers.
-        pass
-    try:
-        return _traced_target(model, args, kwargs, keep_constant=True)
-    except checks.NUMBER_NEEDED_ERRORS as error:
-        raise checks.number_needed(error) from error
-
-
-def _traced_target(
-    model: Callable, args: tuple, kwargs: dict, keep_constant: bool
-) -> "ModelTarget":
-    arrays, skeleton = take_out_arrays((model, args, kwargs), keep_constant)
-    layouts = []
-
-    def read(arrays):
-        layouts.append(checks.read_layout(*skeleton.filled_with(arrays)))
-
-    jax.eval_shape(read, arrays)  # no arithmetic is done, and the layout holds no arrays
-    (layout,) = layouts
-    dim = sum(int(np.prod(shape)) for _, shape in layout.shapes)
-    target = ModelTarget(dim, arrays, skeleton, layout, keep_constant)
-    position = jax.ShapeDtypeStruct((dim,), jnp.result_type(float))
-    eqx.filter_eval_shape(lambda target, position: target.at(position), target, position)
-    return target
 
 
 class ModelTarget(Target):
@@ -127,7 +46,7 @@ class ModelTarget(Target):
     dim: int = eqx.field(static=True)
     arrays: tuple[Array, ...]
     _skeleton: Skeleton = eqx.field(static=True)
-    _layout: checks.Layout = eqx.field(static=True)
+    _layout: Layout = eqx.field(static=True)
     data_are_constants: bool = eqx.field(static=True)
     """Whether the model needs numbers (`int(x.max())`, `np.unique(x)`). Its data are then built
     into compiled code, which is compiled anew for other data."""
@@ -196,8 +115,8 @@ class ModelTarget(Target):
     def prior_positions(self, rng_key: RNGKey, num: int) -> Float[Array, "{num} {self.dim}"] | None:
         """Draw exactly from the prior of the latent sites.
 
-        A draw that is not a finite unconstrained number (a probability that rounds to zero) is
-        replaced by another draw.
+        A draw that is not finite in unconstrained coordinates (a probability that rounds to zero)
+        is replaced by another draw.
 
         Args:
             rng_key: a JAX key.
@@ -210,34 +129,44 @@ class ModelTarget(Target):
         if not self._layout.prior_can_be_drawn:
             return None
         try:
-            positions = _draw_prior(rng_key, self, num)
+            positions = PriorDraws(self, num)(rng_key)
         except NotImplementedError:
             return None
         finite = jnp.all(jnp.isfinite(positions), axis=-1)
         return None if known_to_fail(finite) else repeat_good_rows(positions, finite)
 
+    def starting_points(self, rng_key: RNGKey, num: int) -> StartingPoints:
+        found = super().starting_points(rng_key, num)
+        if found.known_to_be_complete or not self._layout.prior_can_be_drawn:
+            return found
+        try:
+            return search(jax.random.fold_in(rng_key, 1), found, PriorDraws(self, num), self.at)
+        except NotImplementedError:  # a distribution without a sampler
+            return found
+
     def with_prior(self) -> "ModelTarget":
         if not self._layout.prior_can_be_drawn:
             raise ValueError(
-                "A path from the prior needs a prior that can be drawn from and evaluated; that of "
-                "this model is improper, masked or scaled, or has discrete sites. Give the sites "
-                "proper distributions, or use another initial law."
+                "A path from the prior needs a prior that can be drawn from and evaluated, and the "
+                "prior of this model is improper, masked or scaled, or has discrete sites. Give "
+                "the sites proper distributions, or use another initial distribution."
             )
         return replace(self, points_have_prior=True)
 
     def draw_prior(self, rng_key: RNGKey) -> Vector:
         """Draw one position from the prior.
 
-        An entry that rounding has taken to infinity (a probability of exactly one) is drawn as
-        zero, which is as rare as it is wrong.
+        An entry that rounding took to infinity (a probability of exactly one) becomes zero. That is
+        not an exact draw, but it is too rare to matter.
         """
-        position = _draw_prior(rng_key, self, 1)[0]
+        (position,) = PriorDraws(self, 1)(rng_key)
         return jnp.where(jnp.isfinite(position), position, 0.0)
 
     def with_arguments(self, *args: Any, **kwargs: Any) -> "ModelTarget":
-        """The same model with other arguments that leave its sites as they are, unchecked.
+        """Make the target of the same model with other arguments.
 
-        Where the arguments are arrays of a batch, inside `jax.vmap`, so is the target.
+        The sites must be the same for both, which is not checked. The arguments may be traced:
+        inside `jax.vmap`, a batch of them makes a batch of targets.
         """
         arrays, skeleton = take_out_arrays((self.model, args, kwargs), self.data_are_constants)
         return replace(self, arrays=arrays, _skeleton=skeleton)
@@ -250,7 +179,7 @@ class ModelTarget(Target):
         return {name: piece.reshape(shape) for (name, shape), piece in pieces}
 
     def joined(self, values: Mapping[str, ArrayLike]) -> Vector:
-        """The position of unconstrained values by name: the inverse of `by_site`.
+        """Join unconstrained values by name into a position: the inverse of `by_site`.
 
         Raises:
             ValueError: if a site is missing or has another shape.
@@ -265,7 +194,7 @@ class ModelTarget(Target):
 
     @property
     def model(self) -> Callable:
-        """The model."""
+        """The NumPyro model, as it was given."""
         return self._arguments()[0]
 
     @property
@@ -320,43 +249,25 @@ class ModelTarget(Target):
     def _position_of(self, trace: dict) -> Vector:
         """Join the unconstrained values of the latent sites of a trace into a position."""
         latent = [trace[name] for name in self.sites]
-        pieces = [dist.biject_to(site["fn"].support).inv(site["value"]) for site in latent]
+        pieces = [unconstrained_value(site) for site in latent]
         return jnp.concatenate([jnp.ravel(piece).astype(float) for piece in pieces])
 
     def _placed(self, model: Callable, position: Vector) -> Callable:
-        """The model with its latent sites at a position, and their log-determinants as factors."""
-        reparam = partial(_unconstrain_reparam, self.by_site(position))
-        return handlers.substitute(model, substitute_fn=reparam)
+        """Put the latent sites of the model at a position, their log-determinants as factors."""
+        return model_density.placed(model, self.by_site(position))
 
     def _log_density(self, position: Vector) -> Scalar:
-        model, args, kwargs = self._arguments()
-        model, sums_out = checks.Repeatable(model), self._layout.sums_out
-        if sums_out:
-            model = checks.enumerated(model, self._layout.num_plate_dims)
-        energy = potential_energy(model, args, kwargs, self.by_site(position), enum=sums_out)
-        return -jnp.asarray(energy, position.dtype)
+        return self._evaluated(model_density.log_joint, position)
 
     def _log_prior(self, position: Vector) -> Scalar:
-        return self._sum_of_sites(position, in_prior=True)
+        return self._evaluated(model_density.log_prior, position)
 
     def _log_likelihood(self, position: Vector) -> Scalar:
-        return self._sum_of_sites(position, in_prior=False)
+        return self._evaluated(model_density.log_likelihood, position)
 
-    def _sum_of_sites(self, position: Vector, in_prior: bool) -> Scalar:
-        if self._layout.sums_out:
-            raise ValueError(
-                "The density of a model with discrete latent sites is a sum over their values, and "
-                "does not split into prior and likelihood. Use `log_density`, or write the sum "
-                "into the model (numpyro.factor, dist.MixtureSameFamily)."
-            )
-        model, args, kwargs = self._arguments()
-        model = self._placed(checks.Repeatable(model), position)
-        terms, trace = compute_log_probs(model, args, kwargs, {})
-        # A handler such as `scope` may put a prefix before the name of a log-determinant.
-        log_dets = tuple(f"_{name}_log_det" for name in self.sites)
-        is_prior = {n: not trace[n]["is_observed"] or n.endswith(log_dets) for n in terms}
-        chosen = [term for name, term in terms.items() if is_prior[name] == in_prior]
-        return jnp.asarray(sum(chosen, start=0.0), position.dtype)
+    def _evaluated(self, part: Callable[..., Array], position: Vector) -> Scalar:
+        values = self.by_site(position)
+        return part(*self._arguments(), values, self._layout).astype(position.dtype)
 
 
 # Compiled, because run step by step NumPyro would look at every number and object to some of them
@@ -366,7 +277,7 @@ class ModelTarget(Target):
 @eqx.filter_jit
 def _constrained(target: ModelTarget, position: Vector) -> dict[str, Array]:
     model, args, kwargs = target._arguments()
-    model = checks.Repeatable(model)
+    model = Repeatable(model)
     if target._layout.sums_out:
         model = handlers.seed(model, 0)
     values = target.by_site(position)
@@ -378,35 +289,35 @@ def _constrained(target: ModelTarget, position: Vector) -> dict[str, Array]:
 @eqx.filter_jit
 def _unconstrained(target: ModelTarget, values: dict[str, Array]) -> Vector:
     model, args, kwargs = target._arguments()
-    model = handlers.substitute(handlers.seed(checks.Repeatable(model), 0), data=values)
+    model = handlers.substitute(handlers.seed(Repeatable(model), 0), data=values)
     return target._position_of(handlers.trace(model).get_trace(*args, **kwargs))
-
-
-@eqx.filter_jit
-def _draw_prior(rng_key: RNGKey, target: ModelTarget, num: int) -> Float[Array, "{num} dim"]:
-    def draw(rng_key: RNGKey) -> Vector:
-        model, args, kwargs = target._arguments()
-        seeded = handlers.seed(checks.Repeatable(model), rng_key)
-        return target._position_of(handlers.trace(seeded).get_trace(*args, **kwargs))
-
-    return jax.vmap(draw)(jax.random.split(rng_key, num))
 
 
 @eqx.filter_jit
 def _observed_values(target: ModelTarget) -> dict[str, Array]:
     model, args, kwargs = target._arguments()
-    model = target._placed(handlers.seed(checks.Repeatable(model), 0), jnp.zeros(target.dim))
+    model = target._placed(handlers.seed(Repeatable(model), 0), jnp.zeros(target.dim))
     trace = handlers.trace(model).get_trace(*args, **kwargs)
-    return {
-        name: jnp.asarray(site["value"])
-        for name, site in trace.items()
-        if site["type"] == "sample" and site["is_observed"] and not checks.is_factor(site)
-    }
+    return {name: jnp.asarray(site["value"]) for name, site in trace.items() if is_data(site)}
 
 
-def joined_in_order(names: Iterable[str], values: Mapping[str, ArrayLike]) -> Vector:
-    """One vector of the values of sites, in the order of `names`.
+class PriorDraws(eqx.Module):
+    """Batches of positions from the prior of a model, as they come: some may be infinite.
 
-    A target joins them in the order of their names, NumPyro's guides in that of the model.
+    Raises:
+        NotImplementedError: when called, if a distribution of the model has no sampler.
     """
-    return jnp.concatenate([jnp.ravel(values[name]) for name in names])
+
+    target: ModelTarget
+    num: int = eqx.field(static=True)
+
+    @eqx.filter_jit
+    def __call__(self, rng_key: RNGKey) -> Float[Array, "{self.num} dim"]:
+        """Draw one batch."""
+
+        def draw(rng_key: RNGKey) -> Vector:
+            model, args, kwargs = self.target._arguments()
+            seeded = handlers.seed(Repeatable(model), rng_key)
+            return self.target._position_of(handlers.trace(seeded).get_trace(*args, **kwargs))
+
+        return jax.vmap(draw)(jax.random.split(rng_key, self.num))

@@ -3,21 +3,22 @@
 import inspect
 import math
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from numpyro import handlers
-from numpyro.infer.util import _unconstrain_reparam, compute_log_probs
+from numpyro.infer.util import compute_log_probs
 
-from numpyro_bridge.target.reading import ModelRefusedError, Repeatable, family_of, is_factor
+from numpyro_bridge.target.model_density import placed
+from numpyro_bridge.target.refusals import ModelRefusedError
+from numpyro_bridge.target.sites import Repeatable, family_of, is_factor
 
 
 def no_starting_point(
     model: Callable, args: tuple, kwargs: dict, positions: Iterable[dict], finite_density: bool
 ) -> ModelRefusedError:
-    """The error for a model with no finite start: name the sites that spoil every position.
+    """Make the error for a model without a finite start, naming the sites that spoil every one.
 
     Args:
         model: the model.
@@ -40,19 +41,18 @@ def no_starting_point(
     reason = " ".join([reason, *_spoilt_arguments(model, args, kwargs)])
     return ModelRefusedError(
         "No starting point with a finite density and gradient among hundreds of random ones "
-        f"(unconstrained values uniform between -2 and 2). {reason}"
+        "(unconstrained values uniform between -2 and 2, and draws of the prior where it has a "
+        f"sampler). {reason}"
     )
 
 
 def _non_finite_sites(model: Callable, args: tuple, kwargs: dict, position: dict) -> dict[str, str]:
-    """The sites whose log probability is not finite at one position, each with a description."""
+    """Describe each site whose log probability is not finite at one position, by name."""
     sites = {}
 
     @jax.jit  # where NumPyro raises no errors of its own
     def count(position):
-        reparam = partial(_unconstrain_reparam, position)
-        seeded = handlers.seed(Repeatable(model), 0)
-        replayed = handlers.substitute(seeded, substitute_fn=reparam)
+        replayed = placed(handlers.seed(Repeatable(model), 0), position)
         log_probs, trace = compute_log_probs(replayed, args, kwargs, {})
         sites.update(
             {name: (_kind(trace[name]), family_of(trace[name]["fn"])) for name in log_probs}

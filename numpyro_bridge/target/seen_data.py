@@ -6,24 +6,26 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 
-from numpyro_bridge.target.base import Skeleton, take_out_arrays
+from numpyro_bridge.target.arguments import Skeleton, holds_tracers, take_out_arrays
 
 
 class SeenData(NamedTuple):
-    """Arguments of a model."""
+    """The arguments that a model was called with."""
 
     arrays: tuple[jax.Array, ...]
     skeleton: Skeleton
 
     @classmethod
     def of(cls, model: Any, args: tuple, kwargs: dict[str, Any]) -> "SeenData":
-        """Those of one call."""
+        """Note the arguments of one call."""
         return cls(*take_out_arrays(_named(model, args, kwargs)))
 
     def are(self, model: Any, args: tuple, kwargs: dict[str, Any]) -> bool:
-        """Whether these are the same, number for number, or by shape inside compiled code."""
+        """Whether these arguments are the same ones.
+
+        Arrays are compared number for number, or by shape inside compiled code.
+        """
         arrays, skeleton = take_out_arrays(_named(model, args, kwargs))
         pairs = zip(arrays, self.arrays, strict=False)
         return skeleton == self.skeleton and all(_are_same(*pair) for pair in pairs)
@@ -42,6 +44,6 @@ def _are_same(a: jax.Array, b: jax.Array) -> bool:
         return True
     if a.dtype != b.dtype or a.shape != b.shape:
         return False
-    if isinstance(a, Tracer) or isinstance(b, Tracer):
+    if holds_tracers((a, b)):
         return True
     return np.array_equal(a, b, equal_nan=jnp.issubdtype(a.dtype, jnp.inexact))

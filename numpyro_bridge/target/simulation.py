@@ -13,7 +13,7 @@ from numpyro.primitives import Messenger
 
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.target import ModelTarget, target_from_model
-from numpyro_bridge.target import reading as checks
+from numpyro_bridge.target.sites import Repeatable, is_data, is_factor, layers
 
 BATCH = 1_000
 """Simulations that are made side by side."""
@@ -23,7 +23,7 @@ Data = dict[str, Array]
 
 
 class Simulations(NamedTuple):
-    """Pairs of latent values and data from the joint law of a model, one a row."""
+    """Pairs of latent values and data from the joint distribution of a model, one a row."""
 
     position: Float[Array, "num dim"]
     """Unconstrained latent values."""
@@ -71,7 +71,7 @@ class SetFree(Messenger):
 
 
 def target_of_data(rng_key: RNGKey, target: ModelTarget) -> ModelTarget:
-    """The posterior of the same model as a function of its data, with the arguments of `OfData`.
+    """Make a target whose data can be exchanged: the same posterior, of the model `OfData`.
 
     Raises:
         ValueError: if the model cannot simulate its data.
@@ -82,22 +82,18 @@ def target_of_data(rng_key: RNGKey, target: ModelTarget) -> ModelTarget:
 
 
 def with_data(target: ModelTarget, data: Data) -> ModelTarget:
-    """A target made by `target_of_data`, of other data."""
+    """Exchange the data of a target that `target_of_data` made."""
     _, args, kwargs = target.model_args
     return target.with_arguments(data, args, kwargs)
 
 
 @eqx.filter_jit  # where NumPyro does not look at the numbers of an arbitrary position
 def shown_data(target: ModelTarget) -> Data:
-    """The data of a target, with zeros where a mask hides them from the likelihood."""
-    model = handlers.seed(checks.Repeatable(target.model), 0)
+    """Read the data of a target, with zeros where a mask hides them from the likelihood."""
+    model = handlers.seed(Repeatable(target.model), 0)
     placed = target._placed(model, jnp.zeros(target.dim))
     trace = handlers.trace(placed).get_trace(*target.model_args, **target.model_kwargs)
-    return {
-        name: _shown(site)
-        for name, site in trace.items()
-        if site["type"] == "sample" and site["is_observed"] and not checks.is_factor(site)
-    }
+    return {name: _shown(site) for name, site in trace.items() if is_data(site)}
 
 
 @eqx.filter_jit
@@ -124,7 +120,7 @@ def prior_predictive(rng_key: RNGKey, target: ModelTarget, num: int) -> Simulati
 
 
 def _check_that_it_simulates(target: ModelTarget) -> None:
-    """Raise if what the model simulates is not the joint law that its density describes."""
+    """Raise if the model simulates from another distribution than its density describes."""
     if target.data_are_constants:
         raise ValueError(
             "the model needs the numbers of its data while it is compiled (int(x.max()), "
@@ -163,7 +159,7 @@ def _check_that_it_simulates(target: ModelTarget) -> None:
 
 
 def _check_site(name: str, site: dict, target: ModelTarget) -> None:
-    if checks.is_factor(site):
+    if is_factor(site):
         raise ValueError(
             f"site {name!r} is a numpyro.factor: it changes the density and not what is simulated. "
             "Write it as a sample site with a distribution, its data as `obs=`"
@@ -189,8 +185,8 @@ def _check_site(name: str, site: dict, target: ModelTarget) -> None:
 def _simulated_trace(
     rng_key: RNGKey, model: Callable, args: tuple, kwargs: dict[str, Any]
 ) -> dict[str, dict]:
-    """A run of the model that sets its observed sites free."""
-    free = SetFree(checks.Repeatable(model))
+    """Run the model with its observed sites set free, so that data are drawn for them."""
+    free = SetFree(Repeatable(model))
     return handlers.trace(handlers.seed(free, rng_key)).get_trace(*args, **kwargs)
 
 
@@ -200,9 +196,8 @@ def _was_observed(site: dict) -> bool:
 
 def _shown(site: dict) -> Array:
     """The value of a site, zero where it is masked."""
-    value, fn, mask = jnp.asarray(site["value"]), site["fn"], jnp.asarray(True)
-    while isinstance(fn, dist.ExpandedDistribution | dist.MaskedDistribution | dist.Independent):
+    value, mask = jnp.asarray(site["value"]), jnp.asarray(True)
+    for fn in layers(site["fn"]):
         if isinstance(fn, dist.MaskedDistribution):
             mask = mask & jnp.reshape(fn._mask, jnp.shape(fn._mask) + (1,) * fn.event_dim)
-        fn = fn.base_dist
     return jnp.where(mask, value, 0).astype(value.dtype)

@@ -3,13 +3,12 @@
 import os
 import time
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
 from numpyro_bridge._core.storage import load_header, load_tree, save_tree
-from numpyro_bridge.training.identity import check_same_run
 from numpyro_bridge.training.metrics import Metrics
+from numpyro_bridge.training.run_identity import Run, difference
 from numpyro_bridge.training.state import Progress, TrainingState, concatenate
 
 SECONDS_BETWEEN_CHECKPOINTS = 5.0
@@ -18,7 +17,7 @@ SECONDS_BETWEEN_CHECKPOINTS = 5.0
 class Keeper:
     """Writes checkpoints now and then, and once more when training ends, however it ends."""
 
-    def __init__(self, path: str | os.PathLike | None, run: dict[str, Any]):
+    def __init__(self, path: str | os.PathLike | None, run: Run | None):
         self._path, self._run = path, run
         self._latest = None
         self._last_written = time.perf_counter()
@@ -36,12 +35,12 @@ class Keeper:
             self._write()
 
     def _write(self) -> None:
-        if self._path is None or self._latest is None:
+        if self._path is None or self._run is None or self._latest is None:
             return
         state, progress, metrics = self._latest
         header = {
             "kind": "checkpoint",
-            "run": self._run,
+            "run": self._run._asdict(),
             "num_done": len(metrics.elbo),
             "progress": vars(progress),
         }
@@ -50,7 +49,7 @@ class Keeper:
 
 
 def resume(
-    path: str | os.PathLike, state: TrainingState, run: dict[str, Any]
+    path: str | os.PathLike, state: TrainingState, run: Run
 ) -> tuple[TrainingState, Progress, list[Metrics]]:
     """Where the run of a file was; `state` has the shapes to read.
 
@@ -63,7 +62,12 @@ def resume(
             f"{os.fspath(path)!r} is not a checkpoint of this run but a {header.get('kind')}; "
             "give another path"
         )
-    check_same_run(path, header["run"], run)
+    other = difference(Run(**header["run"]), run)
+    if other is not None:
+        raise ValueError(
+            f"{os.fspath(path)!r} is not a checkpoint of this run: it has {other}; delete it to "
+            "start anew, or give the settings that it was made with"
+        )
     blank = Metrics(*(np.zeros(header["num_done"]) for _ in Metrics._fields))
     _, (state, metrics) = load_tree(path, (state, blank))
     history = [metrics] if header["num_done"] else []

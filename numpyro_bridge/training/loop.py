@@ -19,9 +19,9 @@ from numpyro_bridge._core.devices import Device, copy_back, copy_to, divided_amo
 from numpyro_bridge._core.types import RNGKey, Scalar
 from numpyro_bridge.objectives.curricula import AbstractCurriculum, Unchanged
 from numpyro_bridge.training.checkpoints import Keeper, resume
-from numpyro_bridge.training.identity import identity_of_run
 from numpyro_bridge.training.metrics import Metrics, summarised
 from numpyro_bridge.training.progress import Bar
+from numpyro_bridge.training.run_identity import run_of
 from numpyro_bridge.training.state import Progress, TrainingState, concatenate, decide
 
 Loss = Callable[[RNGKey, Any, Any], tuple[Scalar, Any]]
@@ -123,10 +123,9 @@ def fit(
     memory = _first_memory(rng_key, curriculum, module, data)
     state = TrainingState(params, optimizer.init(params), params, memory)
     progress, history = Progress(0, num_iterations, max(1, num_iterations // 2)), []
-    run = {}
+    run = None
     if checkpoint is not None:
-        run = identity_of_run(rng_key, module, params, loss, data, num_iterations)
-        run["curriculum"] = repr(curriculum)
+        run = run_of(rng_key, module, state, loss, data, curriculum, num_iterations)
         if os.path.exists(checkpoint):
             state, progress, history = resume(checkpoint, state, run)
     devices = tuple(devices)

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Array
 
 from numpyro_bridge.diffusion.samples import SampleLosses
-from numpyro_bridge.trajectories.simulate import Trajectory
+from numpyro_bridge.trajectories.trajectory import Trajectory
 
 Values = Array | np.ndarray
 

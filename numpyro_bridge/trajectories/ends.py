@@ -9,8 +9,9 @@ from jaxtyping import Array, Bool, Float
 
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.atlas.standardised_target import StandardisedTarget
-from numpyro_bridge.processes import AbstractProcess
-from numpyro_bridge.trajectories.simulate import Trajectory, simulate, simulate_backward
+from numpyro_bridge.processes.base import AbstractProcess
+from numpyro_bridge.trajectories.simulate import simulate, simulate_backward
+from numpyro_bridge.trajectories.trajectory import Trajectory
 
 
 class End(NamedTuple):
@@ -52,5 +53,5 @@ def draw_path_to(
     position: Float[Array, " dim"],
 ) -> End:
     """Run the backward chain once from a position of the model: another path to the same end."""
-    last = target.at(target.map.inverse(position))
-    return end_of(simulate_backward(rng_key, process, target, last), target)
+    inside = target.map.inverse(position)
+    return end_of(simulate_backward(rng_key, process, target, inside), target)

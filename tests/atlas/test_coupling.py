@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 
 import numpyro_bridge as nb
-from numpyro_bridge.atlas.affine import DenseMap, lower_factor
 from numpyro_bridge.atlas.coupling import FARTHEST, MOST_SKEW, REACH, Coupling, CouplingMap
 from numpyro_bridge.atlas.fit_coupling import fit_coupling, num_leading, steering
 from numpyro_bridge.atlas.fit_normal import gaussian_vi
+from numpyro_bridge.atlas.maps import DenseMap, lower_factor
 from numpyro_bridge.atlas.standardised_target import StandardisedTarget, log_weights_of
 from numpyro_bridge.trajectories.ends import draw_end, draw_path_to
 from tests import targets
+from tests.catalogue import narrow
 from tests.statistics import assert_mean_at_most, assert_same_mean
 
 
@@ -130,7 +131,7 @@ def test_the_weights_of_an_untrained_bridge_stay_exact():
     map = random_map(2, 1)
     tamed = jax.tree.map(lambda leaf: 0.3 * leaf, map.coupling)
     target = StandardisedTarget(known.target, CouplingMap(affine, map.rotation, tamed))
-    process = nb.CMCD(jax.random.key(0), 2, num_steps=4, width=8, diffusion=0.4)
+    process = nb.CMCD(jax.random.key(0), 2, num_steps=4, control=narrow(8), diffusion=0.4)
     keys = jax.random.split(jax.random.key(1), 8_000)
     ends = compiled(jax.vmap(partial(draw_end, process=process, target=target)), keys)
     assert_same_mean(jnp.exp(ends.log_weight - known.log_evidence), 1.0)
@@ -258,7 +259,7 @@ def test_a_bent_posterior_survives_a_file(tmp_path):
     known = targets.funnel()
     sampler = nb.BridgeSampler(
         known.target,
-        process=partial(nb.CMCD, num_steps=4, width=8),
+        process=partial(nb.CMCD, num_steps=4, control=narrow(8)),
         standardise=lambda rng_key, target: found_by_default(),
         num_iterations=20,
         num_trajectories=32,

@@ -9,15 +9,6 @@ import numpy as np
 import pytest
 
 import numpyro_bridge as nb
-from numpyro_bridge.atlas.affine import (
-    DenseMap,
-    LowRankMap,
-    as_dense,
-    diagonal_map,
-    identity_map,
-    lower_factor,
-    with_rank,
-)
 from numpyro_bridge.atlas.fit_normal import (
     DENSE_LIMIT,
     LAPLACE_LIMIT,
@@ -25,6 +16,15 @@ from numpyro_bridge.atlas.fit_normal import (
     laplace,
     pathfinder,
     prior_moments,
+)
+from numpyro_bridge.atlas.maps import (
+    DenseMap,
+    LowRankMap,
+    as_dense,
+    diagonal_map,
+    identity_map,
+    lower_factor,
+    with_rank,
 )
 from numpyro_bridge.atlas.modes import Modes, covering_map
 from numpyro_bridge.atlas.standardised_target import StandardisedTarget, elbo_of
@@ -227,7 +227,7 @@ def test_two_modes_are_seen_and_covered():
     assert modes is not None and result.method == "modes"
     # Heaviest first, each of them where it is, as wide as it is, and as heavy as it is.
     np.testing.assert_allclose(modes.locations, [[4.0, 4.0], [-4.0, -4.0]], atol=0.1)
-    factors = modes.laws.factor
+    factors = modes.normals.factor
     covariances = factors @ np.swapaxes(factors, 1, 2)
     np.testing.assert_allclose(covariances[0], 0.6**2 * np.eye(2), atol=0.05)
     np.testing.assert_allclose(covariances[1], 0.8**2 * np.eye(2), atol=0.05)
@@ -243,13 +243,13 @@ def test_two_modes_are_seen_and_covered():
 
 def test_a_covering_map_has_the_moments_of_its_modes():
     factors = jnp.stack([jnp.eye(2), jnp.asarray([[0.5, 0.0], [0.3, 2.0]])])
-    laws = jax.vmap(DenseMap)(jnp.asarray([[3.0, 0.0], [-1.0, 2.0]]), factors)
-    modes = Modes(laws, jnp.zeros(2), (1, 1))
+    normals = jax.vmap(DenseMap)(jnp.asarray([[3.0, 0.0], [-1.0, 2.0]]), factors)
+    modes = Modes(normals, jnp.zeros(2), (1, 1))
     map = covering_map(modes)
     draws = jnp.concatenate(
         [
-            law.location + jax.random.normal(jax.random.key(0), (100_000, 2)) @ law.factor.T
-            for law in (jax.tree.map(lambda x, i=i: x[i], laws) for i in range(2))
+            normal.location + jax.random.normal(jax.random.key(0), (100_000, 2)) @ normal.factor.T
+            for normal in (jax.tree.map(lambda x, i=i: x[i], normals) for i in range(2))
         ]
     )
     np.testing.assert_allclose(map.location, jnp.mean(draws, axis=0), atol=0.02)

@@ -11,13 +11,14 @@ import numpyro
 import numpyro.distributions as dist
 import pytest
 from jax.scipy.stats import multivariate_normal
-from tests.infer.test_bridge_kernel import posterior_of
 
 import numpyro_bridge as nb
-from numpyro_bridge.atlas.affine import DenseMap
+from numpyro_bridge.atlas.maps import DenseMap
 from numpyro_bridge.compare.models import _probabilities
 from numpyro_bridge.draws.draws import Draws
 from tests import targets
+from tests.catalogue import narrow
+from tests.infer.test_bridge_kernel import posterior_of
 
 X, Y = targets.regression_data()
 
@@ -42,7 +43,7 @@ def posterior_near(model, num_steps=4) -> nb.Posterior:
     target = nb.target_from_model(jax.random.key(0), model, X, y=Y)
     mean, covariance = targets.normal_posterior(target)
     affine = DenseMap(mean, 0.9 * jnp.linalg.cholesky(covariance))
-    process = nb.CMCD(jax.random.key(1), target.dim, num_steps=num_steps, width=8)
+    process = nb.CMCD(jax.random.key(1), target.dim, num_steps=num_steps, control=narrow(8))
     return posterior_of(target, process, affine)
 
 

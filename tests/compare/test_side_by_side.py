@@ -15,7 +15,7 @@ from matplotlib import pyplot
 from matplotlib.figure import Figure
 from numpyro.infer import MCMC, NUTS
 
-from numpyro_bridge.atlas.affine import DenseMap
+from numpyro_bridge.atlas.maps import DenseMap
 from numpyro_bridge.atlas.standardisation import Standardisation
 from numpyro_bridge.atlas.standardised_target import StandardisedTarget
 from numpyro_bridge.compare import (
@@ -31,6 +31,7 @@ from numpyro_bridge.infer import Posterior
 from numpyro_bridge.processes import CMCD
 from numpyro_bridge.target import target_from_log_density, target_from_model
 from numpyro_bridge.training.metrics import Metrics
+from tests.catalogue import narrow
 
 SCHOOLS = ["north", "east", "south"]
 ERROR = np.array([0.5, 1.0, 2.0])
@@ -71,7 +72,7 @@ def untrained(target, mean, sd):
     affine = DenseMap(jnp.asarray(mean), jnp.diag(jnp.asarray(sd)))
     elbo = jnp.linspace(-9.0, -7.0, 60) + 0.1 * jnp.sin(jnp.arange(60))
     return Posterior(
-        CMCD(jax.random.key(4), target.dim, num_steps=4, width=8),
+        CMCD(jax.random.key(4), target.dim, num_steps=4, control=narrow(8)),
         StandardisedTarget(target, affine),
         Standardisation(affine, "exact", 0.0, {}, None, 0),
         Metrics(elbo, jnp.ones(60), jnp.linspace(0.1, 0.9, 60), jnp.zeros(60), jnp.zeros(60)),

@@ -11,12 +11,13 @@ import pytest
 import numpyro_bridge as nb
 from numpyro_bridge._core.devices import copy_to, divide, divided_among
 from tests import targets
+from tests.catalogue import narrow
 
 
 def sampler_on(devices, num_trajectories=16):
     return nb.BridgeSampler(
         targets.skewed().target,
-        process=partial(nb.CMCD, num_steps=2, width=4),
+        process=partial(nb.CMCD, num_steps=2, control=narrow(4)),
         standardise=nb.no_standardisation,
         num_iterations=30,
         num_trajectories=num_trajectories,

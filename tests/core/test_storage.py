@@ -1,5 +1,7 @@
 """Files: whole or not at all, read back as written, and never a way to bring in code."""
 
+import json
+from collections.abc import Callable
 from typing import NamedTuple
 
 import equinox as eqx
@@ -9,8 +11,9 @@ import numpy as np
 import pytest
 
 import numpyro_bridge as nb
-from numpyro_bridge._core import storage, structure
-from numpyro_bridge.atlas.affine import identity_map
+from numpyro_bridge._core import descriptions, storage
+from numpyro_bridge._core.rebuilding import rebuild
+from numpyro_bridge.atlas.maps import identity_map
 from numpyro_bridge.training.metrics import Metrics
 from tests import catalogue
 
@@ -90,16 +93,17 @@ def test_arrays_that_do_not_fit_are_refused(tmp_path):
         storage.load_tree(path, [np.zeros(3)])
 
 
-# --- structure ------------------------------------------------------------------------------------
+# --- descriptions ---------------------------------------------------------------------------------
 
 
-def round_trip(tree):
+def round_trip(tree, **settings):
+    """Through JSON, and arrays of the described shapes."""
     arrays = []
-    description = structure.describe(tree, arrays)
-    blank = structure.blank_arrays(description)
+    description = json.loads(json.dumps(descriptions.describe(tree, arrays)))
+    blank = descriptions.blank_arrays(description)
     assert [a.shape for a in blank] == [np.shape(a) for a in arrays]
     assert [a.dtype for a in blank] == [a.dtype for a in arrays]
-    return structure.rebuild(description, list(arrays))
+    return rebuild(description, list(arrays), **settings)
 
 
 @pytest.mark.parametrize("name", catalogue.PROCESSES)
@@ -117,17 +121,26 @@ def test_containers_numbers_and_named_tuples_are_rebuilt():
         "metrics": Metrics(*(np.full(2, i) for i in range(len(Metrics._fields)))),
         "others": [1, 2.5, "text", None, True, (jnp.asarray([1, 2]), ["nested"])],
         "empty": [[], (), {}],
-        "array": {"array": jnp.ones(2), "class": "a name that describes use too"},
+        "function": nb.diffusion.predicts_flow,
+        "array": {"shape": jnp.ones(2), "kind": "names that describe uses too"},
     }
     back = round_trip(tree)
     assert_same(back, tree)
     assert isinstance(back["others"][5], tuple)
 
 
+def test_whole_numbers_of_numpy_stay_settings():
+    assert type(round_trip(np.int64(8))) is int
+    assert round_trip([np.bool_(True), np.float64(0.1)]) == [True, 0.1]
+
+
 class Elsewhere(eqx.Module):
     """A class outside the package."""
 
     x: jax.Array
+    parts: dict
+    function: Callable = eqx.field(static=True)
+    size: int = eqx.field(static=True, default=3)
 
 
 class Pair(NamedTuple):
@@ -135,49 +148,103 @@ class Pair(NamedTuple):
     b: int
 
 
+def elsewhere(scale=1.0, function=jnp.tanh, size=3, rows=2) -> Elsewhere:
+    parts = {"map": identity_map(size), "by number": {1: scale * jnp.ones(2)}, "pair": Pair(1, 2)}
+    return Elsewhere(scale * jnp.ones((rows, 2)), parts, function, size)
+
+
+def test_what_is_not_of_the_package_is_put_into_what_is_brought_along():
+    tree = elsewhere(scale=3.0)
+    back = round_trip(tree, made=elsewhere())
+    assert type(back) is Elsewhere and type(back.parts["pair"]) is Pair
+    assert back.function is jnp.tanh
+    assert_same(back, tree)
+    with pytest.raises(ValueError, match="holds a Elsewhere.*not of numpyro_bridge: pass tree="):
+        round_trip(tree)
+    # Modules of the package are those of the file, whatever the constructor makes.
+    other = eqx.tree_at(lambda made: made.parts["map"], elsewhere(), identity_map(7))
+    assert_same(round_trip(tree, made=other), tree)
+
+
+class Elsewhere2(eqx.Module):
+    x: jax.Array
+
+
+@pytest.mark.parametrize(
+    ("made", "message"),
+    [
+        (Elsewhere2(jnp.ones(2)), "tree is a Elsewhere in the file, and a Elsewhere2 in what was"),
+        (elsewhere(size=4), "tree.size is 3 in the file, and 4 in what was passed"),
+        (
+            elsewhere(rows=5),
+            r"tree.x is an array of shape \(2, 2\) and type float.* shape \(5, 2\)",
+        ),
+        (elsewhere(function=jnp.sin), "tree.function is a tanh in the file, and a sin in what was"),
+        (
+            eqx.tree_at(lambda made: made.x, elsewhere(), jnp.ones((2, 2), int)),
+            "type float in the file, and .* type int64 in",
+        ),
+        (jnp.ones(2), "tree is a Elsewhere in the file, and an array"),
+    ],
+)
+def test_what_does_not_fit_is_named(made, message):
+    with pytest.raises(ValueError, match=message):
+        round_trip(elsewhere(), made=made)
+
+
 @pytest.mark.parametrize(
     ("tree", "message"),
     [
-        (Elsewhere(jnp.ones(2)), "Elsewhere is not a class of numpyro_bridge"),
-        ({"deep": [Pair(1, 2)]}, "Pair is not a class of numpyro_bridge"),
+        (elsewhere(), "a Elsewhere cannot be saved: it is not of numpyro_bridge"),
+        ({"deep": [Pair(1, 2)]}, "a Pair cannot be saved"),
         (jax.random.key(0), "random keys cannot be saved"),
         ({1: 2}, "a dict cannot be saved"),
-        (lambda x: x, "a function cannot be saved"),
+        (lambda x: x, "a <lambda> cannot be saved"),
     ],
 )
-def test_what_a_file_cannot_hold_is_named(tree, message):
-    with pytest.raises(structure.NotDescribable, match=message):
-        structure.describe(tree, [])
+def test_what_cannot_be_rebuilt_alone_is_named(tree, message):
+    with pytest.raises(descriptions.NotDescribable, match=message):
+        descriptions.describe_whole(tree, [])
 
 
+def node(kind: str, name: str) -> dict:
+    return {"kind": kind, "name": name, "parts": {}}
+
+
+@pytest.mark.parametrize("kind", ["class", "function"])
 @pytest.mark.parametrize(
-    "path",
+    "place",
     ["os:system", "numpyro_bridge_evil:Thing", "subprocess:Popen", "tests.test_storage:Elsewhere"],
 )
-def test_a_file_cannot_bring_in_code(path):
-    with pytest.raises(ValueError, match="not a class of numpyro_bridge"):
-        structure.rebuild({"class": path, "fields": {}}, [])
+def test_a_file_cannot_bring_in_code(kind, place):
+    with pytest.raises(ValueError, match="not of numpyro_bridge"):
+        rebuild(node(kind, place), [])
 
 
+@pytest.mark.parametrize("kind", ["class", "function"])
 @pytest.mark.parametrize(
-    "path",
-    ["numpyro_bridge._core.storage:os", "numpyro_bridge.infer:load", "numpyro_bridge:Nothing"],
+    "place",
+    ["numpyro_bridge._core.storage:os", "numpyro_bridge:Nothing", "numpyro_bridge.infer:__name__"],
 )
-def test_only_modules_and_tuples_of_the_package_are_built(path):
-    with pytest.raises(ValueError, match="has no class"):
-        structure.rebuild({"class": path, "fields": {}}, [])
+def test_only_modules_tuples_and_functions_of_the_package_are_found(kind, place):
+    with pytest.raises(ValueError, match=f"has no {kind}"):
+        rebuild(node(kind, place), [])
+
+
+def test_a_function_is_no_class_and_a_private_one_is_not_found():
+    for place in ("numpyro_bridge.infer:load", "numpyro_bridge._core.storage:Tree"):
+        with pytest.raises(ValueError, match="has no class"):
+            rebuild(node("class", place), [])
+    with pytest.raises(ValueError, match="has no function"):
+        rebuild(node("function", "numpyro_bridge._core.storage:_parse_header"), [])
 
 
 def test_a_process_read_back_runs_as_before(tmp_path):
     process = catalogue.untrained("DBS")
-    arrays = []
-    description = structure.describe(process, arrays)
-    header = {"description": description}
-    path = storage.save_tree(tmp_path / "file", header, arrays)
-    header = storage.load_header(path)
-    _, read = storage.load_tree(path, structure.blank_arrays(header["description"]))
-    back = structure.rebuild(header["description"], read)
+    storage.save_parts(tmp_path / "file", {"kind": "test"}, {"process": process, "other": [1, 2]})
+    parts = storage.load_parts(tmp_path / "file", {"process": None})
+    assert parts["other"] == [1, 2]
     target = nb.target_from_log_density(lambda x: -0.5 * jnp.sum(x**2), 2)
     simulate = eqx.filter_jit(nb.trajectories.simulate)
     before = simulate(jax.random.key(0), process, target).log_weight
-    assert simulate(jax.random.key(0), back, target).log_weight == before
+    assert simulate(jax.random.key(0), parts["process"], target).log_weight == before

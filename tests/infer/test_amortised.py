@@ -223,6 +223,37 @@ def test_an_amortised_posterior_is_one_file(amortised, posterior, tmp_path):
         nb.load_amortised(tmp_path / "posterior", targets.regression)
 
 
+class OwnNetwork(eqx.Module):
+    """A network outside the package: zero, and whatever it is given."""
+
+    weight: jax.Array
+    of_context: jax.Array
+
+    def __call__(self, noisy, log_snr, context):
+        return self.weight @ noisy + self.of_context @ context
+
+
+def own_denoiser(rng_key, dim, *, context_size=0, scale=1.0) -> nb.diffusion.Denoiser:
+    weight, of_context = jnp.ones((dim, dim)), jnp.ones((dim, context_size))
+    return nb.diffusion.Denoiser(OwnNetwork(scale * weight, scale * of_context))
+
+
+def test_a_denoiser_that_a_user_wrote_is_saved_and_loaded(amortised, tmp_path):
+    path, size = tmp_path / "amortised", amortised.bridge.scale.size
+    denoiser = own_denoiser(jax.random.key(0), 2, context_size=size, scale=0.01)
+    own = replace(amortised, bridge=replace(amortised.bridge, denoiser=denoiser))
+    own.save(path)
+    loaded = nb.load_amortised(path, targets.regression, denoiser=own_denoiser)
+    before, after = (
+        p.condition(X, y=Y).sample(jax.random.key(2), num_samples=10) for p in (own, loaded)
+    )
+    np.testing.assert_array_equal(before.log_weight, after.log_weight)
+    with pytest.raises(ValueError, match="holds a OwnNetwork, .*of numpyro_bridge: pass denoiser="):
+        nb.load_amortised(path, targets.regression)
+    with pytest.raises(ValueError, match="denoiser.network is a OwnNetwork in the file, and a Den"):
+        nb.load_amortised(path, targets.regression, denoiser=nb.diffusion.untrained_denoiser)
+
+
 def test_ranks_tell_a_trained_law_from_a_narrow_one(amortised):
     settings = {"num_simulations": 200, "num_draws": 39}
     trained = amortised.calibrate(jax.random.key(5), **settings)

@@ -18,7 +18,7 @@ from numpyro.infer.autoguide import AutoNormal
 from numpyro.infer.reparam import NeuTraReparam
 
 import numpyro_bridge as nb
-from numpyro_bridge.atlas.affine import DenseMap
+from numpyro_bridge.atlas.maps import DenseMap
 from numpyro_bridge.trajectories.ends import draw_end
 from tests import targets
 from tests.catalogue import SMALL, SMALL_UNDERDAMPED, perturbed

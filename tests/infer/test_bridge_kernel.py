@@ -12,17 +12,17 @@ import numpy as np
 import pytest
 from numpyro.diagnostics import effective_sample_size, gelman_rubin
 from numpyro.infer import HMC, MCMC, NUTS
-from tests.infer.test_auto_bridge import CMCD, X, Y, nearly_standard
 
 import numpyro_bridge as nb
-from numpyro_bridge.atlas.affine import diagonal_map, identity_map
+from numpyro_bridge.atlas.maps import diagonal_map, identity_map
 from numpyro_bridge.atlas.standardised_target import StandardisedTarget
 from numpyro_bridge.infer.bridge_kernel import BridgeKernelState, _step
 from numpyro_bridge.processes.initial import InitialMixture
 from numpyro_bridge.training.metrics import Metrics
 from numpyro_bridge.trajectories.ends import draw_path_to
 from tests import targets
-from tests.catalogue import untrained
+from tests.catalogue import narrow, untrained
+from tests.infer.test_auto_bridge import CMCD, X, Y, nearly_standard
 from tests.statistics import assert_same_mean
 
 SETTINGS = {
@@ -127,7 +127,9 @@ def test_global_and_local_moves_together_mix_between_modes_where_nuts_does_not()
     known = targets.two_modes(distance=4.0)
     centres = jnp.asarray([[4.0, 4.0], [-4.0, -4.0]])
     law = InitialMixture(jnp.zeros(2), centres, jnp.stack([1.1 * jnp.eye(2)] * 2))
-    process = nb.CMCD(jax.random.key(0), 2, num_steps=4, width=8, diffusion=0.1, initial=law)
+    process = nb.CMCD(
+        jax.random.key(0), 2, num_steps=4, control=narrow(8), diffusion=0.1, initial=law
+    )
     settings = {**CHAINS, "num_chains": 4, "num_warmup": 200, "chain_method": "vectorized"}
     start = {"x": jnp.concatenate([centres, centres])}
 

@@ -16,7 +16,7 @@ from numpyro.infer.reparam import NeuTraReparam
 from numpyro.infer.util import log_density
 
 import numpyro_bridge as nb
-from numpyro_bridge.atlas.affine import diagonal_map, identity_map
+from numpyro_bridge.atlas.maps import diagonal_map, identity_map
 from numpyro_bridge.atlas.particles import (
     from_normal,
     from_prior,
@@ -28,6 +28,7 @@ from numpyro_bridge.atlas.standardised_target import StandardisedTarget
 from numpyro_bridge.diffusion import weightings
 from numpyro_bridge.infer.flow_guide import FlowGuide
 from tests import targets
+from tests.catalogue import narrow
 from tests.statistics import assert_same_mean, assert_same_weighted_mean
 
 TINY = {
@@ -118,7 +119,7 @@ def test_a_flow_keeps_sites_in_the_order_that_numpyro_joins_them(key):
 
 
 def test_a_bridge_is_no_guide_for_transport(posterior):
-    process = nb.CMCD(jax.random.key(0), 2, num_steps=2, width=4)
+    process = nb.CMCD(jax.random.key(0), 2, num_steps=2, control=narrow(4))
     with pytest.raises(ValueError, match="CMCD has no density of its ends alone; train a flow"):
         replace(posterior, process=process).as_guide()
     plain = StandardisedTarget(targets.skewed().target, identity_map(2))

@@ -7,8 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tests.objectives.test_objectives import assert_one_gradient, gradients
-from tests.training.test_train import Hill, assert_same, climb, fit, interrupt_after
 
 import numpyro_bridge as nb
 from numpyro_bridge.objectives.curricula import AbstractCurriculum
@@ -16,7 +14,10 @@ from numpyro_bridge.objectives.curricula.replay import TargetWithRuns
 from numpyro_bridge.objectives.curricula.tempering import TemperedTarget
 from numpyro_bridge.training import loop as train
 from tests import catalogue, targets
+from tests.catalogue import narrow
+from tests.objectives.test_objectives import assert_one_gradient, gradients
 from tests.statistics import z_scores
+from tests.training.test_train import Hill, assert_same, climb, fit, interrupt_after
 
 SKEWED = targets.skewed().target
 KEY = jax.random.key(0)
@@ -106,7 +107,7 @@ def test_a_tempered_training_ends_at_the_target_itself():
     known = targets.two_modes()
     sampler = nb.BridgeSampler(
         known.target,
-        process=partial(nb.CMCD, num_steps=8, width=8, diffusion=0.6),
+        process=partial(nb.CMCD, num_steps=8, control=narrow(8), diffusion=0.6),
         standardise=nb.no_standardisation,
         curriculum=nb.Tempering(20.0, num_iterations=50),
         num_iterations=150,

@@ -7,13 +7,14 @@ from functools import partial
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import jaxtyping
 import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
-from jax.tree_util import Partial
 
 import numpyro_bridge as nb
 from tests import catalogue, targets
+from tests.catalogue import narrow
 from tests.statistics import z_scores
 
 TARGET = targets.skewed().target
@@ -92,9 +93,10 @@ def test_reverse_kl_and_its_log_derivative_form_have_one_gradient(name):
     # The agreement says something: most entries, of all parts, are far from zero.
     signal = np.abs(z_scores(along_path, np.zeros(())))
     assert np.median(signal) > 5
-    noise = ["log_step_size", "log_friction", "log_mass"] if "Und" in name else ["log_diffusion"]
-    for field in (*noise, "initial"):
-        assert np.max(signal[columns_of(name, lambda p, field=field: getattr(p, field))]) > 5
+    fields = ["log_step_size", "log_friction", "log_mass"]
+    noise = [partial(lambda f, p: getattr(p.scales, f), f) for f in fields]
+    for part in (*(noise if "Und" in name else [lambda p: p.diffusion]), lambda p: p.initial):
+        assert np.max(signal[columns_of(name, part)]) > 5
     if "CMCD" in name:
         assert np.max(signal[columns_of(name, lambda p: p.annealing)]) > 5
 
@@ -119,7 +121,7 @@ def test_the_path_gradient_is_the_gradient_with_less_noise_near_the_optimum(name
 def test_gradients_have_no_noise_where_the_weights_are_equal():
     """But the plain pathwise one, which has that of a score with mean zero."""
     known = targets.normal(np.zeros(2), np.eye(2))
-    process = nb.DDS(jax.random.key(0), 2, num_steps=3, width=4)
+    process = nb.DDS(jax.random.key(0), 2, num_steps=3, control=narrow(4))
     control = columns_of(process, lambda p: p.control)
 
     def largest(objective, columns):
@@ -163,7 +165,7 @@ def test_forward_kl_by_weights_and_by_exact_draws_have_one_gradient():
     known = targets.normal([0.2, -0.1], [[1.0, 0.2], [0.2, 0.8]])
     process = catalogue.untrained("CMCD", size=0.02)  # weights with light tails
     positions = known.draw(jax.random.key(9), 200_000)
-    from_draws = Partial(nb.forward_kl_from_draws, positions=positions)
+    from_draws = nb.forward_kl_from_draws(positions)
     by_draws = gradients(from_draws, jax.random.key(1), process, 100, 2_000, known.target)
     by_weights = gradients(nb.forward_kl, jax.random.key(2), process, 100, 2_000, known.target)
     assert_one_gradient(by_draws, by_weights)
@@ -210,7 +212,9 @@ def test_sub_trajectory_balance_of_the_longest_piece_is_trajectory_balance():
 def test_every_piece_is_in_balance_where_the_bridge_is_exact():
     """A process at rest on its target, with the right evidence: its flow is the target."""
     known = targets.normal(np.zeros(2), np.eye(2))
-    make = nb.objectives.with_log_flow(partial(nb.DDS, num_steps=4, width=4), known.log_evidence)
+    make = nb.objectives.with_log_flow(
+        partial(nb.DDS, num_steps=4, control=narrow(4)), known.log_evidence
+    )
     loss, _ = evaluate(nb.sub_trajectory_balance, make(jax.random.key(1), 2), 8, known.target)
     assert float(loss) < 1e-20
 
@@ -284,7 +288,7 @@ def test_log_variance_and_reverse_kl_ld_have_one_gradient_against_a_fixed_backwa
 @pytest.mark.parametrize("name", ["DDS", "DIS"])
 def test_learned_noise_has_two_gradients(name):
     """Far from the optimum, where the two losses differ, and not so far that noise hides it."""
-    noise = columns_of(name, lambda p: p.log_diffusion)
+    noise = columns_of(name, lambda p: p.diffusion)
     one, other = (many_gradients(o, name)[:, noise] for o in ("log_variance", "reverse_kl_ld"))
     assert np.max(np.abs(z_scores(one, other))) > 8
 
@@ -301,11 +305,17 @@ def test_losses_that_compare_trajectories_refuse_a_single_one(objective):
         objective(jax.random.key(0), catalogue.untrained("CMCD"), TARGET, num_trajectories=1)
 
 
-def test_draws_that_are_no_draws_are_refused_by_the_loss():
-    """In a mixture they are closed over, where the sampler's own check does not see them."""
-    process = catalogue.untrained("CMCD")
+def test_draws_that_are_no_draws_are_refused_before_anything_is_trained(monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
     not_finite, none = jnp.full((3, 2), jnp.nan), jnp.zeros((0, 2))
-    for positions, message in ((not_finite, "hold 6 numbers"), (none, "should have shape")):
-        loss = partial(nb.forward_kl_from_draws, positions=positions)
-        with pytest.raises(ValueError, match=f"positions {message}"):
-            evaluate(nb.mixed((0.5, nb.reverse_kl_ld), (0.5, loss)), process, 16)
+    by_site = {"x": jnp.zeros((3, 2))}
+    for positions, message in (
+        (not_finite, "hold 6 numbers"),
+        (none, "should have shape"),
+        (by_site, "got values by site"),
+    ):
+        with pytest.raises(ValueError, match=f"positions .*{message}"):
+            nb.forward_kl_from_draws(positions)
+    other = nb.mixed((0.5, nb.reverse_kl_ld), (0.5, nb.forward_kl_from_draws(jnp.zeros((4, 3)))))
+    with pytest.raises(ValueError, match=r"positions should have shape \(num, 2\)"):
+        evaluate(other, catalogue.untrained("CMCD"), 16)

@@ -3,7 +3,7 @@
 import equinox as eqx
 import jax.numpy as jnp
 
-from numpyro_bridge.atlas.affine import AbstractAffineMap, DenseMap
+from numpyro_bridge.atlas.maps import AbstractAffineMap, DenseMap
 from numpyro_bridge.atlas.standardised_target import StandardisedTarget
 from numpyro_bridge.diffusion.denoiser import Denoiser, in_context
 from numpyro_bridge.diffusion.noise import VPCosine

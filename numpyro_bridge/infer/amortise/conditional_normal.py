@@ -7,7 +7,7 @@ from jaxtyping import Array, Float
 
 from numpyro_bridge._core.layers import Linear
 from numpyro_bridge._core.types import RNGKey, Scalar, Vector
-from numpyro_bridge.atlas.affine import DenseMap
+from numpyro_bridge.atlas.maps import DenseMap
 from numpyro_bridge.diffusion.samples import SampleLosses, Samples
 
 

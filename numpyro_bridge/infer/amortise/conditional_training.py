@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from numpyro_bridge._core.types import RNGKey
-from numpyro_bridge.atlas.affine import diagonal_map
+from numpyro_bridge.atlas.maps import diagonal_map
 from numpyro_bridge.diffusion.denoiser import Denoiser
 from numpyro_bridge.diffusion.diffusion_elbo import diffusion_elbo
 from numpyro_bridge.diffusion.samples import Samples

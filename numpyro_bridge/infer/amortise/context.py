@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from numpyro_bridge.atlas.affine import DenseMap
+from numpyro_bridge.atlas.maps import DenseMap
 
 LINEAR_UP_TO = 2.0
 """Scales from the median beyond which an entry grows logarithmically."""

@@ -5,6 +5,7 @@ from typing import Any
 import jax
 
 from numpyro_bridge._core.checks import check_function, check_key
+from numpyro_bridge._core.functions import name_of
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.diffusion.weightings import Weighting
 from numpyro_bridge.infer.amortise.conditional_training import learn_from_simulations
@@ -12,7 +13,6 @@ from numpyro_bridge.infer.amortise.context import Summaries
 from numpyro_bridge.infer.amortise.posterior import AmortisedPosterior
 from numpyro_bridge.target import Target, target_from_model
 from numpyro_bridge.target.simulation import target_of_data
-from numpyro_bridge.training.identity import name_of
 
 MIN_SIMULATIONS = 100
 """With fewer, quantiles of the data mean little."""

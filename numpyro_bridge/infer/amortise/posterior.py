@@ -6,6 +6,7 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
@@ -14,12 +15,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from numpyro_bridge._core.checks import check_key
+from numpyro_bridge._core.descriptions import describe_whole
 from numpyro_bridge._core.precision import in_present_precision
-from numpyro_bridge._core.storage import load_header, load_tree, save_tree
-from numpyro_bridge._core.structure import blank_arrays, describe, rebuild
+from numpyro_bridge._core.storage import load_header, load_parts, save_parts
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.atlas.standardisation import Standardisation
 from numpyro_bridge.atlas.standardised_target import StandardisedTarget
+from numpyro_bridge.diffusion.denoiser import Denoiser
 from numpyro_bridge.draws.calibration import Calibration
 from numpyro_bridge.draws.draws import ReliabilityWarning
 from numpyro_bridge.infer.amortise.conditional_bridge import ConditionalBridge
@@ -150,30 +152,37 @@ class AmortisedPosterior:
         """Write the networks and the arguments of the training call to one file, atomically.
 
         Read it with `nb.load_amortised(path, model)`. Model and summaries are code and not saved.
+        Where the network is not of this package its arrays are saved, and `load_amortised` takes
+        the constructor of the denoiser.
 
         Args:
             path: File to write; its folder is made if needed.
 
         Raises:
-            ValueError: if the denoiser's network is not one of this package, or an argument of the
-                model is not an array, a number, a string or a container of them.
+            ValueError: if an argument of the model is not an array, a number, a string or a
+                container of them.
         """
-        arrays: list[Any] = []
+        arguments = self.target.model_args[1:]
+        describe_whole(arguments, [])
         parts = {
-            "bridge": self.bridge,
-            "arguments": self.target.model_args[1:],
+            "scale": self.bridge.scale,
+            "unit_map": self.bridge.unit_map,
+            "law": self.bridge.law,
+            "denoiser": self.bridge.denoiser,
+            "arguments": arguments,
             "metrics": (self.metrics, self.normal_metrics),
         }
         header = {
             "kind": "posterior of all data",
             "version": version("numpyro-bridge"),
             "sites": _described(self.target.sites),
+            "dim": self.target.dim,
+            "num_features": self.bridge.scale.size,
             "fingerprint": fingerprint(self.target),
             "num_steps": self.num_steps,
             "info": self.info,
-            "description": describe(parts, arrays),
         }
-        save_tree(path, header, [np.asarray(array) for array in arrays])
+        save_parts(path, header, parts)
 
     def _check_same_sites(self, target: ModelTarget) -> None:
         shapes = {name: value.shape for name, value in target.observed.items()}
@@ -211,7 +220,11 @@ class AmortisedPosterior:
 
 
 def load_amortised(
-    path: str | os.PathLike, model: Callable[..., Any], *, summaries: Summaries = all_values
+    path: str | os.PathLike,
+    model: Callable[..., Any],
+    *,
+    summaries: Summaries = all_values,
+    denoiser: Callable[..., Denoiser] | None = None,
 ) -> AmortisedPosterior:
     """Read what `AmortisedPosterior.save` wrote, into the precision that JAX works in now.
 
@@ -219,9 +232,12 @@ def load_amortised(
         path: The file.
         model: The NumPyro model that was learned from.
         summaries: The function that was passed to `amortise`.
+        denoiser: The constructor from `(rng_key, dim, context_size=...)` that was passed to the
+            sampler; needed only where its network is of a class outside this package.
 
     Raises:
-        ValueError: if the file is of another kind, or the model has other sites or another density.
+        ValueError: if the file is of another kind, the model has other sites or another density, or
+            `denoiser` is missing or makes something else than the file holds.
     """
     header = load_header(path)
     if header.get("kind") != "posterior of all data":
@@ -229,37 +245,47 @@ def load_amortised(
             f"{os.fspath(path)!r} holds a {header.get('kind')}, not an amortised posterior; read a "
             "posterior with nb.load(path, model)"
         )
-    _, arrays = load_tree(path, blank_arrays(header["description"]))
-    parts = rebuild(header["description"], list(arrays))
-    parts["bridge"] = in_present_precision(parts["bridge"])
+    parts = load_parts(path, {"denoiser": _denoiser_maker(denoiser, header)})
     args, kwargs = parts["arguments"]
     target = target_from_model(jax.random.key(0), model, *args, **kwargs)
     own = target_of_data(jax.random.key(0), target)
-    size = parts["bridge"].scale.size
-    now = flattened(summaries, shown_data(target)).size
-    if (_described(target.sites), now) != (header["sites"], size):
-        raise ValueError(
-            f"model and summaries make the sites {target.sites} and {now} numbers of the data, and "
-            f"in {os.fspath(path)!r} there are {header['sites']} and {size}; pass those that it "
-            "was saved with"
-        )
-    other = difference(header["fingerprint"], fingerprint(own))
-    if other is not None:
-        raise ValueError(
-            f"{other} when {os.fspath(path)!r} was written: pass the model that was learned from, "
-            "or amortise this one anew"
-        )
+    _check_same_model(path, header, own, flattened(summaries, shown_data(target)).size)
+    bridge = ConditionalBridge(parts["scale"], parts["unit_map"], parts["law"], parts["denoiser"])
     metrics, normal_metrics = jax.tree.map(np.asarray, parts["metrics"])
     return AmortisedPosterior(
         model,
         own,
-        parts["bridge"],
+        in_present_precision(bridge),
         header["num_steps"],
         summaries,
         metrics,
         normal_metrics,
         header["info"],
     )
+
+
+def _denoiser_maker(denoiser: Callable[..., Denoiser] | None, header: dict[str, Any]):
+    """Makes a denoiser of the sizes in a file; None where there is nothing to make one by."""
+    if denoiser is None:
+        return None
+    size = header["num_features"]
+    return partial(denoiser, jax.random.key(0), header["dim"], context_size=size)
+
+
+def _check_same_model(path, header: dict[str, Any], target: ModelTarget, num: int) -> None:
+    """Raise a ValueError unless this is the model, with the summaries, that was learned from."""
+    if (_described(target.sites), num) != (header["sites"], header["num_features"]):
+        raise ValueError(
+            f"model and summaries make the sites {target.sites} and {num} numbers of the data, and "
+            f"in {os.fspath(path)!r} there are {header['sites']} and {header['num_features']}; "
+            "pass those that it was saved with"
+        )
+    other = difference(header["fingerprint"], fingerprint(target))
+    if other is not None:
+        raise ValueError(
+            f"{other} when {os.fspath(path)!r} was written: pass the model that was learned from, "
+            "or amortise this one anew"
+        )
 
 
 def _described(sites: dict[str, tuple[int, ...]]) -> dict[str, list[int]]:

@@ -23,6 +23,11 @@ class AbstractCurriculum(eqx.Module, Generic[Memory]):
     """Iterations before the loss is shown the target itself. Until then no ELBO is compared with
     another, so training neither stops nor goes back."""
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Keyword arguments that the loss gets beside its own, such as where it samples from."""
+        return {}
+
     @abc.abstractmethod
     def start(self, rng_key: RNGKey, module: Any, data: Any) -> Memory:
         """What is remembered before the first iteration."""

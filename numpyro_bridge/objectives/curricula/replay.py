@@ -1,6 +1,6 @@
 """A replay buffer: trajectories of earlier chains, weighted to the present one."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -9,11 +9,13 @@ from jaxtyping import Array, Float, Int
 
 from numpyro_bridge._core.checks import check_count
 from numpyro_bridge._core.types import RNGKey, Scalar
-from numpyro_bridge.objectives.base import Batch, on_policy
 from numpyro_bridge.objectives.curricula.base import AbstractCurriculum
+from numpyro_bridge.objectives.sampling import Batch, on_policy
 from numpyro_bridge.processes.base import AbstractProcess
 from numpyro_bridge.target import Point, Target, TargetWrapper
-from numpyro_bridge.trajectories.simulate import Trajectory, detached, simulate_detached
+from numpyro_bridge.trajectories.rescore import rescore_held
+from numpyro_bridge.trajectories.simulate import simulate_held
+from numpyro_bridge.trajectories.trajectory import Trajectory
 
 
 class Remembered(NamedTuple):
@@ -28,10 +30,9 @@ class Remembered(NamedTuple):
 
 
 class ReplayBuffer(AbstractCurriculum[Remembered]):
-    """Keep trajectories and train on them again; for losses with `sampling=nb.objectives.replayed`.
+    """Keep trajectories and train on them again; for losses that choose where they sample.
 
-        nb.BridgeSampler(model, objective=partial(nb.reverse_kl_ld, sampling=nb.objectives.replayed),
-                         curriculum=nb.ReplayBuffer())
+        nb.BridgeSampler(model, curriculum=nb.ReplayBuffer())
 
     A trajectory carries the scores of its states, so replaying it evaluates the model nowhere.
     Choose it where the model is by far the most expensive part of an iteration. (The number of
@@ -61,8 +62,12 @@ class ReplayBuffer(AbstractCurriculum[Remembered]):
         self.num_new = num_new
         self.warm_up = 0
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {"sampling": replayed}
+
     def start(self, rng_key: RNGKey, module: AbstractProcess, data: Target) -> Remembered:
-        runs = _behaved(rng_key, module, data, self.capacity)
+        runs = _new_runs(rng_key, module, data, self.capacity)
         return Remembered(runs.states, runs.log_forward, jnp.asarray(0))
 
     def advance(
@@ -73,7 +78,7 @@ class ReplayBuffer(AbstractCurriculum[Remembered]):
         module: AbstractProcess,
         data: Target,
     ) -> Remembered:
-        runs = _behaved(rng_key, module, data, self.num_new)
+        runs = _new_runs(rng_key, module, data, self.num_new)
         rows = (memory.oldest + jnp.arange(self.num_new)) % self.capacity
         kept, new = (memory.states, memory.log_forward), (runs.states, runs.log_forward)
         states, log_forward = jax.tree.map(lambda old, leaf: old.at[rows].set(leaf), kept, new)
@@ -126,7 +131,7 @@ def replayed(
     new = on_policy(new_key, process, target.base, num_trajectories - num_old)
     states, log_then, _ = target.remembered
     rows = jax.random.choice(choice_key, len(log_then), (num_old,), replace=num_old > len(log_then))
-    old = detached(process, target.base, jax.tree.map(lambda leaf: leaf[rows], states))
+    old = rescore_held(process, target.base, jax.tree.map(lambda leaf: leaf[rows], states))
     share = jax.nn.softmax(jax.lax.stop_gradient(old.log_forward) - log_then[rows])
     weight = jnp.concatenate([new.weight, share * _effective_number(share)])
     runs = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), new.runs, old)
@@ -137,8 +142,8 @@ def _effective_number(share: Float[Array, " num"]) -> Scalar:
     return 1 / jnp.sum(share**2)
 
 
-def _behaved(
+def _new_runs(
     rng_key: RNGKey, process: AbstractProcess, target: Target, num_trajectories: int
 ) -> Trajectory:
-    runs = simulate_detached(rng_key, process, target, num_trajectories)
+    runs = simulate_held(rng_key, process, target, num_trajectories)
     return jax.lax.stop_gradient(runs)

@@ -4,16 +4,18 @@ import abc
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Int
 
+from numpyro_bridge._core.checks import check_instance
 from numpyro_bridge._core.types import RNGKey, Vector
+from numpyro_bridge.processes.annealing import AnnealingSchedule
 from numpyro_bridge.processes.base import AbstractProcess, State
-from numpyro_bridge.processes.controls import ScoreInformedControl
-from numpyro_bridge.processes.initial import AbstractInitialDistribution
-from numpyro_bridge.processes.integrators import AbstractIntegrator, Dynamics
+from numpyro_bridge.processes.controls import AbstractControl, MakesControl, ScoreInformedControl
+from numpyro_bridge.processes.initial import AbstractInitialDistribution, chosen_or_normal
+from numpyro_bridge.processes.integrators import OBABO, AbstractIntegrator, Dynamics
 from numpyro_bridge.processes.kernels import AbstractKernel, AtRest, WithMomentum, momentum_of
+from numpyro_bridge.processes.underdamped.scales import UnderdampedScales
 from numpyro_bridge.target import Point, Target
-from numpyro_bridge.target.clipped import clipped_score
 
 
 class AbstractUnderdamped(AbstractProcess[None]):
@@ -31,11 +33,8 @@ class AbstractUnderdamped(AbstractProcess[None]):
     """
 
     initial: eqx.AbstractVar[AbstractInitialDistribution]
-    log_step_size: eqx.AbstractVar[Float[Array, " steps"]]
-    log_friction: eqx.AbstractVar[Vector]
-    log_mass: eqx.AbstractVar[Vector]
+    scales: eqx.AbstractVar[UnderdampedScales]
     integrator: eqx.AbstractVar[AbstractIntegrator]
-    score_bound: eqx.AbstractVar[float]
 
     @abc.abstractmethod
     def force(self, step: Int[Array, ""], point: Point) -> Vector:
@@ -46,7 +45,7 @@ class AbstractUnderdamped(AbstractProcess[None]):
         """Parts of the process that the force reads."""
 
     def forward_control(self, step: Int[Array, ""], point: Point) -> Vector:
-        """Drift of the momentum that is learned; zero where nothing is."""
+        """The drift of the momentum that is learned; zero where nothing is."""
         return jnp.zeros_like(point.position)
 
     def backward_control(self, step: Int[Array, ""], point: Point) -> Vector:
@@ -54,10 +53,10 @@ class AbstractUnderdamped(AbstractProcess[None]):
         return jnp.zeros_like(point.position)
 
     def start(self, target: Target) -> WithMomentum:
-        return WithMomentum(self.initial.kernel(target), jnp.exp(self.log_mass))
+        return WithMomentum(self.initial.kernel(target), self.scales.mass)
 
     def extension(self, point: Point) -> AtRest:
-        return AtRest(point, jnp.exp(self.log_mass))
+        return AtRest(point, self.scales.mass)
 
     def controls(self, step: Int[Array, ""], point: Point) -> None:
         return None  # an integrator looks at states between the steps too
@@ -71,42 +70,87 @@ class AbstractUnderdamped(AbstractProcess[None]):
         return self.integrator.backward(state.point, dynamics)
 
     def fixed_by_states(self) -> list:
-        step = [self.log_step_size, self.log_mass] if self.integrator.fixes_step else []
+        moves = [self.scales.log_step_size, self.scales.log_mass]
+        step = moves if self.integrator.fixes_step else []
         return step + (self.force_parameters() if self.integrator.fixes_force else [])
+
+    def widened(self, factor: float) -> AbstractProcess:
+        """The same sampler with wider noise, and a wider start unless the states determine it."""
+        if not self.fixed_by_states():
+            return super().widened(factor)
+        return eqx.tree_at(lambda p: p.scales, self, self.scales.widened(factor))
+
+    def starting_from(self, seen: AbstractInitialDistribution) -> "AbstractUnderdamped":
+        return eqx.tree_at(lambda p: p.initial, self, self.initial.unless_chosen(seen))
 
     def _dynamics(self, step: Int[Array, ""], target: Target, sign: float, control) -> Dynamics:
         return Dynamics(
             target,
-            sign * jnp.exp(self.log_step_size[step]),
-            jnp.exp(self.log_friction),
-            jnp.exp(self.log_mass),
+            sign * jnp.exp(self.scales.log_step_size[step]),
+            jnp.exp(self.scales.log_friction),
+            self.scales.mass,
             force=lambda point: self.force(step, point),
             control=lambda point: control(step, point),
         )
 
-
-def phase_control(rng_key: RNGKey, dim: int, width: int, depth: int) -> ScoreInformedControl:
-    """A control that sees position, momentum and score."""
-    return ScoreInformedControl(rng_key, dim, width, depth, num_inputs=2 * dim)
-
-
-def evaluate(
-    control: ScoreInformedControl, process: AbstractUnderdamped, step: Int[Array, ""], point: Point
-) -> Vector:
-    """The control at a point somewhere between `step` and `step + 1`."""
-    score = clipped_score(point.score, bound=process.score_bound)
-    inputs = jnp.concatenate([point.position, momentum_of(point)])
-    return control((step + 0.5) / process.num_steps, inputs, score)
+    def _evaluated(self, control: AbstractControl, step: Int[Array, ""], point: Point) -> Vector:
+        """A control at a point somewhere between `step` and `step + 1`."""
+        inputs = jnp.concatenate([point.position, momentum_of(point)])
+        return control((step + 0.5) / self.num_steps, inputs, point.score)
 
 
-def filled(shape: int, value: float) -> Float[Array, " n"]:
-    """Logarithms of numbers that are equal at first."""
-    return jnp.full(shape, jnp.log(value), jnp.result_type(float))
+class AbstractAnnealedForce(AbstractUnderdamped):
+    r"""An underdamped sampler whose force is $\nabla \log \pi_{\beta_{k+1}}$.
+
+    Here $\pi_\beta \propto p_0^{1-\beta} \gamma^{\beta}$ is the path of an annealing schedule.
+    """
+
+    annealing: eqx.AbstractVar[AnnealingSchedule]
+
+    def force(self, step: Int[Array, ""], point: Point) -> Vector:
+        return self.annealing.score(step + 1, self.initial, point)
+
+    def force_parameters(self) -> list:
+        return [self.annealing, self.initial]
 
 
-def check_settings(num_steps: int, step_size: float, friction: float) -> None:
-    """Raise a ValueError that says what to write instead."""
-    if num_steps < 1:
-        raise ValueError(f"a bridge needs at least one step, got num_steps={num_steps}")
-    if not (step_size > 0 and friction > 0):
-        raise ValueError(f"step_size and friction must be positive, got {step_size} and {friction}")
+class AbstractControlledForce(AbstractAnnealedForce):
+    """Such a sampler with one control. A subclass says which of the two chains it steers."""
+
+    annealing: AnnealingSchedule
+    control: AbstractControl
+    initial: AbstractInitialDistribution
+    scales: UnderdampedScales
+    integrator: AbstractIntegrator
+    num_steps: int = eqx.field(static=True)
+
+    def __init__(
+        self,
+        rng_key: RNGKey,
+        dim: int,
+        *,
+        num_steps: int = 64,
+        step_size: float = 0.25,
+        friction: float = 1.0,
+        integrator: AbstractIntegrator | None = None,
+        initial: AbstractInitialDistribution | None = None,
+        control: MakesControl = ScoreInformedControl,
+    ):
+        self.scales = UnderdampedScales(num_steps, dim, step_size, friction)
+        self.annealing = AnnealingSchedule(num_steps)
+        self.control = control(rng_key, dim, num_inputs=2 * dim)
+        self.initial = chosen_or_normal(initial, dim)
+        self.integrator = chosen_or_obabo(integrator)
+        self.num_steps = num_steps
+
+
+def chosen_or_obabo(integrator: AbstractIntegrator | None) -> AbstractIntegrator:
+    """The integrator that a constructor was given, or the default.
+
+    Raises:
+        ValueError: if it is none.
+    """
+    if integrator is None:
+        return OBABO()
+    check_instance("integrator", integrator, AbstractIntegrator, "nb.processes.OBABO()")
+    return integrator

@@ -1,94 +1,22 @@
 """Langevin diffusion variational inference: momentum, and a learned way back."""
 
-import equinox as eqx
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Int
 
-from numpyro_bridge._core.types import RNGKey, Vector
-from numpyro_bridge.processes.annealing import AnnealingSchedule
-from numpyro_bridge.processes.base import annealed_score
-from numpyro_bridge.processes.controls import ScoreInformedControl
-from numpyro_bridge.processes.initial import AbstractInitialDistribution, InitialNormal
-from numpyro_bridge.processes.integrators import OBABO, AbstractIntegrator
-from numpyro_bridge.processes.underdamped.base import (
-    AbstractUnderdamped,
-    check_settings,
-    evaluate,
-    filled,
-    phase_control,
-)
+from numpyro_bridge._core.types import Vector
+from numpyro_bridge.processes.underdamped.base import AbstractControlledForce
 from numpyro_bridge.target import Point
-from numpyro_bridge.target.clipped import clipped_score
 
 
-class LDVI(AbstractUnderdamped):
-    r"""`UHA` against a backward chain with a learned control.
+class LDVI(AbstractControlledForce):
+    """`UHA` against a backward chain with a learned control.
 
     The control changes the weights and not the draws: a baseline between `UHA` and
-    `UnderdampedCMCD`, which learns both chains.
-
-    Args:
-        rng_key: Randomness of the network's first weights.
-        dim: Dimension of the unconstrained target.
-        num_steps: Steps of the bridge; the gap to the log evidence falls as it grows.
-        step_size: First length of every step in time; with masses of one, positions move by about
-            this much in units of the standardised coordinates.
-        friction: First rate at which momentum is renewed.
-        integrator: Order of moves: `nb.processes.OBABO()`, `nb.processes.BAOAB()`, `nb.processes.OBAB()` or
-            `nb.processes.EulerMaruyama()`. With any but the first, losses that hold the states fixed cannot
-            learn step sizes and masses, nor, with BAOAB and OBAB, the force; they leave them as
-            they are.
-        initial: Where the bridge starts; standard normal if not given.
-        width: Units of each hidden layer.
-        depth: Hidden layers.
-        score_bound: Root-mean-square entry beyond which scores are shortened, in both chains alike.
-
-    Raises:
-        ValueError: if `num_steps` is below 1, or `step_size` or `friction` is not positive.
+    `UnderdampedCMCD`, which learns both chains. Arguments and errors are those of the latter.
 
     Reference: Geffner and Domke (2023), arXiv:2208.07743.
     """
 
-    annealing: AnnealingSchedule
-    control: ScoreInformedControl
-    initial: AbstractInitialDistribution
-    log_step_size: Float[Array, " steps"]
-    log_friction: Vector
-    log_mass: Vector
-    integrator: AbstractIntegrator
-    num_steps: int = eqx.field(static=True)
-    score_bound: float = eqx.field(static=True)
-
-    def __init__(
-        self,
-        rng_key: RNGKey,
-        dim: int,
-        *,
-        num_steps: int = 64,
-        step_size: float = 0.25,
-        friction: float = 1.0,
-        integrator: AbstractIntegrator | None = None,
-        initial: AbstractInitialDistribution | None = None,
-        width: int = 64,
-        depth: int = 2,
-        score_bound: float = 10.0,
-    ):
-        check_settings(num_steps, step_size, friction)
-        self.annealing = AnnealingSchedule(num_steps)
-        self.control = phase_control(rng_key, dim, width, depth)
-        self.initial = InitialNormal(dim) if initial is None else initial
-        self.log_step_size = filled(num_steps, step_size)
-        self.log_friction = filled(dim, friction)
-        self.log_mass = filled(dim, 1.0)
-        self.integrator = OBABO() if integrator is None else integrator
-        self.num_steps = num_steps
-        self.score_bound = score_bound
-
-    def force(self, step: Int[Array, ""], point: Point) -> Vector:
-        score = clipped_score(point.score, bound=self.score_bound)
-        return annealed_score(self.annealing()[step + 1], self.initial, point, score)
-
-    def force_parameters(self) -> list:
-        return [self.annealing, self.initial]
+    __init__ = AbstractControlledForce.__init__  # type checkers would make one of the fields
 
     def backward_control(self, step: Int[Array, ""], point: Point) -> Vector:
-        return evaluate(self.control, self, step, point)
+        return self._evaluated(self.control, step, point)

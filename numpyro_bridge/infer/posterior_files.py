@@ -1,0 +1,139 @@
+"""Files of posteriors: what `Posterior.save` writes and `nb.load` reads."""
+
+import os
+from collections.abc import Callable
+from functools import partial
+from importlib.metadata import version
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from numpyro_bridge._core.descriptions import NotDescribable, describe_whole
+from numpyro_bridge._core.precision import in_present_precision
+from numpyro_bridge._core.storage import load_header, load_parts, save_parts
+from numpyro_bridge.atlas.maps import AbstractMap
+from numpyro_bridge.atlas.standardisation import Standardisation
+from numpyro_bridge.atlas.standardised_target import StandardisedTarget
+from numpyro_bridge.processes import AbstractProcess
+from numpyro_bridge.target import ModelTarget, Target, target_from_model
+from numpyro_bridge.target.fingerprint import difference, fingerprint
+from numpyro_bridge.training.metrics import Metrics
+
+ProcessMaker = Callable[..., AbstractProcess]
+"""From `(rng_key, dim)`."""
+
+MapMaker = Callable[[int], AbstractMap]
+"""From the dimension."""
+
+
+class SavedPosterior(NamedTuple):
+    """What a file holds of a posterior: the fields of `Posterior`."""
+
+    process: AbstractProcess
+    target: StandardisedTarget
+    standardisation: Standardisation
+    metrics: Metrics
+    info: dict[str, str | int | float]
+
+
+def write_posterior(path: str | os.PathLike, posterior: SavedPosterior) -> None:
+    """Write a posterior to one file, atomically."""
+    process, target, standardisation, metrics, info = posterior
+    parts = {
+        "process": process,
+        "coordinate_map": target.map,
+        "modes": standardisation.modes,
+        "metrics": metrics,
+    }
+    base = target.base
+    if isinstance(base, ModelTarget) and _can_be_saved(base.model_args, base.model_kwargs):
+        parts["data"] = (base.model_args, base.model_kwargs)
+    header = {
+        "kind": "posterior",
+        "version": version("numpyro-bridge"),
+        "jax_version": jax.__version__,
+        "dim": target.dim,
+        "method": standardisation.method,
+        "elbo": standardisation.elbo,
+        "candidates": standardisation.candidates,
+        "standardise_evaluations": standardisation.num_gradient_evaluations,
+        "fingerprint": fingerprint(target),
+        "info": info,
+    }
+    save_parts(path, header, parts)
+
+
+def read_posterior(
+    path: str | os.PathLike,
+    model: Callable[..., Any] | Target,
+    args: tuple,
+    kwargs: dict[str, Any],
+    process: ProcessMaker | None,
+    coordinate_map: MapMaker | None,
+) -> SavedPosterior:
+    """Read what `write_posterior` wrote; arguments and errors are those of `nb.load`."""
+    header = load_header(path)
+    if header.get("kind") != "posterior":
+        raise ValueError(
+            f"{os.fspath(path)!r} holds a {header.get('kind')}, not a posterior; a checkpoint is "
+            "resumed by running a sampler with checkpoint=path, and the posterior of all data read "
+            "by nb.load_amortised(path, model)"
+        )
+    dim = header["dim"]
+    makers = {
+        "process": None if process is None else partial(process, jax.random.key(0), dim),
+        "coordinate_map": None if coordinate_map is None else partial(coordinate_map, dim),
+    }
+    parts = load_parts(path, makers)
+    trained = ("process", "coordinate_map", "modes")
+    parts |= in_present_precision({name: parts[name] for name in trained})
+    base = _same_target(path, model, args, kwargs, parts.get("data"))
+    target = StandardisedTarget(base, parts["coordinate_map"])
+    _check_same_density(path, header, target)
+    standardisation = Standardisation(
+        parts["coordinate_map"],
+        header["method"],
+        header["elbo"],
+        header["candidates"],
+        parts["modes"],
+        header["standardise_evaluations"],
+    )
+    metrics = jax.tree.map(np.asarray, parts["metrics"])
+    return SavedPosterior(parts["process"], target, standardisation, metrics, header["info"])
+
+
+def _can_be_saved(*data: Any) -> bool:
+    """Whether a file can hold the data; where it cannot, `nb.load` asks for them."""
+    try:
+        describe_whole(data, [])
+    except NotDescribable:
+        return False
+    return True
+
+
+def _same_target(path, model, args: tuple, kwargs: dict, saved) -> Target:
+    if isinstance(model, Target):
+        return model
+    if not args and not kwargs:
+        if saved is None:
+            raise ValueError(
+                f"the model's arguments are not in {os.fspath(path)!r}; call "
+                "nb.load(path, model, *args, **kwargs) with them"
+            )
+        args, kwargs = saved
+    return target_from_model(jax.random.key(0), model, *args, **kwargs)
+
+
+def _check_same_density(path, header, target: StandardisedTarget) -> None:
+    if target.base.dim != header["dim"]:
+        raise ValueError(
+            f"the model has {target.base.dim} unconstrained dimensions, the one saved in "
+            f"{os.fspath(path)!r} had {header['dim']}; load it with that model and data"
+        )
+    other = difference(header["fingerprint"], fingerprint(target))
+    if other is not None:
+        raise ValueError(
+            f"{other} when {os.fspath(path)!r} was written; load it with the model and data it was "
+            "trained on"
+        )

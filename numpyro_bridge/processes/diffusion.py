@@ -1,0 +1,78 @@
+"""Diffusion: how much noise each step of a sampler adds."""
+
+import math
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from numpyro_bridge._core.checks import check_count, check_positive
+from numpyro_bridge._core.types import Vector
+from numpyro_bridge.processes.parts import AbstractPart
+
+
+class Diffusion(AbstractPart):
+    r"""Standard deviations $\sigma_k$ of the noise, one for each step and coordinate.
+
+    They are learned on a logarithmic scale, which keeps them positive. Learned diffusion
+    coefficients are what Sanokowski et al. (2025), arXiv:2506.10982, gain most by.
+
+    Args:
+        num_steps: Number of steps; at least 1.
+        dim: Number of coordinates.
+        scale: First value of every $\sigma_k$, or their root mean square where `rates` differ.
+        rates: Share of the variance that each step has, with a mean of one, shape `(num_steps,)`;
+            the same for all if not given.
+
+    Raises:
+        ValueError: if `num_steps` is below 1, or `scale` is not a positive finite number.
+    """
+
+    log_noise: Float[Array, "steps dim"]
+
+    def __init__(
+        self,
+        num_steps: int,
+        dim: int,
+        scale: float,
+        rates: Float[Array, " steps"] | None = None,
+    ):
+        check_count("num_steps", num_steps, 1)
+        check_positive("diffusion", scale)
+        if rates is None:
+            self.log_noise = jnp.full((num_steps, dim), jnp.log(scale), jnp.result_type(float))
+        else:
+            self.log_noise = jnp.tile(jnp.log(scale) + 0.5 * jnp.log(rates)[:, None], (1, dim))
+
+    def __call__(self, step: Int[Array, ""]) -> Vector:
+        """Standard deviations of the noise of one step."""
+        return jnp.exp(self.log_noise[step])
+
+    def variance(self, step: Int[Array, ""]) -> Vector:
+        """Variances of the noise of one step."""
+        return jnp.exp(2 * self.log_noise[step])
+
+    def widened(self, factor: float) -> "Diffusion":
+        return eqx.tree_at(lambda part: part.log_noise, self, self.log_noise + math.log(factor))
+
+
+def cosine_rates(num_steps: int) -> Float[Array, " steps"]:
+    """How much of the noise each step handles, mean one: a fourth power of a cosine, falling.
+
+    Reference: the schedule of Vargas, Grathwohl and Doucet (2023), arXiv:2302.13834, whose noise
+    scale is a squared cosine.
+    """
+    rates = jnp.cos(0.5 * jnp.pi * _middles(num_steps)) ** 4
+    return jnp.maximum(rates / jnp.mean(rates), 1e-2)
+
+
+def linear_rates(num_steps: int) -> Float[Array, " steps"]:
+    """How much of the noise each step handles, mean one: falling linearly to a hundredth."""
+    rates = 1.0 - 0.99 * _middles(num_steps)
+    return rates / jnp.mean(rates)
+
+
+def _middles(num_steps: int) -> Float[Array, " steps"]:
+    """The middles of the steps in time, from 0 to 1."""
+    check_count("num_steps", num_steps, 1)
+    return (jnp.arange(num_steps, dtype=jnp.result_type(float)) + 0.5) / num_steps

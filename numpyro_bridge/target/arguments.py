@@ -1,0 +1,97 @@
+"""The arguments of a model, cut into arrays, which compiled code takes, and a hashable rest.
+
+Code that was compiled for some arguments runs on others of the same shapes: their arrays are
+passed in, and everything else (numbers, strings, functions, data frames) is a constant of it.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jaxtyping import Array
+
+
+class Skeleton(NamedTuple):
+    """What is left of a pytree when its arrays are taken out; hashable.
+
+    Two skeletons are equal if code compiled for one may be used for the other.
+    """
+
+    structure: Any
+    constants: tuple["_Constant | None", ...]
+    """One for each leaf; None where an array was."""
+
+    def filled_with(self, arrays: tuple[Array, ...]) -> Any:
+        """Rebuild the pytree."""
+        rest = iter(arrays)
+        leaves = [next(rest) if const is None else const.value for const in self.constants]
+        return jax.tree.unflatten(self.structure, leaves)
+
+
+def take_out_arrays(tree: Any, keep_constant: bool = False) -> tuple[tuple[Array, ...], Skeleton]:
+    """Separate the arrays of a pytree, as JAX arrays, from its skeleton.
+
+    Args:
+        tree: any pytree.
+        keep_constant: leave the arrays in the skeleton, as they are. Compiled code then has their
+            numbers, and is compiled anew for other arrays.
+    """
+    leaves, structure = jax.tree.flatten(tree, is_leaf=_has_unsortable_keys)
+    taken = [not keep_constant and _is_numeric_array(leaf) for leaf in leaves]
+    pairs = list(zip(leaves, taken, strict=True))
+    arrays = tuple(jnp.asarray(leaf) for leaf, is_taken in pairs if is_taken)
+    constants = tuple(None if is_taken else _constant(leaf) for leaf, is_taken in pairs)
+    return arrays, Skeleton(structure, constants)
+
+
+def holds_tracers(tree: Any) -> bool:
+    """Whether some number of a pytree is not known yet, because JAX is tracing the code."""
+    return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(tree))
+
+
+@dataclass(frozen=True)
+class _Constant:
+    """A constant of compiled code, equal to another if their identities are.
+
+    Keeping the value keeps its `id` from being given to another object.
+    """
+
+    value: Any = field(compare=False)
+    identity: tuple[type, Any]
+
+
+def _constant(value: Any) -> _Constant:
+    """A constant compared by value or, if it has no hash, by being the same object.
+
+    The type counts too: 2 and 2.0 are equal in Python, but a model may do different things with
+    them.
+    """
+    try:
+        hash(value)
+    except TypeError:  # a data frame, or an array that is kept constant
+        return _Constant(value, (type(value), id(value)))
+    return _Constant(value, (type(value), value))
+
+
+def _is_numeric_array(leaf: Any) -> bool:
+    """Whether this holds numbers or JAX keys: not strings, dates or objects.
+
+    NumPy scalars stay numbers, which may set the size of a plate.
+    """
+    kinds = (jnp.number, jnp.bool_, jax.dtypes.extended)
+    is_array = isinstance(leaf, jax.Array | np.ndarray)
+    return is_array and any(jnp.issubdtype(leaf.dtype, kind) for kind in kinds)
+
+
+def _has_unsortable_keys(node: Any) -> bool:
+    """Whether this is a dictionary that JAX cannot flatten."""
+    if not isinstance(node, dict):
+        return False
+    try:
+        sorted(node)
+    except TypeError:
+        return True
+    return False

@@ -1,0 +1,136 @@
+"""What one run of a model says about its sites: shapes, names of axes, and what can be drawn."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpyro.distributions as dist
+from numpyro import handlers
+from numpyro.infer.initialization import init_to_uniform
+from numpyro.util import _validate_model
+
+from numpyro_bridge.target.refusals import RefuseSites, check_param, check_trace
+from numpyro_bridge.target.sites import (
+    Repeatable,
+    enumerated,
+    has_no_integral,
+    is_discrete,
+    is_factor,
+    unconstrained_value,
+)
+
+
+class Layout(NamedTuple):
+    """What one run of a model says about its sites; hashable, and without its data."""
+
+    shapes: tuple[tuple[str, tuple[int, ...]], ...]
+    """Unconstrained shapes of the continuous latent sites, sorted by name."""
+    dims: tuple[tuple[str, tuple[str, ...]], ...]
+    """Names of the leading axes of all sites that have values."""
+    improper: tuple[str, ...]
+    """Latent sites whose prior has no finite integral."""
+    prior_can_be_drawn: bool
+    """Whether running the model draws from its prior: False where some of it is improper, masked,
+    scaled or discrete."""
+    sums_out: bool
+    """Whether there are discrete latent sites, over whose values the density is a sum."""
+    num_plate_dims: int
+    """How many axes the plates take; sums over discrete sites use axes to the left of them."""
+    hidden: frozenset[str]
+    """Deterministic sites that depend on discrete latent ones."""
+
+
+def read_layout(model: Callable, args: tuple, kwargs: dict) -> Layout:
+    """Run a model once, at an arbitrary position, and refuse it or note what its sites are.
+
+    The run may be abstract (`jax.eval_shape`): no number is looked at.
+    """
+    checked = RefuseSites(handlers.seed(Repeatable(model), 0))
+    started = handlers.substitute(checked, substitute_fn=init_to_uniform)
+    trace = handlers.trace(started).get_trace(*args, **kwargs)
+    for name in sorted(checked.params):
+        check_param(name, trace[name]["value"], started, args, kwargs)
+    check_trace(trace)
+    samples = {name: site for name, site in trace.items() if site["type"] == "sample"}
+    latent = {name: samples[name] for name in sorted(samples) if not samples[name]["is_observed"]}
+    discrete = {name for name, site in latent.items() if is_discrete(site["fn"])}
+    continuous = {name: site for name, site in latent.items() if name not in discrete}
+    frames = [frame for site in samples.values() for frame in site["cond_indep_stack"]]
+    num_plate_dims = max((-frame.dim for frame in frames), default=0)
+    _validate_model(trace, plate_warning="error" if discrete else "loose")
+    hidden = _hidden_sites(model, args, kwargs, trace, num_plate_dims) if discrete else frozenset()
+    improper = tuple(name for name, site in continuous.items() if _is_improper(site["fn"]))
+    is_scaled = any(site["scale"] is not None for site in latent.values())
+    shapes = {name: jnp.shape(unconstrained_value(site)) for name, site in continuous.items()}
+    with_values = {n: s for n, s in trace.items() if _has_value(s) and n not in discrete | hidden}
+    return Layout(
+        shapes=tuple(shapes.items()),
+        dims=tuple((name, _dims(site)) for name, site in with_values.items()),
+        improper=improper,
+        prior_can_be_drawn=not (improper or discrete or is_scaled),
+        sums_out=bool(discrete),
+        num_plate_dims=num_plate_dims,
+        hidden=hidden,
+    )
+
+
+def _has_value(site: dict) -> bool:
+    return site["type"] == "deterministic" or site["type"] == "sample" and not is_factor(site)
+
+
+def _is_improper(fn: dist.Distribution) -> bool:
+    is_masked = isinstance(fn, dist.MaskedDistribution) and fn._mask is not True
+    return is_masked or has_no_integral(fn)
+
+
+def _hidden_sites(
+    model: Callable, args: tuple, kwargs: dict, trace: dict, num_plate_dims: int
+) -> frozenset[str]:
+    """Find the deterministic sites that depend on discrete ones, which have no single value.
+
+    Their shape changes when discrete sites are enumerated. A deterministic site in a scan over
+    discrete ones is lost on the way out, and counts as dependent too.
+    """
+    spread = enumerated(handlers.seed(Repeatable(model), 0), num_plate_dims)
+    spread = handlers.substitute(spread, substitute_fn=init_to_uniform)
+    from numpyro.contrib.funsor.infer_util import plate_to_enum_plate
+
+    with plate_to_enum_plate():
+        spread_trace = handlers.trace(spread).get_trace(*args, **kwargs)
+
+    def is_same(name: str) -> bool:
+        site = spread_trace.get(name)
+        return site is not None and jnp.shape(site["value"]) == jnp.shape(trace[name]["value"])
+
+    names = [name for name, site in trace.items() if site["type"] == "deterministic"]
+    return frozenset(name for name in names if not is_same(name))
+
+
+def _dims(site: dict) -> tuple[str, ...]:
+    """Name the axes of a site by its plates, up to the last axis that has a name."""
+    shape, num_batch = jnp.shape(site["value"]), _num_batch_dims(site)
+    names = {num_batch + frame.dim: frame.name for frame in _fitting_frames(site, num_batch)}
+    event_names = site.get("infer", {}).get("event_dims", ())
+    names |= {num_batch + axis: name for axis, name in enumerate(event_names)}
+    last = min(max(names, default=-1), len(shape) - 1)
+    return tuple(names.get(axis, f"{site['name']}_dim_{axis}") for axis in range(last + 1))
+
+
+def _fitting_frames(site: dict, num_batch: int) -> list:
+    """The plates of a site that are an axis of its value."""
+    shape = jnp.shape(site["value"])
+    frames = [
+        frame for frame in site["cond_indep_stack"] if 0 <= num_batch + frame.dim < len(shape)
+    ]
+    return [frame for frame in frames if shape[num_batch + frame.dim] == frame.size]
+
+
+def _num_batch_dims(site: dict) -> int:
+    """The number of axes before the event: plates count from the last of them."""
+    ndim, frames = jnp.ndim(site["value"]), site["cond_indep_stack"]
+    if site["type"] == "sample":
+        return ndim - site["fn"].event_dim
+    # A deterministic value does not say where its event starts. If all plates fit in front, after
+    # them; if some are missing, because the value does not depend on them, there is no event.
+    depth = max((-frame.dim for frame in frames), default=0)
+    return depth if len(_fitting_frames(site, depth)) == len(frames) else ndim

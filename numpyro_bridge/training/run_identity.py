@@ -1,0 +1,77 @@
+"""What a training run is, so that a checkpoint resumes its own run only."""
+
+from collections.abc import Callable
+from itertools import zip_longest
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from numpyro_bridge._core.functions import name_of
+from numpyro_bridge._core.types import RNGKey
+from numpyro_bridge.target import Target, fingerprint
+from numpyro_bridge.training.state import TrainingState
+from numpyro_bridge.training.tree_summary import (
+    Moments,
+    are_close,
+    class_names_of,
+    moments_of,
+    shapes_of,
+)
+
+
+class Run(NamedTuple):
+    """A run in values that JSON keeps as they are.
+
+    A setting that changes no array, no density and no name is not seen, such as a learning rate.
+    """
+
+    exact: dict[str, list]
+    """What is equal or not, by what it is called in messages."""
+    measured: dict[str, Moments]
+    """What may differ by rounding."""
+    model: list[float]
+    """Fingerprint of the target; empty where the data are none."""
+
+
+def run_of(
+    rng_key: RNGKey,
+    module: Any,
+    state: TrainingState,
+    loss: Callable,
+    data: Any,
+    curriculum: Any,
+    num_iterations: int,
+) -> Run:
+    """The run that starts from all these."""
+    typed = jnp.issubdtype(rng_key.dtype, jax.dtypes.prng_key)
+    numbers_of_key = np.asarray(jax.random.key_data(rng_key) if typed else rng_key)
+    exact = {
+        "another num_iterations": [num_iterations],
+        "another process or network": class_names_of(module),
+        "another loss": [name_of(loss)],
+        "another curriculum": [repr(curriculum)],
+        "another rng_key": [numbers_of_key.tolist()],
+        "other arrays in its state": shapes_of(state),
+    }
+    measured = {
+        "other arrays in its loss": moments_of(loss),
+        "another start": moments_of(module),
+        "another data": moments_of(data),
+    }
+    model = fingerprint.fingerprint(data) if isinstance(data, Target) else []
+    return Run(exact, measured, model)
+
+
+def difference(saved: Run, now: Run) -> str | None:
+    """How the run of a file differs from the present one, in words; None where they are one."""
+    for name, here in now.exact.items():
+        for before, after in zip_longest(saved.exact[name], here):
+            if before != after:
+                return f"{name} (it has {before!r}, this run {after!r})"
+    for name, here in now.measured.items():
+        if not are_close(saved.measured[name], here):
+            return name
+    other = fingerprint.difference(saved.model, now.model)
+    return other and f"another model ({other} when it was written)"

@@ -1,0 +1,171 @@
+"""Models that are refused with advice, and their neighbours that are accepted."""
+
+# NumPyro declares the value of a site as anything that can become an array.
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportIndexIssue=false
+# pyright: reportOperatorIssue=false, reportOptionalMemberAccess=false
+
+import math
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+import pytest
+import scipy.special
+import scipy.stats
+from numpyro import handlers
+from numpyro.contrib.module import random_eqx_module
+from numpyro.distributions import constraints
+from numpyro.infer.reparam import CircularReparam
+
+from numpyro_bridge.target import refusals, target_from_model
+from tests import targets
+from tests.target.models import ENUMERATE, ERRORS, KEY, Y, eight_schools, model_max, one_site
+
+
+def subsampled(y):
+    loc = numpyro.sample("loc", dist.Normal())
+    with numpyro.plate("row", 3, subsample_size=2) as rows:
+        numpyro.sample("y", dist.Normal(loc, 1), obs=y[rows])
+
+
+def parameter():
+    scale = numpyro.param("scale", 1.0, constraint=constraints.positive)
+    numpyro.sample("x", dist.Normal(0, scale))
+
+
+def circular():
+    with handlers.reparam(config={"angle": CircularReparam()}):
+        numpyro.sample("angle", dist.VonMises(0.0, 1.0))
+
+
+def counts(y=None):
+    rate = numpyro.sample("rate", dist.Gamma(2.0))
+    with numpyro.plate("row", 3):
+        numpyro.sample("y", dist.Poisson(rate), obs=y)
+
+
+def sequential():
+    p = numpyro.sample("p", dist.Beta(1.0, 1.0))
+    numpyro.sample("coin", dist.Bernoulli(p), infer={"enumerate": "sequential"})
+
+
+def branching():
+    x = numpyro.sample("x", dist.Normal())
+    if x > 0:
+        numpyro.factor("half", -x)
+
+
+def kinked(y):
+    x = numpyro.sample("x", dist.Normal())
+    numpyro.factor("zero over zero", jnp.where(x > 9, jnp.sqrt(0 * x), 0.0))
+
+
+def positive_data(y):
+    loc = numpyro.sample("loc", dist.Normal())
+    numpyro.sample("y", dist.LogNormal(loc).expand([2]).to_event(1), obs=y)
+
+
+def normal_data(y):
+    loc = numpyro.sample("loc", dist.Normal())
+    numpyro.sample("good", dist.Normal(loc), obs=1.0)
+    numpyro.sample("y", dist.Normal(loc).expand([3]).to_event(1), obs=y)
+
+
+def impossible():
+    x = numpyro.sample("x", dist.Normal())
+    numpyro.factor("never", jnp.where(x > 100, 0.0, -jnp.inf))
+
+
+REFUSALS = {
+    "no latent": (handlers.condition(one_site(dist.Normal()), {"x": 0.0}), (), "no continuous"),
+    "discrete": (one_site(dist.Bernoulli(0.5), infer=ENUMERATE), (), "no continuous"),
+    "subsample": (subsampled, (Y,), "'row' takes a subsample of 2 of its 3.*subsample_size"),
+    "param": (parameter, (), "'scale' is a numpyro.param.*numpyro.sample.*handlers.substitute"),
+    "circular": (circular, (), "'angle' uses CircularReparam.*Remove"),
+    "Poisson": (counts, (), "'y' is discrete .Poisson.*was None passed.*'enumerate': 'parallel'"),
+    "sequential": (sequential, (), "'coin' is discrete"),
+    "Delta": (one_site(dist.Delta(1.0)), (), "'x' has a Delta.*numpyro.deterministic"),
+    "Delta in a plate": (numpyro.plate("row", 2)(one_site(dist.Delta(1.0))), (), "has a Delta"),
+    "branch": (branching, (), "jnp.where or jax.lax.cond"),
+    "JAX array": (model_max, (jnp.array([0, 1, 1]), Y), "NumPy arrays rather than JAX arrays"),
+    "NaN data": (normal_data, (np.array([1, math.nan, 2]),), "site 'y' has .*1 of its values are"),
+    "NaN covariate": (targets.regression, (np.array([1, math.nan]), Y[:2]), "x holds 1 NaN"),
+    "outside": (positive_data, (np.array([1.0, -2.0]),), "'y'.*outside the support of LogNormal"),
+    "infinite factor": (impossible, (), "factor 'never' has log probability -inf"),
+    "gradient": (kinked, (Y,), "its gradient never is"),
+    "unexpected": (eight_schools, (1, 2, 3), r"signature is eight_schools\(errors, effects=None\)"),
+    "missing": (eight_schools, (), "missing a required argument: 'errors'.*given ()"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSALS)
+def test_model_is_refused_with_advice(name):
+    model, args, message = REFUSALS[name]
+    with pytest.raises(ValueError, match=message):
+        target_from_model(KEY, model, *args)
+
+
+def test_wrong_arguments_are_shown_with_their_cause():
+    with pytest.raises(ValueError, match=r"given \(float64\[8\], y=None\)") as caught:
+        target_from_model(KEY, eight_schools, ERRORS, y=None)
+    assert isinstance(caught.value.__cause__, TypeError)
+
+
+def test_an_error_inside_the_model_is_not_hidden():
+    def model():
+        numpyro.sample("x", dist.Normal())
+        return len(3)
+
+    with pytest.raises(TypeError, match=r"object of type 'int' has no len\(\)") as caught:
+        target_from_model(KEY, model)
+    assert caught.value.__context__ is None
+
+
+def test_an_error_inside_the_model_comes_with_the_shapes_of_the_data():
+    with pytest.raises(ValueError, match="shape") as caught:
+        target_from_model(KEY, targets.regression, np.ones(4), y=np.ones(3))
+    assert any("run on (float64[4], y=float64[3])" in note for note in caught.value.__notes__)
+
+
+def test_values_of_wrong_shapes_are_refused():
+    """Even where their sizes add up to the right number."""
+    target = target_from_model(KEY, targets.unordered)
+    swapped = {"z": np.zeros(2), "a": np.zeros(1)}
+    with pytest.raises(ValueError, match=r"the shapes \{'a': \(2,\), 'z': \(\)\}, by site, got"):
+        target.joined(swapped)
+    with pytest.raises(ValueError, match="by site, got {'z'"):
+        target.joined({"z": np.zeros(())})
+    with pytest.raises(ValueError, match="several draws should be rows"):
+        target.unconstrain(swapped)
+
+
+def test_model_must_be_callable():
+    with pytest.raises(ValueError, match="A NumPyro model is a function.*type float"):
+        refusals.check_arguments(1.0, (), {})
+
+
+def test_network_with_priors_is_accepted():
+    def model(prior, x):
+        net = random_eqx_module("net", eqx.nn.Linear(2, 1, key=KEY), prior)
+        numpyro.sample("y", dist.Normal(jax.vmap(net)(x)[:, 0], 1), obs=x[:, 0])
+
+    target = target_from_model(KEY, model, dist.Normal(), np.eye(2))
+    assert target.sites == {"net/bias": (1,), "net/weight": (1, 2)}
+    with pytest.raises(ValueError, match=r"'net\$params' is a numpyro.param.*a prior for each"):
+        target_from_model(KEY, model, {"weight": dist.Normal()}, np.eye(2))
+
+
+def test_fixed_parameter_is_accepted():
+    target = target_from_model(KEY, handlers.substitute(parameter, data={"scale": 2.0}))
+    np.testing.assert_allclose(target.log_density(jnp.zeros(1)), scipy.stats.norm(0, 2).logpdf(0))
+
+
+def test_angle_without_reparametrisation_is_accepted():
+    target = target_from_model(KEY, one_site(dist.VonMises(0.5, 2.0)))
+    angle = target.constrain(jnp.array([0.3]))["x"]
+    slope = jax.grad(lambda x: target.constrain(x)["x"].sum())(jnp.array([0.3]))[0]
+    expected = scipy.stats.vonmises(2.0, 0.5).logpdf(angle) + np.log(slope)
+    np.testing.assert_allclose(target.log_density(jnp.array([0.3])), expected)
