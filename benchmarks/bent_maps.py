@@ -28,7 +28,7 @@ TABLE = Path(__file__).parent / "bent_maps.md"
 CASES = (*targets.NAMES, "funnel")
 NUM_DRAWS = 16_000
 NOTES = [
-    __doc__.split("\n\n")[2].strip().replace("\n", " "),
+    (__doc__ or "").split("\n\n")[2].strip().replace("\n", " "),
     "`python -m benchmarks.bent_maps --data FOLDER`.",
     "Gaps are log Z - ELBO in nats, mean ± standard deviation over keys. ESS, k-hat and the log "
     "evidence, less its reference, are those of draws through the bent map: means, and for k-hat "

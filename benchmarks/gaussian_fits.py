@@ -18,7 +18,6 @@ import numpyro_bridge as nb
 from benchmarks import command_line, pages
 from benchmarks.targets import NAMES, load
 from numpyro_bridge.atlas.fit_normal import gaussian_vi
-from numpyro_bridge.atlas.maps import DenseMap, lower_factor
 from numpyro_bridge.atlas.standardised_target import elbo_of
 
 HERE = Path(__file__).parent

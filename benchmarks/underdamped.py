@@ -69,7 +69,7 @@ def run_case(case: Case, data: Path, num_iterations: int) -> dict:
         "gap_error": draws.elbo_error,
         "ess": draws.ess,
         "pareto_k": draws.pareto_k,
-        "seconds": sum(posterior.report.seconds.train for posterior in trained.values()),
+        "seconds": sum(posterior.report.seconds.train or 0.0 for posterior in trained.values()),
         "num_iterations": num_iterations,
         **pages.commit_and_machine(),
     }
