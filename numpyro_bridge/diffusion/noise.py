@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 from numpyro_bridge._core.types import Scalar, Vector
 
 BISECTIONS = 60
-"""Halvings of [0, 1] that invert a schedule: more than any float distinguishes."""
+"""Number of halvings of [0, 1] by which a schedule is inverted: more than a float can resolve."""
 
 
 class Level(NamedTuple):

@@ -125,8 +125,8 @@ class EvaluatedIf(Target):
         self.dim = target.dim
 
     def at(self, position: Vector) -> Point:
-        # `needed` is not batched, so only one of the two branches is run. A lambda, because a branch
-        # must have a hash and a bound method with traced arrays has none.
+        # `needed` is not batched, so only one of the two branches is run. It must be hashable, as a
+        # lambda is; a bound method with traced arrays is not.
         return jax.lax.cond(self.needed, lambda x: self.target.at(x), _constant, position)
 
     def log_density(self, position: Vector) -> Scalar:

@@ -1,4 +1,4 @@
-"""Samples: what a loss that learns from draws reads, and what it reports."""
+"""Samples: the draws that a denoising loss learns from, and the losses that it reports."""
 
 from typing import NamedTuple
 

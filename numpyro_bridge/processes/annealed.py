@@ -1,4 +1,4 @@
-"""Annealed Langevin dynamics: nothing is learned but the path and the size of its steps."""
+"""Annealed Langevin dynamics: the path, its start and its steps are learned, without a network."""
 
 import equinox as eqx
 from jaxtyping import Array, Int

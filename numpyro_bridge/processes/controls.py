@@ -13,7 +13,7 @@ from numpyro_bridge._core.types import RNGKey, Scalar, Vector
 from numpyro_bridge.processes.parts import AbstractPart
 
 NUM_FEATURES = 16
-"""Sines and cosines by which a control knows the time."""
+"""Number of sines and cosines in which a control sees the time."""
 
 
 class AbstractControl(AbstractPart):

@@ -1,4 +1,4 @@
-"""Generate draws from noise, by any rule of steps."""
+"""Generate draws from noise, by any step rule."""
 
 import equinox as eqx
 import jax

@@ -71,7 +71,7 @@ class AbstractUnderdamped(AbstractProcess[None]):
         return AtRest(point, self.scales.mass)
 
     def controls(self, step: Int[Array, ""], point: Point) -> None:
-        return None  # an integrator looks at states between the steps too
+        return None  # the integrator evaluates controls, also at states between the steps
 
     def forward(self, step: Int[Array, ""], state: State[None], target: Target) -> AbstractKernel:
         dynamics = self._dynamics(step, target, 1.0, self.forward_control)

@@ -56,4 +56,4 @@ class UnderdampedDIS(AbstractUnderdamped):
         return self._evaluated(self.control, step, point)
 
     def starting_from(self, seen: AbstractInitialDistribution) -> "UnderdampedDIS":
-        return self  # the noising chain forgets into this start and no other
+        return self  # the noising chain leads to this start and to no other
