@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -70,7 +71,7 @@ def copy_to(devices: Devices, tree: Any) -> Any:
         return tree
     everywhere = _over(devices)
     return jax.tree.map(
-        lambda leaf: jax.device_put(leaf, everywhere) if isinstance(leaf, jax.Array) else leaf, tree
+        lambda leaf: jax.device_put(leaf, everywhere) if eqx.is_array(leaf) else leaf, tree
     )
 
 
@@ -79,7 +80,7 @@ def copy_back(devices: Devices, tree: Any) -> Any:
     if not devices:
         return tree
     return jax.tree.map(
-        lambda leaf: jnp.asarray(np.asarray(leaf)) if isinstance(leaf, jax.Array) else leaf, tree
+        lambda leaf: jnp.asarray(np.asarray(leaf)) if eqx.is_array(leaf) else leaf, tree
     )
 
 

@@ -1,7 +1,6 @@
 """A weighted sum of losses."""
 
 import math
-from numbers import Real
 from typing import Any
 
 import equinox as eqx
@@ -65,7 +64,8 @@ def mixed(*parts: tuple[float, Objective]) -> Mixed:
 
 
 def _is_part(part: Any) -> bool:
-    if not isinstance(part, tuple | list) or len(part) != 2:
+    try:
+        factor, loss = part
+        return 0 < float(factor) < math.inf and callable(loss)
+    except (TypeError, ValueError):  # no pair, or no number
         return False
-    factor, loss = part
-    return isinstance(factor, Real) and 0 < float(factor) < math.inf and callable(loss)
