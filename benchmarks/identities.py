@@ -12,8 +12,8 @@ import numpy as np
 
 import tests.conftest  # noqa: F401  (float64, before the targets of the tests are made)
 from benchmarks import command_line, pages
-from tests.objectives.test_objectives import many_gradients
-from tests.processes.test_bridge_laws import PAIRS, features, known_target, runs_of
+from tests.bridge_identity import PAIRS, features, known_target, runs_of
+from tests.gradients import many_gradients
 from tests.statistics import z_scores
 
 PAGE = Path(__file__).parent.parent / "docs" / "reference" / "identities.md"

@@ -1,5 +1,6 @@
 """The benchmarks' own mathematics: metrics against closed forms, densities against their draws."""
 
+import ast
 import math
 
 import equinox as eqx
@@ -16,6 +17,8 @@ from benchmarks import (
     metrics,
     posteriordb,
     posteriordb_models,
+    source,
+    structure,
 )
 from tests.statistics import assert_same_mean
 
@@ -236,3 +239,48 @@ def test_a_claim_is_counted_where_keys_decide_it():
     assert f"| {claim} | as it is | 2 / 2 / 1 | 2 / 2 / 1 |" in lines
     assert f"- {claim}, as it is: CMCD: lost." in lines
     assert sum(claim in line for line in lines) == 2
+
+
+# --- structure ------------------------------------------------------------------------------------
+
+COMPARED = """
+if name == "a" or name in ("b", None) or "c" != name: ...  # three
+if site["type"] == "sample" or header.get("kind") != "posterior": ...  # tags
+if name == other or number in (1, 2) or name is None: ...  # no literal string
+match name:
+    case "d": ...  # the fourth
+"""
+
+
+def test_strings_are_counted_but_for_the_tags_of_formats():
+    assert source.string_comparisons(ast.parse(COMPARED)) == 4
+
+
+def checkout(root, files: dict[str, str]):
+    for name, text in files.items():
+        path = root / "numpyro_bridge" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return root
+
+
+def test_a_chain_of_imports_leads_through_folders_and_stops_at_a_circle(tmp_path):
+    root = checkout(
+        tmp_path,
+        {
+            "__init__.py": "from numpyro_bridge.high import top\n__all__ = ['top']\n",
+            "high.py": "def top():\n    from numpyro_bridge.low import base\n",
+            "low/__init__.py": "from numpyro_bridge.low.base import base\n",
+            "low/base.py": "from .ground import base\n",
+            "low/ground.py": "import numpyro_bridge.low.base\n",
+        },
+    )
+    measured = structure.measure(root)
+    assert measured.entries == ["high.py", "low"]
+    assert measured.imports.longest_chain == ["high", "low.base", "low.ground"]
+    assert measured.imports.circles == [("low.ground", "low.base")]
+    lines = structure.table(root, against=root).splitlines()
+    assert "| public names | 1 | 1 | ≤ 60 |" in lines
+    assert lines[-1] == "Longest chain of imports, after: high -> low.base -> low.ground."
+    with pytest.raises(FileNotFoundError, match="is no checkout of this project"):
+        structure.measure(tmp_path / "elsewhere")

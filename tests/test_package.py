@@ -1,89 +1,74 @@
-"""The package as a whole: its version, its imports, its layers and its documentation."""
+"""The package as a whole: its version, its layout, its imports and its documentation."""
 
 import ast
 import importlib.metadata
+import itertools
 import re
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
-import numpyro_bridge
+import numpyro_bridge as nb
+from benchmarks import structure
+from benchmarks.source import (
+    Module,
+    follow,
+    functions,
+    import_graph,
+    imports_of,
+    read_modules,
+    root_entries,
+)
+
+pytestmark = pytest.mark.fast
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "numpyro_bridge"
-MODULES = sorted(path for path in PACKAGE.rglob("*.py") if not path.stem.startswith("__"))
-FOLDERS = sorted(path.parent for path in PACKAGE.glob("*/__init__.py"))
+MODULES = read_modules(PACKAGE)
+GRAPH = import_graph(MODULES)
 
-# From the ground up. A module imports from lower floors only, or from `base.py` in its own folder.
-# A folder stands for all its modules, except those that are named themselves.
-FLOORS = (
-    {
-        "_precision",
-        "_typing",
-        "reading",
-        "_setting_checks",
-        "xla_flags",
-        "calibration",
-        "devices",
-        "storage",
-        "structure",
-    },
-    {"_no_start"},
-    {"target", "networks", "schedules", "noise_schedules", "samples"},
-    {"kernels", "maps", "denoising_network", "simulations", "fingerprint"},
-    {"affine", "standardised_target", "identity"},
-    {
-        "coupling",
-        "gaussian_fits",
-        "initial_distributions",
-        "integrators",
-        "denoiser",
-        "context",
-        "conditional_law",
-    },
-    {"coupling_fit", "modes", "prior_law", "plots.parameters"},
-    {"standardise"},
-    {"processes"},
-    {"trajectories", "generation", "start", "objectives.weightings"},
-    {"objectives", "weights", "generation.reflow", "ends", "predictive", "nuts"},
-    {"curricula", "metrics"},
-    {"training_progress"},
-    {"checkpoints", "progress_bar"},
-    {"train", "draws", "backward"},
-    {
-        "inference_data",
-        "plots",
-        "infer.optimizer",
-        "infer.distribution",
-        "infer.flow_guide",
-        "infer.particles",
-        "infer.given_draws",
-        "infer.conditional_bridge",
-        "infer.resolve",
-    },
-    {"infer.posterior", "infer.learning", "infer.seen_data"},
-    {
-        "infer.auto_bridge",
-        "infer.bridge_sampler",
-        "infer.path_metropolis",
-        "infer.blackjax_style",
-        "infer.conditional_training",
-    },
-    {"infer.ranks"},
-    {"infer.amortised"},
-    {"infer.amortise"},
-    {"infer", "comparison.nuts_side", "comparison.tables", "comparison.verdict"},
-    {"comparison.text"},
-    {"comparison", "model_comparison"},
+ORDER = (
+    "_core",
+    "target",
+    "atlas",
+    "processes",
+    "trajectories",
+    "objectives",
+    "diffusion",
+    "training",
+    "draws",
+    "infer",
+    "compare",
 )
+"""The folders, each of which imports from itself and from those before it."""
+
+NAMESPACES = (
+    nb,
+    nb.target,
+    nb.atlas,
+    nb.processes,
+    nb.trajectories,
+    nb.objectives,
+    nb.diffusion,
+    nb.training,
+    nb.draws,
+    nb.draws.plots,
+    nb.infer,
+    nb.compare,
+)
+"""Where a user finds what is public."""
+
+
+# --- installed and imported -----------------------------------------------------------------------
 
 
 def test_version_is_that_of_the_project_and_of_the_installed_package():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert numpyro_bridge.__version__ == project["version"]
+    assert nb.__version__ == project["version"]
     assert importlib.metadata.version("numpyro-bridge") == project["version"]
 
 
@@ -102,83 +87,124 @@ print(*{name.split(".")[0] for name in set(sys.modules) - before})
     assert not added & {"arviz", "blackjax", "diffrax", "funsor", "matplotlib", "pandas", "xarray"}
 
 
-def dotted_name(path: Path) -> str:
-    """`.../numpyro_bridge/processes/cmcd.py` -> `processes.cmcd`."""
-    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+def test_arviz_may_be_imported_first():
+    # ArviZ 1.x leaves a lazy NumPyro behind, of which a submodule must not be the first to load.
+    script = "import arviz, numpyro_bridge, numpyro; numpyro.distributions.distribution"
+    warn = ["-W", "ignore::FutureWarning"]
+    subprocess.run([sys.executable, *warn, "-c", script], check=True)
 
 
-def floor_of(module: str) -> int:
-    """Number of the floor a dotted module name stands on, or -1 if it stands on none."""
-    for name in (module, module.split(".")[0]):
-        for number, floor in enumerate(FLOORS):
-            if name in floor:
-                return number
-    return -1
+# --- layout ---------------------------------------------------------------------------------------
 
 
-def imported_modules(path: Path) -> set[str]:
-    """Modules of this package that a file imports, inside functions as well as at the top."""
-    names = {dotted_name(module) for module in MODULES}
-    folder = ["numpyro_bridge", *path.relative_to(PACKAGE).parent.parts]
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            targets = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            start = folder[: len(folder) - node.level + 1] if node.level else []
-            source = ".".join([*start, *([node.module] if node.module else [])])
-            # `from numpyro_bridge import target` names a module; `... import Target` names none.
-            targets = [
-                f"{source}.{alias.name}"
-                if f"{source}.{alias.name}".removeprefix("numpyro_bridge.") in names
-                else source
-                for alias in node.names
-            ]
-        else:
-            continue
-        found |= {target for target in targets if target.split(".")[0] == "numpyro_bridge"}
-    return {target.removeprefix("numpyro_bridge").removeprefix(".") for target in found}
+def test_the_root_of_the_package_is_the_list_of_its_folders():
+    entries = root_entries(PACKAGE)
+    assert len(entries) <= structure.MAX_ROOT_ENTRIES
+    assert set(entries) == {name for name in ORDER if not name.startswith("_")}
 
 
-@pytest.mark.parametrize("path", MODULES, ids=dotted_name)
-def test_module_imports_from_lower_floors_only(path):
-    module = dotted_name(path)
-    floor = floor_of(module)
-    assert floor >= 0, f"give {module} a place in FLOORS"
-    folders = module.split(".")[:-1]
-    bases = {".".join([*folders[:depth], "base"]) for depth in range(1, len(folders) + 1)}
-    for imported in imported_modules(path):
-        assert imported, f"{module} imports from the package root: name the module instead"
-        assert imported in bases - {module} or floor_of(imported) < floor, (
-            f"{module} imports {imported}, which is not on a lower floor: "
-            "move what both need further down"
-        )
+@pytest.mark.parametrize("folder", ORDER)
+def test_a_folder_imports_from_itself_and_from_folders_before_it(folder):
+    allowed = ORDER[: ORDER.index(folder) + 1]
+    wrong = [
+        f"{module} imports {imported}"
+        for module, targets in GRAPH.items()
+        for imported in targets
+        if module.split(".")[0] == folder and imported.split(".")[0] not in allowed
+    ]
+    assert not wrong, "\n".join([*wrong, f"{folder} may import from {', '.join(allowed)}"])
 
 
-@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
-def test_folder_exports_only_its_own_modules(folder):
-    for imported in imported_modules(folder / "__init__.py"):
+def test_no_module_imports_from_the_root():
+    """Whoever needs a part names it, so that the root can import all parts."""
+    users = {name for name, module in MODULES.items() if "" in imports_of(module, {*MODULES})}
+    assert users <= {"__main__"}
+
+
+@pytest.mark.parametrize("folder", ORDER)
+def test_imports_inside_a_folder_close_no_circle(folder):
+    """A module imports its neighbours, not the `__init__` that re-exports itself."""
+    inside = {name: targets for name, targets in GRAPH.items() if name.split(".")[0] == folder}
+    modules = {name: MODULES[name] for name in inside}
+    graph = {name: targets & {*inside} for name, targets in inside.items()}
+    assert not follow(modules, graph).circles
+
+
+FOLDERS = [module for module in MODULES.values() if module.is_folder]
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name or "root")
+def test_the_file_of_a_folder_re_exports_and_does_nothing_else(folder):
+    """A docstring, imports and `__all__`; that of the root also has the version."""
+    assert ast.get_docstring(folder.tree)
+    allowed = {"__all__"} if folder.name else {"__all__", "__version__"}
+    for node in folder.tree.body[1:]:
+        is_import = isinstance(node, ast.Import | ast.ImportFrom)
+        names = {ast.unparse(t) for t in node.targets} if isinstance(node, ast.Assign) else set()
+        assert is_import or names and names <= allowed, ast.unparse(node)
+    for imported in GRAPH.get(folder.name, ()):
         assert imported.startswith(f"{folder.name}."), f"{folder.name} re-exports {imported}"
 
 
-@pytest.mark.parametrize("name", numpyro_bridge.__all__)
-def test_public_name_is_documented(name):
-    public = getattr(numpyro_bridge, name)
-    if name == "__version__":
-        return
-    documentation = public.__doc__ or ""
-    # A dataclass without a docstring gets its signature for one.
-    assert documentation and not documentation.startswith(f"{name}("), f"{name} has no docstring"
+def test_no_file_is_too_long():
+    limit = structure.MAX_FILE_LINES
+    files = [f"{m.path}: {m.num_lines}" for m in MODULES.values() if m.num_lines > limit]
+    assert not files, f"more than {limit} lines: {files}; give each subject a file of its own"
+
+
+def test_no_function_is_too_long():
+    limit = structure.MAX_FUNCTION_LINES
+    every = functions(MODULES)
+    long = [f"{f.module}.{f.name}: {f.num_lines}" for f in every if f.num_lines > limit]
+    assert not long, f"more than {limit} lines: {long}; name the steps and call them"
+
+
+# --- exports and their documentation --------------------------------------------------------------
+
+
+def test_the_root_exports_what_a_modeller_types():
+    assert len(nb.__all__) <= structure.MAX_ROOT_EXPORTS
+
+
+@pytest.mark.parametrize("namespace", NAMESPACES, ids=lambda namespace: namespace.__name__)
+def test_exports_are_present_and_documented(namespace):
+    missing = [name for name in namespace.__all__ if not hasattr(namespace, name)]
+    assert not missing
+    bare = [name for name in namespace.__all__ if not is_documented(getattr(namespace, name), name)]
+    assert not bare, f"{bare} of {namespace.__name__} have no docstring"
+
+
+def is_documented(public, name: str) -> bool:
+    if name in DOCUMENTED_CONSTANTS:
+        return True
+    # A number has the docstring of its type, a dataclass without one its signature.
+    has_its_own = callable(public) or isinstance(public, ModuleType)
+    documentation = (public.__doc__ if has_its_own else None) or ""
+    return bool(documentation) and not documentation.startswith(f"{name}(")
+
+
+def documented_constants(module: Module) -> set[str]:
+    """Names at the top of a module that are followed by a text."""
+    pairs = itertools.pairwise(module.tree.body)
+    return {
+        ast.unparse(target)
+        for node, text in pairs
+        if isinstance(node, ast.Assign) and isinstance(text, ast.Expr)
+        for target in node.targets
+    }
+
+
+DOCUMENTED_CONSTANTS = set().union(*map(documented_constants, MODULES.values()))
 
 
 def public_methods() -> list:
     """Every public method and property, as a class and a name."""
-    classes = {n: c for n, c in vars(numpyro_bridge).items() if isinstance(c, type)}
+    public = (getattr(namespace, name) for namespace in NAMESPACES for name in namespace.__all__)
+    classes = sorted({each for each in public if isinstance(each, type)}, key=lambda c: c.__name__)
     return [
-        pytest.param(classes[class_name], name, id=f"{class_name}.{name}")
-        for class_name in numpyro_bridge.__all__
-        if class_name in classes
-        for name, member in vars(classes[class_name]).items()
+        pytest.param(each, name, id=f"{each.__name__}.{name}")
+        for each in classes
+        for name, member in vars(each).items()
         if not name.startswith("_") and (callable(member) or isinstance(member, property))
     ]
 
@@ -190,10 +216,14 @@ def test_public_method_is_documented(public, name):
     assert any(definition.__doc__ for definition in definitions)
 
 
+# --- machines -------------------------------------------------------------------------------------
+
+
 def text_files() -> list[Path]:
     """Every text file of the project; environments and build outputs are left out."""
     folders = ("numpyro_bridge", "tests", "examples", "benchmarks", "docs", ".ci")
-    files = [path for path in ROOT.iterdir() if path.is_file()]
+    # In a linked worktree of Git, `.git` is a file that holds a path.
+    files = [path for path in ROOT.iterdir() if path.is_file() and path.name != ".git"]
     files += [path for folder in folders for path in (ROOT / folder).rglob("*") if path.is_file()]
     binary = {".gz", ".jpg", ".nc", ".npz", ".pdf", ".png", ".pyc"}
     return [f for f in files if f.suffix not in binary and "_build" not in f.parts]
@@ -210,10 +240,3 @@ def test_no_file_names_a_path_of_one_machine():
         if absolute.search(line)
     ]
     assert not lines, "\n".join(lines)
-
-
-def test_arviz_may_be_imported_first():
-    # ArviZ 1.x leaves a lazy NumPyro behind, of which a submodule must not be the first to load.
-    script = "import arviz, numpyro_bridge, numpyro; numpyro.distributions.distribution"
-    warn = ["-W", "ignore::FutureWarning"]
-    subprocess.run([sys.executable, *warn, "-c", script], check=True)

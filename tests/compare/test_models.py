@@ -18,9 +18,7 @@ from numpyro_bridge.compare.models import _probabilities
 from numpyro_bridge.draws.draws import Draws
 from tests import targets
 from tests.catalogue import narrow
-from tests.infer.test_bridge_kernel import posterior_of
-
-X, Y = targets.regression_data()
+from tests.posteriors import X, Y, posterior_of
 
 
 def constant(x, y=None):

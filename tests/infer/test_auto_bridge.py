@@ -18,23 +18,11 @@ from numpyro.infer.autoguide import AutoNormal
 from numpyro.infer.reparam import NeuTraReparam
 
 import numpyro_bridge as nb
-from numpyro_bridge.atlas.maps import DenseMap
 from numpyro_bridge.trajectories.ends import draw_end
 from tests import targets
-from tests.catalogue import SMALL, SMALL_UNDERDAMPED, perturbed
+from tests.catalogue import SMALL_UNDERDAMPED, perturbed
+from tests.posteriors import CMCD, X, Y, nearly_standard
 from tests.statistics import assert_same_weighted_mean
-
-CMCD = partial(nb.CMCD, **SMALL)
-X, Y = targets.regression_data()
-
-
-def nearly_standard(rng_key, target):
-    """Coordinates in which the posterior of `regression` is a little too wide and off centre."""
-    mean, covariance, _ = targets.regression_posterior(X, Y)
-    factor = jnp.linalg.cholesky(jnp.asarray(covariance))
-    return nb.atlas.Standardisation(
-        DenseMap(mean + 0.3 * factor[:, 0], 0.8 * factor), "given", 0.0, {}, None, 0
-    )
 
 
 def guide_of(model=targets.regression, **settings) -> nb.AutoBridge:

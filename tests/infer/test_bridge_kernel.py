@@ -14,15 +14,13 @@ from numpyro.diagnostics import effective_sample_size, gelman_rubin
 from numpyro.infer import HMC, MCMC, NUTS
 
 import numpyro_bridge as nb
-from numpyro_bridge.atlas.maps import diagonal_map, identity_map
-from numpyro_bridge.atlas.standardised_target import StandardisedTarget
+from numpyro_bridge.atlas.maps import diagonal_map
 from numpyro_bridge.infer.bridge_kernel import BridgeKernelState, _step
 from numpyro_bridge.processes.initial import InitialMixture
-from numpyro_bridge.training.metrics import Metrics
 from numpyro_bridge.trajectories.ends import draw_path_to
 from tests import targets
 from tests.catalogue import narrow, untrained
-from tests.infer.test_auto_bridge import CMCD, X, Y, nearly_standard
+from tests.posteriors import CMCD, X, Y, nearly_standard, posterior_of
 from tests.statistics import assert_same_mean
 
 SETTINGS = {
@@ -35,17 +33,6 @@ SETTINGS = {
 MODEL = targets.regression
 MALA = partial(HMC, num_steps=1, trajectory_length=None)
 CHAINS = {"num_warmup": 20, "num_samples": 600, "num_chains": 2, "progress_bar": False}
-
-
-def posterior_of(target: nb.target.Target, process, affine=None) -> nb.Posterior:
-    """A bridge at given parameters."""
-    affine = identity_map(target.dim) if affine is None else affine
-    return nb.Posterior(
-        process,
-        StandardisedTarget(target, affine),
-        nb.atlas.Standardisation(affine, "given", 0.0, {}, None, 0),
-        Metrics(*(np.zeros(0) for _ in Metrics._fields)),
-    )
 
 
 def run(kernel, *args, chain_method="vectorized", seed=0, extra_fields=(), **kwargs) -> MCMC:

@@ -15,9 +15,9 @@ from numpyro_bridge.objectives.curricula.tempering import TemperedTarget
 from numpyro_bridge.training import loop as train
 from tests import catalogue, targets
 from tests.catalogue import narrow
-from tests.objectives.test_objectives import assert_one_gradient, gradients
+from tests.gradients import assert_one_gradient, gradients
+from tests.hill import TOP, Hill, assert_same, climb, fit, interrupt_after
 from tests.statistics import z_scores
-from tests.training.test_train import Hill, assert_same, climb, fit, interrupt_after
 
 SKEWED = targets.skewed().target
 KEY = jax.random.key(0)
@@ -38,9 +38,6 @@ class Approach(AbstractCurriculum):
 
     def shown(self, memory, data):
         return data + 5.0 * memory[0]
-
-
-TOP = jnp.asarray([1.0, -2.0, 0.5])
 
 
 def test_what_is_shown_first_is_not_compared_with_what_is_shown_last():

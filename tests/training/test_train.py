@@ -16,37 +16,7 @@ from numpyro_bridge._core.storage import save_tree
 from numpyro_bridge.training import loop as train
 from tests import targets
 from tests.catalogue import narrow
-
-NUM = 8
-"""Trajectories that the small losses below report on."""
-
-
-class Hill(eqx.Module):
-    """The centre of a unit normal law, and a number that only costs."""
-
-    position: jax.Array
-    ground: jax.Array
-
-    def __init__(self, dim=3):
-        self.position = jnp.zeros(dim)
-        self.ground = jnp.zeros(())
-
-
-def runs_with(log_weight) -> nb.trajectories.Trajectory:
-    """As much of a trajectory as metrics are made of."""
-    flags = jnp.ones((NUM, 1), bool)
-    zeros = jnp.zeros((NUM, 1, 1))
-    states = nb.target.Point(zeros, zeros[..., 0], zeros, flags)
-    return nb.trajectories.Trajectory(states, jnp.zeros(NUM), log_weight)
-
-
-def climb(rng_key, hill: Hill, top):
-    """The negative ELBO for a unit normal law at `top`, and the log weights it is a mean of."""
-    noise = jax.random.normal(rng_key, (NUM, *hill.position.shape))
-    gap = top - hill.position
-    cost = 0.5 * gap @ gap + hill.ground**2
-    # The gradient is a little noisy, as it would be with more trajectories.
-    return cost - 0.1 * gap @ jnp.mean(noise, axis=0), runs_with(noise @ gap - cost)
+from tests.hill import NUM, TOP, Hill, assert_same, climb, fit, interrupt_after
 
 
 def climb_on_rough_ground(rng_key, hill: Hill, top):
@@ -75,16 +45,6 @@ def climb_with_bad_gradients(rng_key, hill: Hill, top):
     return loss + jnp.sqrt(kept + 0 * hill.position[0]), runs
 
 
-TOP = jnp.asarray([1.0, -2.0, 0.5])
-ADAM = optax.adam(0.05)
-
-fit = partial(train.fit, optimizer=ADAM, tolerance=0.0, progress_bar=False)
-
-
-def assert_same(a, b):
-    jax.tree.map(np.testing.assert_array_equal, a, b)
-
-
 def test_training_reaches_the_top_and_reports_every_iteration():
     training = fit(jax.random.key(0), Hill(), climb, TOP, num_iterations=260)
     np.testing.assert_allclose(training.module.position, TOP, atol=0.05)
@@ -102,18 +62,6 @@ def test_same_key_same_result():
     assert_same(first.module, again.module)
     assert_same(first.metrics, again.metrics)
     assert not np.array_equal(first.metrics.elbo, other.metrics.elbo)
-
-
-def interrupt_after(monkeypatch, num_chunks: int):
-    """Press Ctrl-C when so many chunks are done."""
-    shown = []
-
-    def show(*_):
-        shown.append(None)
-        if len(shown) == num_chunks:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(train.Bar, "show", show)
 
 
 def test_interruption_returns_what_is_trained_so_far(monkeypatch):

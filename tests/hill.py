@@ -1,0 +1,65 @@
+"""Training without a sampler: a module that climbs a hill, and what every training is asked."""
+
+from functools import partial
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import numpyro_bridge as nb
+from numpyro_bridge.training import loop as train
+
+NUM = 8
+"""Trajectories that the small losses below report on."""
+
+
+class Hill(eqx.Module):
+    """The mean of a unit normal distribution, and a number that only costs."""
+
+    position: jax.Array
+    ground: jax.Array
+
+    def __init__(self, dim=3):
+        self.position = jnp.zeros(dim)
+        self.ground = jnp.zeros(())
+
+
+def runs_with(log_weight) -> nb.trajectories.Trajectory:
+    """As much of a trajectory as metrics are made of."""
+    flags = jnp.ones((NUM, 1), bool)
+    zeros = jnp.zeros((NUM, 1, 1))
+    states = nb.target.Point(zeros, zeros[..., 0], zeros, flags)
+    return nb.trajectories.Trajectory(states, jnp.zeros(NUM), log_weight)
+
+
+def climb(rng_key, hill: Hill, top):
+    """The negative ELBO for a unit normal at `top`, and the log weights that it is a mean of."""
+    noise = jax.random.normal(rng_key, (NUM, *hill.position.shape))
+    gap = top - hill.position
+    cost = 0.5 * gap @ gap + hill.ground**2
+    # The gradient is a little noisy, as it would be with more trajectories.
+    return cost - 0.1 * gap @ jnp.mean(noise, axis=0), runs_with(noise @ gap - cost)
+
+
+TOP = jnp.asarray([1.0, -2.0, 0.5])
+ADAM = optax.adam(0.05)
+
+fit = partial(train.fit, optimizer=ADAM, tolerance=0.0, progress_bar=False)
+
+
+def assert_same(a, b):
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+def interrupt_after(monkeypatch, num_chunks: int):
+    """Press Ctrl-C when so many chunks are done."""
+    shown = []
+
+    def show(*_):
+        shown.append(None)
+        if len(shown) == num_chunks:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(train.Bar, "show", show)
