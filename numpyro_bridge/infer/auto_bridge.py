@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro
-from jax.core import Tracer
 from jaxtyping import Array, Float
 from numpyro import handlers
 from numpyro.infer.autoguide import AutoContinuous
@@ -25,6 +24,7 @@ from numpyro_bridge.infer.posterior import Posterior
 from numpyro_bridge.processes import CMCD, AbstractProcess
 from numpyro_bridge.processes.make import make_process
 from numpyro_bridge.target import ModelTarget, Target, joined_in_order, target_from_model
+from numpyro_bridge.target.arguments import holds_tracers
 from numpyro_bridge.target.seen_data import SeenData
 from numpyro_bridge.training.metrics import Metrics
 from numpyro_bridge.trajectories.ends import draw_end
@@ -244,7 +244,7 @@ class AutoBridge(AutoContinuous):
 
     def _setup_prototype(self, *args: Any, **kwargs: Any) -> None:
         rng_key = _key_for("its first call")
-        if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((rng_key, args, kwargs))):
+        if holds_tracers((rng_key, args, kwargs)):
             raise ValueError(
                 "AutoBridge reads the model and standardises it when it is first called, which "
                 "cannot be done inside jax.jit, vmap or grad: call svi.init(rng_key, ...) outside, "

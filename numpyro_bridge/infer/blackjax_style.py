@@ -8,7 +8,6 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
-from jax.core import Tracer
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
@@ -21,6 +20,7 @@ from numpyro_bridge.objectives import reverse_kl_ld
 from numpyro_bridge.processes import CMCD, AbstractProcess
 from numpyro_bridge.processes.make import make_process
 from numpyro_bridge.target import Target, target_from_log_density
+from numpyro_bridge.target.arguments import holds_tracers
 from numpyro_bridge.training.loop import gradient_step
 from numpyro_bridge.training.metrics import Metrics
 from numpyro_bridge.training.optimizer import bridge_optimizer
@@ -91,7 +91,7 @@ def as_blackjax(
 
     def init(position: Any, rng_key: RNGKey | None = None) -> BridgeVIState:
         rng_key = jax.random.key(0) if rng_key is None else rng_key
-        hidden = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((rng_key, position)))
+        hidden = holds_tracers((rng_key, position))
         if hidden and standardise is not no_standardisation:
             raise ValueError(
                 "init standardises the density, which cannot be done inside jax.jit or vmap: call "

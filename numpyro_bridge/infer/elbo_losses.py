@@ -22,7 +22,8 @@ class TraceObjective(ELBO):
     the objective is, so that curves of different losses, `Trace_ELBO` among them, can be compared.
 
     Args:
-        objective: Such as `nb.log_variance` or `partial(nb.log_variance, sampling=nb.objectives.widened)`.
+        objective: Such as `nb.log_variance`, or
+            `partial(nb.log_variance, sampling=nb.objectives.widened)`.
         num_particles: Trajectories per iteration.
     """
 

@@ -89,7 +89,7 @@ def read_posterior(
     trained = ("process", "coordinate_map", "modes")
     parts |= in_present_precision({name: parts[name] for name in trained})
     base = _same_target(path, model, args, kwargs, parts.get("data"))
-    target = StandardisedTarget(parts["process"].prepared(base), parts["coordinate_map"])
+    target = StandardisedTarget(base, parts["coordinate_map"])
     _check_same_density(path, header, target)
     standardisation = Standardisation(
         parts["coordinate_map"],
