@@ -49,12 +49,8 @@ def train(
         tolerance=0.0,
         progress_bar=False,
     )
-    info = {
-        "num_skipped_updates": training.num_skipped,
-        "training_time": training.training_time,
-        "compile_time": training.compile_time,
-    }
-    return nb.Posterior(training.module, target, standardisation, training.metrics, info)
+    report = nb.training.RunReport().after(training)
+    return nb.Posterior(training.module, target, standardisation, training.metrics, report)
 
 
 def no_map(rng_key, target: nb.target.Target) -> nb.atlas.Standardisation:

@@ -119,15 +119,14 @@ def measure(name: str, data: Path, key: int = 0) -> str:
     posterior = sampler.run(jax.random.key(key), **case.kwargs)
     seconds = time.perf_counter() - start
     draws = posterior.sample(jax.random.key(key + 1), num_samples=NUM)
-    info = posterior.info
-    rounds = range(1, int(info["num_rounds"]) + 1)
-    by_round = ", ".join(f"{float(info[f'round_{number}_ess']):.2f}" for number in rounds)
+    report = posterior.report
+    by_round = ", ".join(f"{one.ess:.2f}" for one in report.rounds)
     weight = np.asarray(jax.nn.softmax(draws.log_weight))
     modes = case.shares(np.asarray(draws.position), weight) if case.shares else ""
     return (
         f"| {name} | {posterior.target.dim} | {case.log_evidence:.3f} | {draws.elbo:.3f} | "
         f"{draws.log_evidence:.3f} ± {draws.log_evidence_error:.3f} | {draws.ess:.2f} | "
-        f"{draws.pareto_k:.2f} | {info['num_temperatures']} | {by_round} | {seconds:.0f} | "
+        f"{draws.pareto_k:.2f} | {report.num_temperatures} | {by_round} | {seconds:.0f} | "
         f"{modes} |"
     )
 

@@ -97,8 +97,8 @@ def run_case(case: Case, data: Path) -> dict:
     return {
         **case._asdict(),
         **bridges.measure(jax.random.key(1_000 + case.key), posterior, problem),
-        "skipped": posterior.info["num_skipped_updates"],
-        "seconds": posterior.info["training_time"],
+        "skipped": posterior.report.num_skipped_updates,
+        "seconds": posterior.report.seconds.train,
         **rows.where(),
     }
 

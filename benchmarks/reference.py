@@ -45,6 +45,7 @@ def measure(name: str, key: int, data: Path) -> dict:
         jax.random.key(key), **benchmark.kwargs
     )
     draws = posterior.sample(jax.random.key(1_000 + key), num_samples=16_000)
+    fit = posterior.standardisation.fit
     row = {
         "target": name,
         "key": key,
@@ -57,11 +58,11 @@ def measure(name: str, key: int, data: Path) -> dict:
         "ess": draws.ess,
         "pareto_k": draws.pareto_k,
         "seconds": time.perf_counter() - start,
-        "iterations": posterior.info["num_iterations"],
-        "stopped": posterior.info["stopped"],
-        "gradient_evaluations": draws.info["num_gradient_evaluations"],
-        "standardised_by": posterior.standardisation.method,
-        "elbo_of_gaussian": posterior.standardisation.elbo,
+        "iterations": posterior.report.num_iterations,
+        "stopped": posterior.report.stopped,
+        "gradient_evaluations": draws.report.num_gradient_evaluations,
+        "standardised_by": fit.method if fit else None,
+        "elbo_of_gaussian": fit.elbo if fit else None,
     }
     idata = nb.to_inference_data(
         draws, num_chains=4, predictive=False, prior=False, log_likelihood=False

@@ -70,7 +70,7 @@ def run_case(case: Case, data: Path, num_iterations: int) -> dict:
         "gap_error": draws.elbo_error,
         "ess": draws.ess,
         "pareto_k": draws.pareto_k,
-        "seconds": sum(float(posterior.info["training_time"]) for posterior in trained.values()),
+        "seconds": sum(posterior.report.seconds.train or 0.0 for posterior in trained.values()),
         "num_iterations": num_iterations,
         **rows.where(),
     }

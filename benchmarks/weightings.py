@@ -99,7 +99,7 @@ def run_case(case: Case, data: Path) -> dict:
         jax.random.key(1_000 + case.key), posterior, problem._replace(draws=problem.draws[kept])
     )
     monotone = w.is_monotone(WEIGHTINGS[case.weighting])
-    seconds = posterior.info["training_time"]
+    seconds = posterior.report.seconds.train
     return {**case._asdict(), "monotone": monotone, **measured, "seconds": seconds, **rows.where()}
 
 

@@ -34,7 +34,9 @@ from numpyro_bridge.target import Target
 from numpyro_bridge.target.resolve import resolve_target
 from numpyro_bridge.training.identity import name_of
 from numpyro_bridge.training.loop import UNCHANGED, fit
+from numpyro_bridge.training.metrics import TrajectoryMetrics
 from numpyro_bridge.training.optimizer import bridge_optimizer
+from numpyro_bridge.training.report import RunReport, Seconds
 
 
 class BridgeSampler:
@@ -110,7 +112,7 @@ class BridgeSampler:
         # A partial function would be a new constant of the compiled code at every run.
         self._loss = jax.tree_util.Partial(objective, num_trajectories=num_trajectories)
 
-    def run(self, rng_key: RNGKey, *args: Any, **kwargs: Any) -> Posterior:
+    def run(self, rng_key: RNGKey, *args: Any, **kwargs: Any) -> Posterior[TrajectoryMetrics]:
         """Standardise, train, and return the result; the sampler itself remembers nothing.
 
         Args:
@@ -148,22 +150,18 @@ class BridgeSampler:
             **extra,
         )
         evaluations = training.num_iterations * self.num_trajectories * (process.num_steps + 1)
+        report = RunReport(
+            process=type(process).__name__,
+            objective=name_of(self.objective),
+            num_gradient_evaluations=evaluations + standardisation.num_gradient_evaluations,
+            seconds=Seconds(standardise=standardise_time),
+        )
         return Posterior(
             process=training.module,
             target=standardised,
             standardisation=standardisation,
             metrics=training.metrics,
-            info={
-                "process": type(process).__name__,
-                "objective": name_of(self.objective),
-                "stopped": training.stopped,
-                "num_iterations": training.num_iterations,
-                "num_skipped_updates": training.num_skipped,
-                "standardise_time": standardise_time,
-                "compile_time": training.compile_time,
-                "training_time": training.training_time,
-                "num_gradient_evaluations": evaluations + standardisation.num_gradient_evaluations,
-            },
+            report=report.after(training),
         )
 
 
@@ -194,8 +192,8 @@ def _check_curriculum(curriculum, objective) -> None:
     if isinstance(curriculum, ReplayBuffer) and not reads_what_it_samples(objective, replayed):
         raise ValueError(
             "a ReplayBuffer is read only by a loss that samples from it, such as "
-            f"objective=partial(nb.reverse_kl_ld, sampling=nb.objectives.replayed); {name_of(objective)} does "
-            "not"
+            "objective=partial(nb.reverse_kl_ld, sampling=nb.objectives.replayed); "
+            f"{name_of(objective)} does not"
         )
 
 

@@ -3,9 +3,9 @@
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import equinox as eqx
 import jax
@@ -27,7 +27,7 @@ from numpyro_bridge._core.precision import in_present_precision
 from numpyro_bridge._core.storage import load_header, load_tree, save_tree
 from numpyro_bridge._core.structure import NotDescribable, blank_arrays, describe, rebuild
 from numpyro_bridge._core.types import RNGKey
-from numpyro_bridge.atlas.standardisation import Standardisation
+from numpyro_bridge.atlas.standardisation import MapFit, Standardisation
 from numpyro_bridge.atlas.standardised_target import StandardisedTarget
 from numpyro_bridge.diffusion.denoiser import Denoiser
 from numpyro_bridge.diffusion.process import DenoisingProcess
@@ -41,8 +41,11 @@ from numpyro_bridge.infer.flow_guide import FlowGuide
 from numpyro_bridge.processes import AbstractProcess
 from numpyro_bridge.target import ModelTarget, Target, target_from_model
 from numpyro_bridge.target.fingerprint import difference, fingerprint
-from numpyro_bridge.training.metrics import Metrics
+from numpyro_bridge.training.metrics import AbstractMetrics
+from numpyro_bridge.training.report import RunReport
 from numpyro_bridge.trajectories.ends import draw_end
+
+MetricsOrNone = TypeVar("MetricsOrNone", bound=AbstractMetrics | None)
 
 BATCH = 1_000
 """Trajectories drawn per call of the compiled code; the last batch is cut to size."""
@@ -52,28 +55,31 @@ MIN_MODE_SHARE = 1e-3
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Posterior:
+class Posterior(Generic[MetricsOrNone]):
     """A trained bridge.
 
     Attributes:
         process: The two chains, trained.
         target: The target in standardised coordinates; `target.base` is the model's own.
         standardisation: The map, how it was chosen, and the modes that were seen.
-        metrics: ELBO, spread of the log weights and ESS of every training iteration.
-        info: Plain strings and numbers: process, objective, seconds, gradient evaluations.
+        metrics: What every training iteration reports: the ELBO, the spread of the log weights and
+            the ESS (`TrajectoryMetrics`), or the loss of a denoiser (`LossMetrics`); None where
+            there is no record of the training.
+        report: How it was made and what it cost: process, objective, seconds, gradient evaluations.
     """
 
     process: AbstractProcess
     target: StandardisedTarget
     standardisation: Standardisation
-    metrics: Metrics
-    info: dict[str, str | int | float] = field(default_factory=dict)
+    metrics: MetricsOrNone
+    report: RunReport = RunReport()
 
     def __repr__(self) -> str:
+        report = self.report
         return (
-            f"Posterior({self.info.get('process')}, dim={self.target.dim}, "
+            f"Posterior({report.process}, dim={self.target.dim}, "
             f"num_steps={self.process.num_steps}, "
-            f"num_iterations={self.info.get('num_iterations')}, stopped={self.info.get('stopped')})"
+            f"num_iterations={report.num_iterations}, stopped={report.stopped})"
         )
 
     def sample(
@@ -107,8 +113,6 @@ class Posterior:
         end, sites = jax.tree.map(jnp.asarray, joined)
         seconds = time.perf_counter() - start
         evaluations = num_batches * BATCH * (self.process.num_steps + 1)
-        info = {**self.info, "sampling_time": seconds}
-        info["num_gradient_evaluations"] = info.get("num_gradient_evaluations", 0) + evaluations
         return Draws(
             sites=sites,
             log_weight=end.log_weight,
@@ -116,7 +120,7 @@ class Posterior:
             log_density=end.log_density,
             target=self.target.base,
             num_non_finite=int(jnp.sum(~end.finite)),
-            info=info,
+            report=self.report.drawn(seconds, evaluations),
             warnings=(*self._idle_training(), *self._unvisited_modes(end.position)),
         )
 
@@ -223,8 +227,8 @@ class Posterior:
 
     def _idle_training(self):
         """A sentence on a training that hardly moved."""
-        skipped = int(self.info.get("num_skipped_updates", 0))
-        iterations = int(self.info.get("num_iterations", 0))
+        skipped = self.report.num_skipped_updates or 0
+        iterations = self.report.num_iterations or 0
         if 2 * skipped > iterations > 0:
             yield (
                 f"{skipped} of the {iterations} updates of the training were not finite and were "
@@ -297,12 +301,9 @@ class Posterior:
             "version": version("numpyro-bridge"),
             "jax_version": jax.__version__,
             "dim": self.target.dim,
-            "method": self.standardisation.method,
-            "elbo": self.standardisation.elbo,
-            "candidates": self.standardisation.candidates,
-            "standardise_evaluations": self.standardisation.num_gradient_evaluations,
+            "fit": None if self.standardisation.fit is None else self.standardisation.fit.plain(),
             "fingerprint": fingerprint(self.target),
-            "info": self.info,
+            "report": self.report.attributes(),
             "description": description,
         }
         save_tree(path, header, [np.asarray(array) for array in arrays])
@@ -339,16 +340,11 @@ def load(
     base = _same_target(path, model, args, kwargs, parts.get("data"))
     target = StandardisedTarget(parts["process"].prepared(base), parts["map"])
     _check_same_density(path, header, target)
-    standardisation = Standardisation(
-        parts["map"],
-        header["method"],
-        header["elbo"],
-        header["candidates"],
-        parts["modes"],
-        header["standardise_evaluations"],
-    )
+    fit = None if header["fit"] is None else MapFit(**header["fit"], modes=parts["modes"])
+    standardisation = Standardisation(parts["map"], fit)
     metrics = jax.tree.map(np.asarray, parts["metrics"])
-    return Posterior(parts["process"], target, standardisation, metrics, header["info"])
+    report = RunReport.from_attributes(header["report"])
+    return Posterior(parts["process"], target, standardisation, metrics, report)
 
 
 def _describable(data: Any) -> Any:

@@ -2,15 +2,14 @@
 
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from numpyro_bridge._core.storage import load_header, load_tree, save_tree
 from numpyro_bridge.training.identity import check_same_run
-from numpyro_bridge.training.metrics import Metrics
-from numpyro_bridge.training.state import Progress, TrainingState, concatenate
+from numpyro_bridge.training.metrics import AbstractFitMetrics, FitMetrics, concatenate
+from numpyro_bridge.training.state import Progress, TrainingState
 
 SECONDS_BETWEEN_CHECKPOINTS = 5.0
 
@@ -29,7 +28,9 @@ class Keeper:
     def __exit__(self, *exception) -> None:
         self._write()
 
-    def offer(self, state: TrainingState, progress: Progress, history: list[Metrics]) -> None:
+    def offer(
+        self, state: TrainingState, progress: Progress, history: Sequence[AbstractFitMetrics]
+    ) -> None:
         """Take note of the state after a chunk; write it if the last write is long ago."""
         self._latest = (state, replace(progress), concatenate(history))
         if time.perf_counter() - self._last_written > SECONDS_BETWEEN_CHECKPOINTS:
@@ -42,7 +43,7 @@ class Keeper:
         header = {
             "kind": "checkpoint",
             "run": self._run,
-            "num_done": len(metrics.elbo),
+            "num_done": metrics.num_iterations,
             "progress": vars(progress),
         }
         save_tree(self._path, header, (state, metrics))
@@ -50,9 +51,9 @@ class Keeper:
 
 
 def resume(
-    path: str | os.PathLike, state: TrainingState, run: dict[str, Any]
-) -> tuple[TrainingState, Progress, list[Metrics]]:
-    """Where the run of a file was; `state` has the shapes to read.
+    path: str | os.PathLike, state: TrainingState, run: dict[str, Any], metrics: type[FitMetrics]
+) -> tuple[TrainingState, Progress, list[FitMetrics]]:
+    """Where the run of a file was; `state` has the shapes to read, `metrics` is what it kept.
 
     Raises:
         ValueError: if the file is no checkpoint, or one of another run.
@@ -64,7 +65,6 @@ def resume(
             "give another path"
         )
     check_same_run(path, header["run"], run)
-    blank = Metrics(*(np.zeros(header["num_done"]) for _ in Metrics._fields))
-    _, (state, metrics) = load_tree(path, (state, blank))
-    history = [metrics] if header["num_done"] else []
+    _, (state, done) = load_tree(path, (state, metrics.blank(header["num_done"])))
+    history = [done] if header["num_done"] else []
     return state, Progress(**header["progress"]), history

@@ -11,7 +11,8 @@ import pytest
 import numpyro_bridge as nb
 from numpyro_bridge._core import storage, structure
 from numpyro_bridge.atlas.affine import identity_map
-from numpyro_bridge.training.metrics import Metrics
+from numpyro_bridge.diffusion.samples import SampleLosses
+from numpyro_bridge.training.metrics import TrajectoryMetrics
 from tests import catalogue
 
 
@@ -114,7 +115,8 @@ def test_every_process_is_rebuilt(name):
 def test_containers_numbers_and_named_tuples_are_rebuilt():
     tree = {
         "map": identity_map(3),
-        "metrics": Metrics(*(np.full(2, i) for i in range(len(Metrics._fields)))),
+        "metrics": TrajectoryMetrics(*(np.full(2, i) for i in range(5))),
+        "losses": SampleLosses(jnp.ones(2)),
         "others": [1, 2.5, "text", None, True, (jnp.asarray([1, 2]), ["nested"])],
         "empty": [[], (), {}],
         "array": {"array": jnp.ones(2), "class": "a name that describes use too"},

@@ -1,5 +1,6 @@
 """ArviZ objects of a hierarchical normal model, whose posterior is Gaussian and known exactly."""
 
+import dataclasses
 import inspect
 import sys
 from typing import Any
@@ -16,18 +17,23 @@ from matplotlib import pyplot
 from numpyro.contrib.control_flow import scan
 from numpyro.distributions import constraints
 
-from numpyro_bridge.draws.draws import Draws, ReliabilityWarning
+from numpyro_bridge.draws.draws import Draws
 from numpyro_bridge.draws.inference_data import to_inference_data
 from numpyro_bridge.draws.plots import plot_predictive
+from numpyro_bridge.draws.verdict import ReliabilityWarning
 from numpyro_bridge.target import target_from_log_density, target_from_model
+from numpyro_bridge.training import Round, RunReport, Seconds, Stop
 from tests import targets
 
 DATA = np.array([1.2, -0.4, 0.9, 2.5])
 SCALE = np.array([1.5, 2.0, 1.5, 2.5])
 AZ1 = int(az.__version__.split(".")[0]) >= 1
 BARE: dict[str, Any] = dict(prior=False, predictive=False, log_likelihood=False)
-INFO: dict[str, Any] = dict(
-    process="CMCD", training_time=12.5, sampling_time=0.25, num_gradient_evaluations=512
+REPORT = RunReport(
+    "CMCD",
+    stopped=Stop.PLATEAU,
+    num_gradient_evaluations=512,
+    seconds=Seconds(train=12.5, draw=0.25),
 )
 
 
@@ -86,7 +92,7 @@ def target():
 
 @pytest.fixture(scope="module")
 def draws(target):
-    return draws_near(target, jax.random.key(1), info=INFO)
+    return draws_near(target, jax.random.key(1), report=REPORT)
 
 
 @pytest.fixture(scope="module")
@@ -281,7 +287,7 @@ def test_attributes_say_what_arviz_has_no_place_for(idata, draws):
     for attrs in (idata.attrs, idata["posterior"].attrs, idata["sample_stats"].attrs):
         for name in ("elbo", "log_evidence", "log_evidence_error", "ess", "pareto_k"):
             assert attrs[name] == getattr(draws, name)
-        assert INFO.items() <= attrs.items()
+        assert REPORT.attributes().items() <= attrs.items()
         assert attrs["inference_library"] == "numpyro_bridge"
         assert attrs["correction"] == "metropolis"
         assert isinstance(attrs["inference_library_version"], str)
@@ -289,9 +295,10 @@ def test_attributes_say_what_arviz_has_no_place_for(idata, draws):
 
 
 def test_netcdf_round_trip(draws, tmp_path):
-    info = {**INFO, "seconds": np.float32(0.5), "converged": True, "count": jnp.asarray(3)}
-    named = Draws(**{**vars_of(draws), "info": info})
-    idata = to_inference_data(named, coords={"school": ["A", "B", "C", "D"]})
+    rounds = (Round(0.25, -3.5, 0.4, 2.0), Round(0.5, -3.25, float("inf"), 1.5))
+    report = dataclasses.replace(REPORT, rounds=rounds, num_temperatures=7)
+    draws = dataclasses.replace(draws, report=report)
+    idata = to_inference_data(draws, coords={"school": ["A", "B", "C", "D"]})
     path = tmp_path / "draws.nc"
     idata.to_netcdf(str(path))
     back: Any = az.from_netcdf(str(path))
@@ -303,13 +310,9 @@ def test_netcdf_round_trip(draws, tmp_path):
         for name, labels in idata[group].coords.items():
             np.testing.assert_array_equal(back[group].coords[name].values, labels.values)
     for attrs in (back.attrs, back["posterior"].attrs):
-        assert attrs["log_evidence"] == named.log_evidence and attrs["process"] == "CMCD"
-        assert (attrs["seconds"], attrs["converged"], attrs["count"]) == (0.5, 1, 3)
+        assert attrs["log_evidence"] == draws.log_evidence and attrs["process"] == "CMCD"
+        assert RunReport.from_attributes(attrs) == report
     back.close()
-
-
-def vars_of(draws):
-    return {name: getattr(draws, name) for name in draws.__dataclass_fields__}
 
 
 # --- what other models allow ----------------------------------------------------------------------
@@ -452,7 +455,7 @@ def test_chains_need_draws(draws, num_chains):
 
 
 def test_weights_that_are_no_numbers_cannot_be_corrected(draws):
-    broken = Draws(**{**vars_of(draws), "log_weight": draws.log_weight.at[3].set(jnp.nan)})
+    broken = dataclasses.replace(draws, log_weight=draws.log_weight.at[3].set(jnp.nan))
     with pytest.raises(ValueError, match="1 of 4000 values are NaN"):
         to_inference_data(broken)
     with pytest.warns(ReliabilityWarning, match="not finite"):

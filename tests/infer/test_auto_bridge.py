@@ -32,9 +32,7 @@ def nearly_standard(rng_key, target):
     """Coordinates in which the posterior of `regression` is a little too wide and off centre."""
     mean, covariance, _ = targets.regression_posterior(X, Y)
     factor = jnp.linalg.cholesky(jnp.asarray(covariance))
-    return nb.atlas.Standardisation(
-        DenseMap(mean + 0.3 * factor[:, 0], 0.8 * factor), "given", 0.0, {}, None, 0
-    )
+    return nb.atlas.Standardisation(DenseMap(mean + 0.3 * factor[:, 0], 0.8 * factor))
 
 
 def guide_of(model=targets.regression, **settings) -> nb.AutoBridge:
@@ -142,6 +140,9 @@ def test_a_trained_guide_is_a_posterior_with_the_exact_evidence(trained):
     for i in range(2):
         assert_same_weighted_mean(draws.sites["w"][:, i], draws.log_weight, mean[i])
     np.testing.assert_array_equal(posterior.metrics.elbo, -np.asarray(result.losses, float))
+    assert posterior.report.num_iterations == len(result.losses)
+    without = guide.to_posterior(result.params)
+    assert without.metrics is None and without.report.num_iterations is None
     idata = nb.to_inference_data(draws, prior=False, predictive=False)
     assert idata["posterior"]["w"].shape == (4, 500, 2)
     assert idata["log_likelihood"]["y"].shape == (4, 500, 6)

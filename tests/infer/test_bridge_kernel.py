@@ -12,17 +12,16 @@ import numpy as np
 import pytest
 from numpyro.diagnostics import effective_sample_size, gelman_rubin
 from numpyro.infer import HMC, MCMC, NUTS
-from tests.infer.test_auto_bridge import CMCD, X, Y, nearly_standard
 
 import numpyro_bridge as nb
 from numpyro_bridge.atlas.affine import diagonal_map, identity_map
 from numpyro_bridge.atlas.standardised_target import StandardisedTarget
 from numpyro_bridge.infer.bridge_kernel import BridgeKernelState, _step
 from numpyro_bridge.processes.initial import InitialMixture
-from numpyro_bridge.training.metrics import Metrics
 from numpyro_bridge.trajectories.ends import draw_path_to
 from tests import targets
 from tests.catalogue import untrained
+from tests.infer.test_auto_bridge import CMCD, X, Y, nearly_standard
 from tests.statistics import assert_same_mean
 
 SETTINGS = {
@@ -43,8 +42,8 @@ def posterior_of(target: nb.target.Target, process, affine=None) -> nb.Posterior
     return nb.Posterior(
         process,
         StandardisedTarget(target, affine),
-        nb.atlas.Standardisation(affine, "given", 0.0, {}, None, 0),
-        Metrics(*(np.zeros(0) for _ in Metrics._fields)),
+        nb.atlas.Standardisation(affine),
+        None,
     )
 
 
