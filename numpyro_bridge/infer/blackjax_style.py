@@ -22,7 +22,7 @@ from numpyro_bridge.processes.make import make_process
 from numpyro_bridge.target import Target, target_from_log_density
 from numpyro_bridge.target.arguments import holds_tracers
 from numpyro_bridge.training.loop import gradient_step
-from numpyro_bridge.training.metrics import Metrics
+from numpyro_bridge.training.metrics import TrajectoryMetrics
 from numpyro_bridge.training.optimizer import bridge_optimizer
 from numpyro_bridge.trajectories.ends import draw_end
 
@@ -42,7 +42,7 @@ class BridgeVI(NamedTuple):
     """A `VIAlgorithm` in BlackJAX's sense: three functions."""
 
     init: Callable[..., BridgeVIState]
-    step: Callable[[RNGKey, BridgeVIState], tuple[BridgeVIState, Metrics]]
+    step: Callable[[RNGKey, BridgeVIState], tuple[BridgeVIState, TrajectoryMetrics]]
     sample: Callable[..., tuple[Any, Float[Array, " num_samples"]]]
 
 
@@ -104,7 +104,7 @@ def as_blackjax(
         params: Any = eqx.filter(made, eqx.is_inexact_array)
         return BridgeVIState(made, chosen.map, optimizer.init(params), position)
 
-    def step(rng_key: RNGKey, state: BridgeVIState) -> tuple[BridgeVIState, Metrics]:
+    def step(rng_key: RNGKey, state: BridgeVIState) -> tuple[BridgeVIState, TrajectoryMetrics]:
         params, static = eqx.partition(state.process, eqx.is_inexact_array)
         one = jnp.ones((), jnp.result_type(float))
         params, optimizer_state, metrics = gradient_step(
