@@ -14,12 +14,12 @@ from numpyro_bridge._core.checks import check_key
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.atlas.standardised_target import StandardisedTarget
 from numpyro_bridge.infer.bridge_sampler import BridgeSampler
-from numpyro_bridge.infer.path_metropolis import first_end, global_move
 from numpyro_bridge.infer.posterior import Posterior
 from numpyro_bridge.target import ModelTarget, Target
 from numpyro_bridge.target.arguments import holds_tracers
 from numpyro_bridge.target.seen_data import SeenData
 from numpyro_bridge.trajectories.ends import End, draw_path_to
+from numpyro_bridge.trajectories.path_moves import first_end, global_move
 
 
 class BridgeKernelState(NamedTuple):

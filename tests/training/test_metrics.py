@@ -9,7 +9,7 @@ import numpyro_bridge as nb
 from numpyro_bridge.diffusion.samples import SampleLosses
 from numpyro_bridge.training import LossMetrics, SVIMetrics, TrajectoryMetrics
 from numpyro_bridge.training.metrics import COLLAPSE, concatenate
-from tests.training.test_train import runs_with
+from tests.hill import runs_with
 
 KEPT = jnp.zeros(())
 

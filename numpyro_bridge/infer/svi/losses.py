@@ -9,7 +9,7 @@ from numpyro.infer import ELBO
 
 from numpyro_bridge._core.checks import check_count, check_function
 from numpyro_bridge._core.types import RNGKey, Scalar
-from numpyro_bridge.infer.auto_bridge import AutoBridge
+from numpyro_bridge.infer.svi.auto_bridge import AutoBridge
 from numpyro_bridge.objectives import log_variance, reverse_kl_ld
 
 
