@@ -154,6 +154,21 @@ def compare_models(
         ReliabilityWarning: if an evidence is meaningless: k-hat above 0.7, a lost mode, weights
             that are not finite, or an improper prior. The warnings are part of the result too.
     """
+    _check_models(models)
+    names = tuple(models)
+    keys = jax.random.split(jax.random.key(0) if rng_key is None else rng_key, len(names))
+    draws = {
+        name: model if isinstance(model, Draws) else model.sample(key, num_samples)
+        for (name, model), key in zip(models.items(), keys, strict=True)
+    }
+    _check_same_data(draws)
+    comparison = _compared(draws, _log_prior(names, prior))
+    for text in (text for name in names for text in _meaningless(name, draws[name])):
+        python_warnings.warn(text, ReliabilityWarning, stacklevel=2)
+    return comparison
+
+
+def _check_models(models: Mapping[str, Any]) -> None:
     if len(models) < 2:
         raise ValueError(
             f'give two models or more by name, such as {{"a": a, "b": b}}: {[*models]}'
@@ -164,14 +179,10 @@ def compare_models(
                 f"{name} should be a trained posterior or draws of one, got "
                 f"{type(model).__name__}: nb.BridgeSampler(model).run(rng_key, ...) trains it"
             )
-    names = tuple(models)
-    log_prior = _log_prior(names, prior)
-    keys = jax.random.split(jax.random.key(0) if rng_key is None else rng_key, len(names))
-    draws = {
-        name: model if isinstance(model, Draws) else model.sample(key, num_samples)
-        for (name, model), key in zip(models.items(), keys, strict=True)
-    }
-    _check_same_data(draws)
+
+
+def _compared(draws: dict[str, Draws], log_prior: np.ndarray) -> ModelComparison:
+    """The comparison of the evidences of draws, with its warnings."""
     log_evidence = np.asarray([each.log_evidence for each in draws.values()], np.float64)
     error = np.asarray([each.log_evidence_error for each in draws.values()], np.float64)
     if not np.isfinite(log_evidence).any():
@@ -180,19 +191,17 @@ def compare_models(
             "not finite. Give every parameter a proper prior"
         )
     probability, probability_error = _probabilities(log_evidence + log_prior, error)
-    meaningless = tuple(text for name in names for text in _meaningless(name, draws[name]))
-    for text in meaningless:
-        python_warnings.warn(text, ReliabilityWarning, stacklevel=2)
-    optimistic = tuple(text for name in names for text in _optimistic(name, draws[name]))
-    undecided = tuple(_undecided(log_evidence + log_prior, error))
+    warnings = [text for name in draws for text in _meaningless(name, draws[name])]
+    warnings += [text for name in draws for text in _optimistic(name, draws[name])]
+    warnings += _undecided(log_evidence + log_prior, error)
     return ModelComparison(
-        names,
+        tuple(draws),
         log_evidence,
         error,
         probability,
         probability_error,
         np.exp(log_prior),
-        meaningless + optimistic + undecided,
+        tuple(warnings),
         draws,
     )
 

@@ -14,7 +14,7 @@ from numpyro_bridge._core.stopwatch import stopwatch
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.compare.agreement import agreement, doubts_about_nuts, unseen_by_the_bridge
 from numpyro_bridge.compare.costs import Costs, bridge_costs
-from numpyro_bridge.compare.nuts import Nuts, numpyro_nuts, run_of
+from numpyro_bridge.compare.nuts import Nuts, NutsRun, numpyro_nuts, run_of
 from numpyro_bridge.compare.nuts_side import check_same_posterior, nuts_to_arviz, some_draws
 from numpyro_bridge.compare.tables import site_order, table_of_costs, table_of_parameters
 from numpyro_bridge.compare.text import format_costs, format_evidence, format_table
@@ -157,10 +157,9 @@ def compare_with_nuts(
 ) -> Comparison:
     """Draw from a trained bridge and from NUTS, and compare parameters and costs.
 
-    Both samplers get the same model and data. The bridge's draws are corrected by independence
-    Metropolis-Hastings, as `to_inference_data` does by default, so that ESS, r-hat and Monte Carlo
-    errors mean the same for both. NUTS runs its chains in one batch, with the defaults of NumPyro
-    or of BlackJAX.
+    Both samplers get the same model and data. The bridge's draws are corrected as
+    `to_inference_data` does by default, so that ESS, r-hat and Monte Carlo errors mean the same for
+    both. NUTS runs its chains in one batch, with the defaults of NumPyro or of BlackJAX.
 
     Args:
         posterior: what `BridgeSampler.run` returned.
@@ -169,8 +168,8 @@ def compare_with_nuts(
         num_chains: chains of each sampler; r-hat needs at least two.
         num_warmup: warm-up steps of each chain of NUTS.
         nuts_samples: draws of each chain of NUTS.
-        nuts: whose NUTS, `nb.compare.numpyro_nuts` or `nb.compare.blackjax_nuts`; or any function
-            with their arguments.
+        nuts: whose NUTS: `nb.compare.numpyro_nuts`, `nb.compare.blackjax_nuts`, or a function with
+            their arguments.
         mcmc: a finished `numpyro.infer.MCMC` to compare with instead; its seconds are not known.
         log_likelihood: whether to compute the pointwise log likelihood of both, for `arviz.loo`.
         coords: dimension name to labels, for both.
@@ -181,47 +180,34 @@ def compare_with_nuts(
 
     Raises:
         ImportError: if ArviZ is not installed.
-        ValueError: if a number is not positive, or `mcmc` is not a finished run of this model on
-            these data.
+        ValueError: if a number is not positive, or `mcmc` is not a finished run of this posterior.
 
     Warns:
         ReliabilityWarning: if the bridge's draws are not to be trusted.
     """
-    if not isinstance(posterior, Posterior):
-        raise ValueError(
-            "write compare_with_nuts(posterior, rng_key), with what BridgeSampler.run "
-            f"returned; got {type(posterior).__name__} in its place"
-        )
-    _check_numbers(
-        num_samples=num_samples,
-        num_chains=num_chains,
-        num_warmup=num_warmup,
-        nuts_samples=nuts_samples,
-    )
-    target = posterior.target.base
-    draw_key, correct_key, nuts_key, backward_key = jax.random.split(rng_key, 4)
-    if mcmc is not None:
-        check_same_posterior(mcmc, target)
+    _check_posterior(posterior, mcmc)
+    chains = {"num_chains": num_chains, "num_warmup": num_warmup, "num_samples": nuts_samples}
+    _check_numbers(nuts_samples=nuts_samples, **(chains | {"num_samples": num_samples}))
+    keys = jax.random.split(rng_key, 4)
     with stopwatch() as watch:
-        draws = posterior.sample(draw_key, num_samples)
-    bridge = to_inference_data(
-        draws,
-        num_chains=num_chains,
-        rng_key=correct_key,
-        prior=False,
-        predictive=False,
-        log_likelihood=log_likelihood,
-        coords=coords,
-    )
-    settings = {"num_chains": num_chains, "num_warmup": num_warmup, "num_samples": nuts_samples}
+        draws = posterior.sample(keys[0], num_samples)
+    shown = {"prior": False, "predictive": False, "log_likelihood": log_likelihood}
+    settings = {"num_chains": num_chains, "coords": coords, **shown}
+    bridge = to_inference_data(draws, rng_key=keys[1], **settings)
     if mcmc is None:
-        run = nuts(nuts_key, target, progress_bar=progress_bar, **settings)
+        run = nuts(keys[2], posterior.target.base, progress_bar=progress_bar, **chains)
     else:
         run = run_of(mcmc)
+    return _compared(keys[3], posterior, draws, bridge, run, watch, coords)
+
+
+def _compared(
+    rng_key, posterior: Posterior, draws, bridge, run: NutsRun, watch, coords
+) -> Comparison:
+    """The comparison of what both samplers drew."""
+    target = posterior.target.base
     reference = nuts_to_arviz(run, target, bridge, coords)
     nuts_draws = some_draws(run, target)
-    backward = posterior.run_backward(backward_key, nuts_draws)
-    nuts_modes = posterior.mode_shares(nuts_draws)
     table = table_of_parameters(bridge, reference, site_order(target, bridge))
     ours, theirs = bridge_costs(posterior, draws, watch), run.costs
     return Comparison(
@@ -231,10 +217,20 @@ def compare_with_nuts(
         replace(ours, min_ess_bulk=float(table["bridge_ess"].min())),
         replace(theirs, min_ess_bulk=float(table["nuts_ess"].min())),
         draws,
-        backward,
-        nuts_modes,
+        posterior.run_backward(rng_key, nuts_draws),
+        posterior.mode_shares(nuts_draws),
         posterior,
     )
+
+
+def _check_posterior(posterior: Any, mcmc: MCMC | None) -> None:
+    if not isinstance(posterior, Posterior):
+        raise ValueError(
+            "write compare_with_nuts(posterior, rng_key), with what BridgeSampler.run "
+            f"returned; got {type(posterior).__name__} in its place"
+        )
+    if mcmc is not None:
+        check_same_posterior(mcmc, posterior.target.base)
 
 
 def _check_numbers(**numbers: int) -> None:

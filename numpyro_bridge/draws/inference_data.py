@@ -1,4 +1,15 @@
-"""The one door to ArviZ: draws become its `InferenceData` (ArviZ 0.x) or a `DataTree` (1.x)."""
+"""The one door to ArviZ: draws become its `InferenceData` (ArviZ 0.x) or a `DataTree` (1.x).
+
+The groups are `posterior`; `sample_stats` with `log_weight`, `lp` (the log density of the
+unconstrained target) and, with the correction `"metropolis"`, `accepted` and `acceptance_rate` (the
+probability of accepting each proposal); and for a NumPyro model `log_likelihood`,
+`posterior_predictive`, `prior`, `prior_predictive`, `observed_data` and `constant_data` (the
+model's array arguments that are not observed). What a model cannot give is left out: there are no
+prior groups if the prior cannot be drawn exactly (improper, masked, scaled, or with discrete
+sites), and no pointwise likelihood if discrete sites are enumerated (the predictive draws take new
+values of them). Attributes of the root, of `posterior` and of `sample_stats` carry the evidence
+(left out where there is none), the diagnostics of the weights, and the costs.
+"""
 
 import inspect
 import warnings as python_warnings
@@ -40,34 +51,21 @@ def to_inference_data(
 ) -> Any:
     """Hand draws to ArviZ, corrected, with every group that the model allows.
 
-    Each correction answers another need:
-
     - `"metropolis"` (default) cuts the independent draws into chains and runs an independence
       Metropolis-Hastings algorithm over each, on path space. It is exact for any trained sampler,
-      and ArviZ's `ess` and `r_hat` mean what they mean for MCMC: where the sampler is poor,
-      chains stick. Equal weights leave the draws as they are.
-    - `"psis"` resamples all draws by Pareto-smoothed weights. Chains are exchangeable, so that
-      `r_hat` says nothing, and `ess` does not know of repeated draws: judge by `pareto_k`.
-    - `None` keeps the raw proposals: the sampler's approximation, *not* the posterior. For looking
-      at the sampler itself; `ess` and `r_hat` will look perfect however wrong it is.
+      and `ess` and `r_hat` mean what they mean for MCMC: where the sampler is poor, chains stick.
+    - `"psis"` resamples all draws by Pareto-smoothed weights. `r_hat` then says nothing, and `ess`
+      does not know of repeated draws: judge by `pareto_k`.
+    - `None` keeps the raw proposals: the sampler's approximation, *not* the posterior. `ess` and
+      `r_hat` will look perfect however wrong it is.
 
-    Groups: `posterior`; `sample_stats` with `log_weight`, `lp` (log density of the unconstrained
-    target) and, with `"metropolis"`, `accepted` and `acceptance_rate` (the probability of
-    accepting each proposal); and for a NumPyro model `log_likelihood`, `posterior_predictive`,
-    `prior`, `prior_predictive`, `observed_data` and `constant_data` (the model's array arguments
-    that are not observed). What a model cannot give is left out: no prior groups if the prior
-    cannot be drawn exactly (improper, masked, scaled, or with discrete sites), no pointwise
-    likelihood if discrete sites are enumerated (the predictive draws take new values of them).
-    Attributes of the root, `posterior` and `sample_stats` carry the evidence (left out where there
-    is none), the diagnostics of the weights, and the costs.
+    Which groups there are, and what is in them, is explained in the module.
 
     Args:
         draws: what a sampler returned.
-        num_chains: number of chains. The draws that are left over when they are cut into equal
-            chains (fewer than `num_chains`) are dropped, with a warning.
+        num_chains: number of chains; draws that are left over are dropped, with a warning.
         correction: `"metropolis"`, `"psis"` or `None`, see above.
-        rng_key: a JAX key; `jax.random.key(0)` if not given, so that the same draws give the same
-            object.
+        rng_key: a JAX key; `jax.random.key(0)` if not given.
         prior: whether to draw the prior groups, as many draws as one chain has.
         predictive: whether to draw `posterior_predictive` and `prior_predictive`.
         log_likelihood: whether to compute the pointwise log likelihood, for `arviz.loo`.
@@ -75,8 +73,7 @@ def to_inference_data(
         dims: variable name to dimension names, over those read from the model's plates.
 
     Returns:
-        An `arviz.InferenceData` (ArviZ 0.x) or an `xarray.DataTree` (ArviZ 1.x), always with the
-        dimensions (chain, draw).
+        An `arviz.InferenceData` (ArviZ 0.x) or an `xarray.DataTree` (ArviZ 1.x).
 
     Raises:
         ImportError: if ArviZ is not installed.
@@ -85,16 +82,22 @@ def to_inference_data(
 
     Warns:
         ReliabilityWarning: if the draws are not to be trusted.
-        UserWarning: if draws are left over when they are cut into chains of equal length.
     """
     arviz = _import_arviz()
     _check_request(draws, num_chains, correction)
     draws.warn_if_unreliable(stacklevel=3)
-    if correction != "psis":
-        _warn_of_left_over(draws.num_samples, num_chains)
-    rng_key = jax.random.key(0) if rng_key is None else rng_key
-    correct_key, model_key = jax.random.split(rng_key)
-    indices, extra_stats = _correct(correct_key, draws, num_chains, correction)
+    wanted = {"prior": prior, "predictive": predictive, "log_likelihood": log_likelihood}
+    keys = jax.random.split(jax.random.key(0) if rng_key is None else rng_key)
+    groups, names = _groups(keys, draws, num_chains, correction, wanted)
+    names |= {name: list(value) for name, value in (dims or {}).items()}
+    return _assemble(arviz, groups, names, coords, _attributes(draws, correction))
+
+
+def _groups(
+    keys: Any, draws: Draws, num_chains: int, correction: str | None, wanted: dict[str, bool]
+) -> tuple[Groups, dict[str, list]]:
+    """All groups, and the names of dimensions that the model's plates give."""
+    indices, extra_stats = _correct(keys[0], draws, num_chains, correction)
     groups: Groups = {
         "posterior": {name: value[indices] for name, value in draws.sites.items()},
         "sample_stats": {
@@ -103,20 +106,10 @@ def to_inference_data(
             **extra_stats,
         },
     }
-    names: dict[str, list] = {}
-    if isinstance(draws.target, ModelTarget):
-        names = _dims_of_plates(draws.target)
-        groups |= _model_groups(
-            model_key,
-            draws.target,
-            groups["posterior"],
-            prior=prior,
-            predictive=predictive,
-            log_likelihood=log_likelihood,
-        )
-    names |= {name: list(value) for name, value in (dims or {}).items()}
-    attributes = _attributes(draws, correction)
-    return _assemble(arviz, groups, names, coords, attributes)
+    if not isinstance(draws.target, ModelTarget):
+        return groups, {}
+    groups |= _model_groups(keys[1], draws.target, groups["posterior"], **wanted)
+    return groups, _dims_of_plates(draws.target)
 
 
 def _import_arviz() -> Any:
@@ -131,7 +124,7 @@ def _import_arviz() -> Any:
 
 
 def _check_request(draws: Draws, num_chains: int, correction: str | None) -> None:
-    if correction not in ("metropolis", "psis", None):
+    if correction not in CORRECTIONS:
         raise ValueError(
             f"correction should be 'metropolis', 'psis' or None, but it is {correction!r}. "
             "'metropolis' is exact for any trained sampler and the default."
@@ -145,13 +138,13 @@ def _check_request(draws: Draws, num_chains: int, correction: str | None) -> Non
         weights.require_usable(draws.log_weight)
 
 
-def _warn_of_left_over(num_samples: int, num_chains: int) -> None:
-    left_over = num_samples % num_chains
+def _warn_of_left_over(num_samples: int, proposals: Int[Array, "chain draw"]) -> None:
+    num_chains, left_over = len(proposals), num_samples - proposals.size
     if left_over:
         python_warnings.warn(
             f"{num_samples} draws do not divide into {num_chains} chains of one length: the last "
             f"{left_over} are left out. Draw a multiple of {num_chains}, or choose num_chains.",
-            stacklevel=4,
+            stacklevel=6,  # the line that called `to_inference_data`
         )
 
 
@@ -161,18 +154,35 @@ def _correct(
     """Which draw each step of each chain is, and the statistics of getting there."""
     num_draws = draws.num_samples // num_chains
     proposals = jnp.arange(num_chains * num_draws).reshape(num_chains, num_draws)
-    if correction is None:
-        return proposals, {}
-    if correction == "psis":
-        smoothed, _ = weights.pareto_smooth(draws.log_weight)
-        picked = weights.resample_indices(rng_key, smoothed, proposals.size)
-        return picked.reshape(proposals.shape), {}
+    return CORRECTIONS[correction](rng_key, draws, proposals)
+
+
+Corrected = tuple[Int[Array, "chain draw"], dict[str, Array]]
+
+
+def _kept(rng_key: RNGKey, draws: Draws, proposals: Int[Array, "chain draw"]) -> Corrected:
+    _warn_of_left_over(draws.num_samples, proposals)
+    return proposals, {}
+
+
+def _resampled(rng_key: RNGKey, draws: Draws, proposals: Int[Array, "chain draw"]) -> Corrected:
+    smoothed, _ = weights.pareto_smooth(draws.log_weight)
+    picked = weights.resample_indices(rng_key, smoothed, proposals.size)
+    return picked.reshape(proposals.shape), {}
+
+
+def _chained(rng_key: RNGKey, draws: Draws, proposals: Int[Array, "chain draw"]) -> Corrected:
+    _warn_of_left_over(draws.num_samples, proposals)
     chains = weights.independence_metropolis(rng_key, draws.log_weight[proposals])
     indices = jnp.take_along_axis(proposals, chains.indices, axis=1)
     return indices, {
         "accepted": chains.accepted,
         "acceptance_rate": chains.acceptance_probability,
     }
+
+
+CORRECTIONS = {"metropolis": _chained, "psis": _resampled, None: _kept}
+"""How draws become chains, by the name of the correction."""
 
 
 def _dims_of_plates(target: ModelTarget) -> dict[str, list]:

@@ -34,6 +34,7 @@ from numpyro_bridge.infer.amortise.context import Summaries, all_values
 from numpyro_bridge.infer.amortise.learn import learn_amortised
 from numpyro_bridge.infer.amortise.posterior import AmortisedPosterior
 from numpyro_bridge.infer.learning import (
+    LearningSettings,
     Network,
     Watched,
     map_of_draws,
@@ -215,14 +216,37 @@ class DiffusionSampler:
             ValueError: if the model cannot simulate its data (`numpyro.factor`, improper priors, no
                 observed site, a distribution without a sampler), or the denoiser reads no context.
         """
-        settings = {"num_simulations": num_simulations, "summaries": summaries}
-        return learn_amortised(rng_key, self, args, kwargs, weighting=weighting, **settings)
+        return learn_amortised(
+            rng_key,
+            self.model,
+            self.learning,
+            args,
+            kwargs,
+            num_steps=self.num_steps,
+            num_simulations=num_simulations,
+            summaries=summaries,
+            weighting=weighting,
+        )
+
+    @property
+    def learning(self) -> LearningSettings:
+        """How denoisers are learned."""
+        return LearningSettings(
+            self.denoiser,
+            self.optimizer,
+            self.num_iterations,
+            self.num_draws,
+            self.with_scores,
+            self.progress_bar,
+        )
 
 
 class _Learner:
     """One run: a target in the coordinates of its draws, and a denoiser that is trained there."""
 
-    def __init__(self, sampler, target, position, log_weight, weighting: Weighting, rng_key):
+    def __init__(
+        self, sampler: DiffusionSampler, target, position, log_weight, weighting: Weighting, rng_key
+    ):
         usable = jnp.all(jnp.isfinite(position), axis=1) & jnp.isfinite(log_weight)
         map = map_of_draws(
             jnp.where(usable[:, None], position, 0.0), jnp.where(usable, log_weight, -jnp.inf)
@@ -244,7 +268,7 @@ class _Learner:
             weighting=self.weighting,
             schedule=self.schedule,
         )
-        training = trained(rng_key, sampler, self.denoiser, loss, samples)
+        training = trained(rng_key, sampler.learning, self.denoiser, loss, samples)
         self.denoiser = training.module
         return training
 

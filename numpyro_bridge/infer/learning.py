@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import optax
 from jaxtyping import Array, Float
 
 from numpyro_bridge._core.types import RNGKey, Scalar
@@ -27,6 +28,23 @@ from numpyro_bridge.training.training import Training
 
 HELD_OUT = 10
 """One draw in so many is kept from training, to see whether it still learns."""
+
+
+Network = Callable[..., Denoiser]
+"""Makes a denoiser from `(rng_key, dim)`, and `context_size=` where it is to learn from data."""
+
+
+class LearningSettings(NamedTuple):
+    """How a denoiser is learned: what `DiffusionSampler` was told."""
+
+    denoiser: Network
+    optimizer: optax.GradientTransformation
+    num_iterations: int
+    num_draws: int
+    """Draws in the batch of an iteration."""
+    with_scores: bool
+    """Whether the gradient of the log joint at the draws is learned from as well."""
+    progress_bar: bool
 
 
 class Divided(NamedTuple):
@@ -140,13 +158,13 @@ def training_levels(denoiser: Denoiser, *, with_scores: bool) -> AbstractNoiseSc
 
 
 def trained(
-    rng_key: RNGKey, sampler: Any, module: Any, loss: Any, samples: Samples
+    rng_key: RNGKey, settings: LearningSettings, module: Any, loss: Any, samples: Samples
 ) -> Training[LossMetrics]:
     """Train a module on draws, a tenth of them held out, for all iterations of a sampler.
 
     Args:
         rng_key: The same key gives the same result.
-        sampler: A `DiffusionSampler`, whose settings are used.
+        settings: How long and by which optimiser.
         module: What is trained.
         loss: `Watched`, with its settings bound.
         samples: The draws.
@@ -157,12 +175,9 @@ def trained(
         module,
         loss,
         divided(divide_key, samples),
-        optimizer=sampler.optimizer,
-        num_iterations=sampler.num_iterations,
+        optimizer=settings.optimizer,
+        num_iterations=settings.num_iterations,
         tolerance=0.0,
         metrics=LossMetrics,
-        progress_bar=sampler.progress_bar,
+        progress_bar=settings.progress_bar,
     )
-
-
-Network = Callable[[RNGKey, int], Denoiser]

@@ -50,24 +50,16 @@ def fit(
 ) -> Training[FitMetrics]:
     """Minimise `loss(rng_key, module, data)` over the trainable arrays of `module`.
 
-    The step size is constant until the mean ELBO of the last 100 iterations exceeds that of the
-    100 before by less than `tolerance` nats, or the weights are so equal that the ELBO is within
-    0.1 nats of the log evidence, or half of the budget is spent; then it falls linearly to zero
-    over as many iterations again (half as many where the gap is small), which averages out the
-    gradient noise. An update that is not finite is skipped and counted. A collapse of the ELBO
-    restores the best parameters so far and halves the step size. The same key gives the same
-    result, interrupted and resumed or not.
-
-    A loss that reads draws, such as `nb.diffusion_elbo`, is trained with `metrics=LossMetrics`.
-    Minus that loss then takes the place of the ELBO, and weights play no part.
+    When the step size falls and when training ends is explained in `training.state`. An update that
+    is not finite is skipped and counted. The same key gives the same result, interrupted and
+    resumed or not. Ctrl-C returns what has been trained so far.
 
     Args:
         rng_key: Iteration `i` uses `fold_in(rng_key, i)`.
         module: What is trained; never changed in place.
         loss: Returns the scalar to differentiate and the trajectories, or the losses of draws, to
             report on.
-        data: Passed to `loss`; its arrays are arguments of the compiled code, so other data of
-            the same shapes cost no compilation.
+        data: Passed to `loss`; other data of the same shapes cost no compilation.
         optimizer: Any optax transformation.
         num_iterations: Upper bound on the iterations.
         trainable: A filter in Equinox's sense, a predicate or a tree of booleans.
@@ -77,26 +69,15 @@ def fit(
         metrics: What is kept of every iteration: `TrajectoryMetrics` where the loss returns
             trajectories, `LossMetrics` where it returns the losses of draws.
         checkpoint: File that is written every few seconds and resumed from if it exists.
-        devices: Where the trajectories of an iteration are divided among; JAX's default device
-            if none are given.
+        devices: Where trajectories are divided among; JAX's default device if none are given.
         progress_bar: Show iterations, ELBO, ESS and time left.
 
-    Returns:
-        The module with the best parameters seen, and the metrics of every iteration. Ctrl-C
-        returns what has been trained so far.
-
     Raises:
-        ValueError: if the checkpoint is of another run (key, data, start, loss, curriculum or
-            budget), `num_iterations` is not positive, the curriculum takes more than half of
-            them, or `trainable` selects nothing.
+        ValueError: if the checkpoint is of another run, `num_iterations` is not positive, the
+            curriculum takes more than half of them, or `trainable` selects nothing.
     """
     _check_budget(num_iterations, curriculum)
-    params, static = eqx.partition(module, trainable)
-    if not jax.tree.leaves(params) and jax.tree.leaves(eqx.filter(module, eqx.is_inexact_array)):
-        raise ValueError(
-            f"trainable selects no array of {type(module).__name__}, so nothing would be trained; "
-            "give a function of an array, or a tree of booleans in the shape of the process"
-        )
+    params, static = _divided(module, trainable)
     memory = _first_memory(rng_key, curriculum, module, data)
     state = TrainingState(params, optimizer.init(params), params, memory)
     progress, history = Progress(0, num_iterations, max(1, num_iterations // 2)), []
@@ -105,23 +86,32 @@ def fit(
         run = run_of(rng_key, module, state, loss, data, curriculum, num_iterations)
         if os.path.exists(checkpoint):
             state, progress, history = resume(checkpoint, state, run, metrics)
-    devices = tuple(devices)
+    settings = (loss, optimizer, curriculum, metrics, tuple(devices))
+    decision = partial(decide, optimizer=optimizer, warm_up=curriculum.warm_up, tolerance=tolerance)
+    with Bar(progress, progress_bar) as bar, Keeper(checkpoint, run) as keeper:
+        watchers = (decision, keeper, bar)
+        return _trained(rng_key, state, static, data, settings, progress, history, watchers)
+
+
+def _trained(rng_key, state, static, data, settings, progress, history, watchers) -> Training:
+    """Run chunk after chunk until the decision ends it, or Ctrl-C."""
+    loss, optimizer, curriculum, metrics, devices = settings
+    decision, keeper, bar = watchers
     rng_key, state, data = copy_to(devices, (rng_key, state, data))
     chunk = partial(
         _run_chunk, rng_key, static, loss, data, optimizer, curriculum, metrics, devices
     )
     stopped = Stop.INTERRUPTED
-    with Bar(progress, progress_bar) as bar, Keeper(checkpoint, run) as keeper:
-        try:
-            while progress.iteration < progress.end:
-                state, latest = _timed(chunk, state, progress)
-                history.append(latest)
-                state = decide(state, progress, history, optimizer, curriculum.warm_up, tolerance)
-                keeper.offer(state, progress, history)
-                bar.show(progress, latest)
-            stopped = Stop.PLATEAU if progress.plateaued else Stop.BUDGET
-        except KeyboardInterrupt:
-            pass  # `stopped` says so, and what has been trained is returned
+    try:
+        while progress.iteration < progress.end:
+            state, latest = _timed(chunk, state, progress)
+            history.append(latest)
+            state = decision(state, progress, history)
+            keeper.offer(state, progress, history)
+            bar.show(progress, latest)
+        stopped = Stop.PLATEAU if progress.plateaued else Stop.BUDGET
+    except KeyboardInterrupt:
+        pass  # `stopped` says so, and what has been trained is returned
     return Training(
         eqx.combine(copy_back(devices, state.best), static),
         concatenate([metrics.blank(0), *history]),
@@ -129,6 +119,17 @@ def fit(
         progress.training_time,
         progress.compile_time,
     )
+
+
+def _divided(module: eqx.Module, trainable: Any) -> tuple[Any, Any]:
+    """What is trained of a module, and the rest."""
+    params, static = eqx.partition(module, trainable)
+    if not jax.tree.leaves(params) and jax.tree.leaves(eqx.filter(module, eqx.is_inexact_array)):
+        raise ValueError(
+            f"trainable selects no array of {type(module).__name__}, so nothing would be trained; "
+            "give a function of an array, or a tree of booleans in the shape of the process"
+        )
+    return params, static
 
 
 def _check_budget(num_iterations: int, curriculum: AbstractCurriculum) -> None:

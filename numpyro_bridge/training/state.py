@@ -1,4 +1,13 @@
-"""What the host decides between two chunks of training: what to keep, and when to stop."""
+"""What the host decides between two chunks of training: what to keep, and when to stop.
+
+The step size is constant until one of three things happens: the mean ELBO of the last 100
+iterations exceeds that of the 100 before by less than `tolerance` nats; or the weights are so equal
+that the ELBO is within 0.1 nats of the log evidence; or half of the budget is spent. Then it falls
+linearly to zero over as many iterations again (half as many where the weights are nearly equal),
+which averages out the noise of the gradient. A collapse of the ELBO brings back the best parameters
+so far and halves the step size. Where a loss reads draws, minus the loss takes the place of the
+ELBO, and weights play no part.
+"""
 
 from dataclasses import dataclass
 from typing import NamedTuple

@@ -4,7 +4,7 @@ import inspect
 import time
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -28,7 +28,13 @@ from numpyro_bridge.infer.amortise.context import (
     flattened,
     median_and_scale,
 )
-from numpyro_bridge.infer.learning import HELD_OUT, Watched, trained, training_levels
+from numpyro_bridge.infer.learning import (
+    HELD_OUT,
+    LearningSettings,
+    Watched,
+    trained,
+    training_levels,
+)
 from numpyro_bridge.target import ModelTarget, repeat_good_rows
 from numpyro_bridge.target.clipped import clipped_score
 from numpyro_bridge.target.simulation import BATCH, Simulations, prior_predictive
@@ -57,7 +63,7 @@ class Learned(NamedTuple):
 
 def learn_from_simulations(
     rng_key: RNGKey,
-    sampler: Any,
+    settings: LearningSettings,
     target: ModelTarget,
     *,
     num_simulations: int,
@@ -71,7 +77,7 @@ def learn_from_simulations(
 
     Args:
         rng_key: The same key gives the same result.
-        sampler: A `DiffusionSampler`, whose settings are used.
+        settings: How long and by which optimiser.
         target: Made by `target_of_data`.
         num_simulations: For each stage.
         summaries: What of the data is looked at.
@@ -87,20 +93,20 @@ def learn_from_simulations(
     simulation_time = time.perf_counter() - before
     scale = context_scale(first.values)
     unit_map = diagonal_map(*median_and_scale(first.simulations.position))
-    denoiser = _untrained(denoiser_key, sampler, target.dim, scale.size)
+    denoiser = _untrained(denoiser_key, settings, target.dim, scale.size)
     law = ConditionalNormal(jax.random.fold_in(normal_key, 0), target.dim, scale.size)
     samples = Samples(
         jax.vmap(unit_map.inverse)(first.simulations.position),
         context=jax.vmap(scale)(first.values),
     )
-    loss = Watched(negative_log_likelihood, sampler.num_draws)
-    of_normal = trained(normal_key, sampler, law, loss, samples)
+    loss = Watched(negative_log_likelihood, settings.num_draws)
+    of_normal = trained(normal_key, settings, law, loss, samples)
     bridge = ConditionalBridge(scale, unit_map, of_normal.module, denoiser)
-    samples, num_unusable = _residuals(bridge, target, second, sampler.with_scores)
-    schedule = training_levels(denoiser, with_scores=sampler.with_scores)
-    loss = Watched(diffusion_elbo, sampler.num_draws)
+    samples, num_unusable = _residuals(bridge, target, second, settings.with_scores)
+    schedule = training_levels(denoiser, with_scores=settings.with_scores)
+    loss = Watched(diffusion_elbo, settings.num_draws)
     loss = jax.tree_util.Partial(loss, weighting=weighting, schedule=schedule)
-    of_denoiser = trained(denoiser_key, sampler, denoiser, loss, samples)
+    of_denoiser = trained(denoiser_key, settings, denoiser, loss, samples)
     return Learned(
         replace(bridge, denoiser=of_denoiser.module),
         (of_normal, of_denoiser),
@@ -171,13 +177,15 @@ def _evaluated(bridge: ConditionalBridge, target: ModelTarget, simulations: Simu
     return jax.lax.map(evaluate, (simulations, values), batch_size=batch_size)
 
 
-def _untrained(rng_key: RNGKey, sampler: Any, dim: int, context_size: int) -> Denoiser:
+def _untrained(
+    rng_key: RNGKey, settings: LearningSettings, dim: int, context_size: int
+) -> Denoiser:
     """The sampler's denoiser, made to read a context."""
     try:
-        inspect.signature(sampler.denoiser).bind(rng_key, dim, context_size=context_size)
+        inspect.signature(settings.denoiser).bind(rng_key, dim, context_size=context_size)
     except TypeError as error:
         raise ValueError(
             "amortise needs a denoiser that reads the data: `denoiser` should take (rng_key, dim, "
             f"context_size=...), as nb.diffusion.untrained_denoiser does; {error}"
         ) from error
-    return sampler.denoiser(jax.random.fold_in(rng_key, 0), dim, context_size=context_size)
+    return settings.denoiser(jax.random.fold_in(rng_key, 0), dim, context_size=context_size)

@@ -11,6 +11,7 @@ from numpyro_bridge.diffusion.weightings import Weighting
 from numpyro_bridge.infer.amortise.conditional_training import learn_from_simulations
 from numpyro_bridge.infer.amortise.context import Summaries
 from numpyro_bridge.infer.amortise.posterior import AmortisedPosterior
+from numpyro_bridge.infer.learning import LearningSettings
 from numpyro_bridge.target import Target, target_from_model
 from numpyro_bridge.target.simulation import target_of_data
 from numpyro_bridge.training.report import RunReport, Seconds
@@ -21,10 +22,12 @@ MIN_SIMULATIONS = 100
 
 def learn_amortised(
     rng_key: RNGKey,
-    sampler: Any,
+    model: Any,
+    settings: LearningSettings,
     args: tuple,
     kwargs: dict[str, Any],
     *,
+    num_steps: int,
     num_simulations: int,
     summaries: Summaries,
     weighting: Weighting,
@@ -33,31 +36,23 @@ def learn_amortised(
 
     Args:
         rng_key: The same key gives the same result.
-        sampler: A `DiffusionSampler`.
+        model: A NumPyro model.
+        settings: How long and by which optimiser.
         args: Positional arguments of the model.
         kwargs: Keyword arguments of the model.
+        num_steps: Steps of the bridges.
         num_simulations: Pairs for each of the two stages.
         summaries: What of the data is looked at.
         weighting: How much each noise level counts.
     """
     check_key(rng_key)
-    check_function("summaries", summaries, "a function of the observed values by site")
-    check_function("weighting", weighting, "weightings.uniform")
-    if isinstance(sampler.model, Target):
-        raise ValueError(
-            "data are simulated from a NumPyro model, and a log density has none: make the sampler "
-            "by nb.DiffusionSampler(model)"
-        )
-    if num_simulations < MIN_SIMULATIONS:
-        raise ValueError(
-            f"num_simulations must be at least {MIN_SIMULATIONS}, got {num_simulations}"
-        )
+    _check_request(model, num_simulations, summaries, weighting)
     target_key, learn_key = jax.random.split(rng_key)
-    own = target_from_model(target_key, sampler.model, *args, **kwargs)
+    own = target_from_model(target_key, model, *args, **kwargs)
     target = target_of_data(target_key, own)
     learned = learn_from_simulations(
         learn_key,
-        sampler,
+        settings,
         target,
         num_simulations=num_simulations,
         summaries=summaries,
@@ -74,12 +69,27 @@ def learn_amortised(
         num_left_out=learned.num_left_out,
     )
     return AmortisedPosterior(
-        sampler.model,
+        model,
         target,
         learned.bridge,
-        sampler.num_steps,
+        num_steps,
         summaries,
         of_denoiser.metrics,
         of_normal.metrics,
         report.after(of_normal, of_denoiser),
     )
+
+
+def _check_request(model: Any, num_simulations: int, summaries: Any, weighting: Any) -> None:
+    """Raise a ValueError that says what to write instead."""
+    check_function("summaries", summaries, "a function of the observed values by site")
+    check_function("weighting", weighting, "weightings.uniform")
+    if isinstance(model, Target):
+        raise ValueError(
+            "data are simulated from a NumPyro model, and a log density has none: make the sampler "
+            "by nb.DiffusionSampler(model)"
+        )
+    if num_simulations < MIN_SIMULATIONS:
+        raise ValueError(
+            f"num_simulations must be at least {MIN_SIMULATIONS}, got {num_simulations}"
+        )
