@@ -2,57 +2,35 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import equinox as eqx
 import jax
-import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float
 
 from numpyro_bridge._core.checks import check_function, check_key
-from numpyro_bridge._core.functions import name_of
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.atlas.particles import (
     Reference,
     from_prior_or_fit,
-    refreshed,
     tempered_particles,
 )
-from numpyro_bridge.atlas.standardisation import Standardisation
-from numpyro_bridge.atlas.standardised_target import StandardisedTarget
-from numpyro_bridge.diffusion.denoiser import Denoiser, untrained_denoiser
-from numpyro_bridge.diffusion.diffusion_elbo import diffusion_elbo
-from numpyro_bridge.diffusion.noise import VPCosine
-from numpyro_bridge.diffusion.process import DenoisingProcess
+from numpyro_bridge.diffusion.denoiser import untrained_denoiser
 from numpyro_bridge.diffusion.weightings import Weighting, uniform
-from numpyro_bridge.draws import weights
 from numpyro_bridge.draws.given import positions_and_weights
 from numpyro_bridge.infer.amortise.context import Summaries, all_values
 from numpyro_bridge.infer.amortise.learn import learn_amortised
 from numpyro_bridge.infer.amortise.posterior import AmortisedPosterior
+from numpyro_bridge.infer.learner import Learner
 from numpyro_bridge.infer.learning import (
     LearningSettings,
     Network,
-    Watched,
-    map_of_draws,
-    samples_of,
-    trained,
-    training_levels,
 )
 from numpyro_bridge.infer.posterior import Posterior
 from numpyro_bridge.target import Target
 from numpyro_bridge.target.resolve import resolve_target
-from numpyro_bridge.training.metrics import LossMetrics, concatenate
-from numpyro_bridge.training.report import Round, RunReport, Seconds
-from numpyro_bridge.training.training import Training
-from numpyro_bridge.trajectories.simulate import simulate_many
-
-MIN_RISE = 1.05
-"""A round is worth another one if it raised the effective sample size by this factor."""
-
+from numpyro_bridge.training.metrics import LossMetrics
+from numpyro_bridge.training.report import RunReport, Seconds
 
 small_denoiser = partial(untrained_denoiser, width=96, depth=2)
 """The default network: a few thousand draws do not teach a larger one more."""
@@ -166,7 +144,7 @@ class DiffusionSampler:
         target = resolve_target(target_key, self.model, args, kwargs)
         if draws is not None:
             position, log_weight = positions_and_weights(target, draws)
-            learner = _Learner(self, target, position, log_weight, weighting, run_key)
+            learner = Learner(self.learning, target, position, log_weight, weighting, run_key)
             training = learner.learn(run_key, position, log_weight)
             return learner.posterior(training.module, [training], RunReport(), 0)
         before = time.perf_counter()
@@ -174,8 +152,14 @@ class DiffusionSampler:
         particles = tempered_particles(draw_key, target, reference)
         position, log_weight = particles.position, particles.log_weight
         seconds = Seconds(particles=time.perf_counter() - before)
-        learner = _Learner(self, target, position, log_weight, weighting, run_key)
-        best, trainings, rounds = learner.in_rounds(run_key, position, log_weight)
+        learner = Learner(self.learning, target, position, log_weight, weighting, run_key)
+        best, trainings, rounds = learner.in_rounds(
+            run_key,
+            position,
+            log_weight,
+            num_particles=self.num_particles,
+            max_rounds=self.max_rounds,
+        )
         report = RunReport(
             seconds=seconds, num_temperatures=particles.num_temperatures, rounds=tuple(rounds)
         )
@@ -222,7 +206,6 @@ class DiffusionSampler:
             self.learning,
             args,
             kwargs,
-            num_steps=self.num_steps,
             num_simulations=num_simulations,
             summaries=summaries,
             weighting=weighting,
@@ -233,121 +216,13 @@ class DiffusionSampler:
         """How denoisers are learned."""
         return LearningSettings(
             self.denoiser,
+            self.num_steps,
             self.optimizer,
             self.num_iterations,
             self.num_draws,
             self.with_scores,
             self.progress_bar,
         )
-
-
-class _Learner:
-    """One run: a target in the coordinates of its draws, and a denoiser that is trained there."""
-
-    def __init__(
-        self, sampler: DiffusionSampler, target, position, log_weight, weighting: Weighting, rng_key
-    ):
-        usable = jnp.all(jnp.isfinite(position), axis=1) & jnp.isfinite(log_weight)
-        map = map_of_draws(
-            jnp.where(usable[:, None], position, 0.0), jnp.where(usable, log_weight, -jnp.inf)
-        )
-        self.sampler = sampler
-        self.weighting = weighting
-        self.target = StandardisedTarget(target, map)
-        self.denoiser: Denoiser = sampler.denoiser(jax.random.fold_in(rng_key, 0), target.dim)
-        self.schedule = training_levels(self.denoiser, with_scores=sampler.with_scores)
-        self.num_scores = 0
-
-    def learn(self, rng_key, position, log_weight) -> Training[LossMetrics]:
-        """Train the denoiser further, on draws in the target's own coordinates."""
-        sampler = self.sampler
-        samples = samples_of(self.target, position, log_weight, with_scores=sampler.with_scores)
-        self.num_scores += int(jnp.sum(jnp.isfinite(log_weight)))
-        loss = jax.tree_util.Partial(
-            Watched(diffusion_elbo, sampler.num_draws),
-            weighting=self.weighting,
-            schedule=self.schedule,
-        )
-        training = trained(rng_key, sampler.learning, self.denoiser, loss, samples)
-        self.denoiser = training.module
-        return training
-
-    def in_rounds(self, rng_key, position, log_weight):
-        """Train, draw, weigh and refresh until the weights no longer get better."""
-        best, trainings, rounds = self.denoiser, [], []
-        num, store = 2 * self.sampler.num_particles, None
-        for number in range(1, self.sampler.max_rounds + 1):
-            learn_key, draw_key, pick_key, move_key = jax.random.split(
-                jax.random.fold_in(rng_key, number), 4
-            )
-            before = time.perf_counter()
-            trainings.append(self.learn(learn_key, position, log_weight))
-            drawn, drawn_weight = self._draw(draw_key, num)
-            ess = float(weights.effective_sample_size(drawn_weight))
-            smoothed = weights.pareto_smooth(drawn_weight)
-            evidence = float(weights.log_evidence(drawn_weight)[0])
-            highest = max((one.ess for one in rounds), default=0.0)
-            seconds = time.perf_counter() - before
-            rounds.append(Round(ess, evidence, smoothed.pareto_k, seconds))
-            self._show(number, rounds[-1])
-            best = self.denoiser if ess > highest else best
-            if ess < MIN_RISE * highest or number == self.sampler.max_rounds:
-                break
-            index = weights.resample_indices(pick_key, smoothed.log_weight, num)
-            # One store for all rounds, filled in turn: what is compiled for it serves every round.
-            if store is None:
-                rows = (self.sampler.max_rounds - 1) * num
-                store = jnp.zeros((rows, self.target.dim), position.dtype), jnp.full(rows, -jnp.inf)
-            rows = slice((number - 1) * num, number * num)
-            moved = jax.vmap(self.target.map)(refreshed(move_key, self.target, drawn[index]))
-            store = store[0].at[rows].set(moved), store[1].at[rows].set(0.0)
-            position, log_weight = store
-        return best, trainings, rounds
-
-    def _draw(self, rng_key, num: int):
-        process = self._process(self.denoiser)
-        position, log_weight = _weighted_draws(rng_key, process, self.target, num)
-        self.num_scores += num
-        # A weight that is not a number is that of a path which left the numbers: it counts nothing.
-        return position, jnp.where(jnp.isfinite(log_weight), log_weight, -jnp.inf)
-
-    def _process(self, denoiser: Denoiser) -> DenoisingProcess:
-        num_steps = self.sampler.num_steps
-        return DenoisingProcess(denoiser, self.target.dim, num_steps=num_steps, schedule=VPCosine())
-
-    def _show(self, number: int, one: Round) -> None:
-        if self.sampler.progress_bar:
-            print(
-                f"round {number}: ESS {one.ess:.3f}, log evidence {one.log_evidence:.3f}, "
-                f"k-hat {one.pareto_k:.2f}, {one.seconds:.0f} s"
-            )
-
-    def posterior(
-        self, denoiser, trainings: list[Training[LossMetrics]], report: RunReport, spent: int
-    ) -> Posterior[LossMetrics]:
-        """The result, after particles on which so many gradients were spent."""
-        report = replace(
-            report,
-            process="DenoisingProcess",
-            objective="diffusion_elbo",
-            weighting=name_of(self.weighting),
-            num_gradient_evaluations=self.num_scores + spent,
-        )
-        return Posterior(
-            self._process(denoiser),
-            self.target,
-            Standardisation(self.target.map),
-            concatenate([training.metrics for training in trainings]),
-            report.after(*trainings),
-        )
-
-
-@eqx.filter_jit
-def _weighted_draws(
-    rng_key, process: DenoisingProcess, target: StandardisedTarget, num: int
-) -> tuple[Float[Array, "num dim"], Float[Array, " num"]]:
-    runs = simulate_many(rng_key, process, target, num)
-    return runs.states.position[:, -1], runs.log_weight
 
 
 def _optimizer() -> optax.GradientTransformation:

@@ -38,6 +38,8 @@ class LearningSettings(NamedTuple):
     """How a denoiser is learned: what `DiffusionSampler` was told."""
 
     denoiser: Network
+    num_steps: int
+    """Steps of the process that generates and weighs."""
     optimizer: optax.GradientTransformation
     num_iterations: int
     num_draws: int

@@ -27,7 +27,6 @@ def learn_amortised(
     args: tuple,
     kwargs: dict[str, Any],
     *,
-    num_steps: int,
     num_simulations: int,
     summaries: Summaries,
     weighting: Weighting,
@@ -40,7 +39,6 @@ def learn_amortised(
         settings: How long and by which optimiser.
         args: Positional arguments of the model.
         kwargs: Keyword arguments of the model.
-        num_steps: Steps of the bridges.
         num_simulations: Pairs for each of the two stages.
         summaries: What of the data is looked at.
         weighting: How much each noise level counts.
@@ -72,7 +70,7 @@ def learn_amortised(
         model,
         target,
         learned.bridge,
-        num_steps,
+        settings.num_steps,
         summaries,
         of_denoiser.metrics,
         of_normal.metrics,
