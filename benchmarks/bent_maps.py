@@ -1,11 +1,11 @@
-"""What bending the standardisation is worth: the laws of its maps alone, before any bridge.
+"""What bending the standardisation is worth: the bent distributions alone, before any bridge.
 
     python -m benchmarks.bent_maps --data FOLDER
 
-For each target the affine map and the bent one are fitted with three keys, and 16,000 draws of
-their laws are weighted. The cost is that of the second fit in a process, which compiles nothing,
-and of an iteration of CMCD with `reverse_kl_ld` (96 steps, 256 trajectories): median of ten ratios
-of neighbouring runs.
+For each target an affine map and a bent one are fitted with three keys. Each turns standard normal
+noise into draws, and 16,000 of them are weighted. The cost is that of the second fit in a process,
+which compiles nothing, and that of an iteration of CMCD with `reverse_kl_ld` (96 steps, 256
+trajectories), as the median of ten ratios of neighbouring runs.
 """
 
 import time
@@ -21,37 +21,41 @@ import numpyro_bridge as nb
 from benchmarks import case_table, problems, targets
 from numpyro_bridge.atlas.coupling import CouplingMap
 from numpyro_bridge.atlas.fit_coupling import fit_coupling
-from numpyro_bridge.atlas.maps import DenseMap
-from numpyro_bridge.atlas.standardised_target import StandardisedTarget, log_weights_of
+from numpyro_bridge.atlas.standardised_target import log_weights_of
 from numpyro_bridge.draws import weights
 
 TABLE = Path(__file__).parent / "bent_maps.md"
 CASES = (*targets.NAMES, "funnel")
 NUM_DRAWS = 16_000
-HEAD = [
-    "# Bent maps",
-    "",
-    (__doc__ or "").split("\n\n")[2].replace("\n", " "),
-    "",
-    f"`python -m benchmarks.bent_maps --data FOLDER`. Machine: {jax.devices()[0].device_kind}.",
-    "",
+NOTES = [
+    (__doc__ or "").split("\n\n")[2].strip().replace("\n", " "),
+    "`python -m benchmarks.bent_maps --data FOLDER`.",
     "Gaps are log Z - ELBO in nats, mean ± standard deviation over keys. ESS, k-hat and the log "
-    "evidence, less its reference, are of the bent law's weights: means, k-hat the largest.",
-    "",
-    "| target | dim | steering | gap, affine | gap, bent | ESS | k-hat | log evidence off by "
-    "| seconds of the fit | cost of an iteration |",
-    "|---" * 10 + "|",
+    "evidence, less its reference, are those of draws through the bent map: means, and for k-hat "
+    "the largest.",
+]
+COLUMNS = [
+    "target",
+    "dim",
+    "steering",
+    "gap, affine",
+    "gap, bent",
+    "ESS",
+    "k-hat",
+    "log evidence off by",
+    "seconds of the fit",
+    "cost of an iteration",
 ]
 
 
-def measure(name: str, data: Path) -> str:
+def measure(name: str, data: Path) -> list[str]:
     """A row of the table."""
     problem = problems.load(name, data, reference=False)
     affine_gaps, found, steering, seconds, cost = [], [], [], 0.0, 0.0
     for key in range(3):
         fit_key, bend_key, draw_key = jax.random.split(jax.random.key(key), 3)
         affine = nb.standardise(fit_key, problem.target, nonlinear=False).map
-        assert isinstance(affine, DenseMap)
+        assert isinstance(affine, nb.atlas.DenseMap)
         start = time.perf_counter()
         bent = jax.block_until_ready(fit_coupling(bend_key, problem.target, affine))
         seconds = time.perf_counter() - start
@@ -62,11 +66,18 @@ def measure(name: str, data: Path) -> str:
         steering.append(bent.coupling.hidden.weight.shape[0])
         cost = cost or _cost(problem.target, affine, bent)
     gaps, ess, pareto_k, off = np.transpose(found)
-    return (
-        f"| {name} | {problem.target.dim} | {', '.join(map(str, steering))} "
-        f"| {_spread(affine_gaps)} | {_spread(gaps)} | {np.mean(ess):.2f} | {np.max(pareto_k):.2f} "
-        f"| {_spread(off)} | {seconds:.1f} | {cost:.2f} |"
-    )
+    return [
+        name,
+        f"{problem.target.dim}",
+        ", ".join(map(str, steering)),
+        _spread(affine_gaps),
+        _spread(gaps),
+        f"{np.mean(ess):.2f}",
+        f"{np.max(pareto_k):.2f}",
+        _spread(off),
+        f"{seconds:.1f}",
+        f"{cost:.2f}",
+    ]
 
 
 def _figures(log_weight, log_evidence: float) -> tuple[float, float, float, float]:
@@ -79,7 +90,7 @@ def _figures(log_weight, log_evidence: float) -> tuple[float, float, float, floa
     )
 
 
-def _cost(target: nb.target.Target, affine: DenseMap, bent: CouplingMap) -> float:
+def _cost(target: nb.target.Target, affine: nb.atlas.DenseMap, bent: CouplingMap) -> float:
     """How much longer an iteration takes through the bent map."""
     process = nb.CMCD(jax.random.key(0), target.dim)
 
@@ -90,10 +101,10 @@ def _cost(target: nb.target.Target, affine: DenseMap, bent: CouplingMap) -> floa
 
         return eqx.filter_grad(loss)(process)
 
-    def seconds(key: int, map) -> float:
+    def seconds(key: int, transform) -> float:
         start = time.perf_counter()
         jax.block_until_ready(
-            gradient(jax.random.key(key), process, StandardisedTarget(target, map))
+            gradient(jax.random.key(key), process, nb.atlas.StandardisedTarget(target, transform))
         )
         return time.perf_counter() - start
 
@@ -106,8 +117,16 @@ def _spread(values) -> str:
 
 
 def main() -> None:
-    """Print and write the table."""
-    case_table.write(__doc__ or "", CASES, measure, HEAD, TABLE)
+    """Measure every case, print and write the table."""
+    case_table.run(
+        __doc__,
+        CASES,
+        measure,
+        title="Bent maps",
+        notes=NOTES,
+        columns=COLUMNS,
+        path=TABLE,
+    )
 
 
 if __name__ == "__main__":

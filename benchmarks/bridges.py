@@ -3,7 +3,6 @@
 import functools
 from collections.abc import Callable
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,15 +10,10 @@ import numpy as np
 import numpyro_bridge as nb
 from benchmarks import metrics
 from benchmarks.problems import Problem
-from numpyro_bridge.atlas.maps import as_dense, identity_map
-from numpyro_bridge.atlas.standardised_target import StandardisedTarget
 
 NUM_DRAWS = 8_000
 NUM_POINTS = 500
-"""Draws of each side in distances between sets."""
-
-NOISE = {"log_diffusion", "log_step_size", "log_friction", "log_mass"}
-"""Fields of a process that shape its noise."""
+"""How many draws of each side enter a distance between sets."""
 
 
 def train(
@@ -33,12 +27,13 @@ def train(
     num_iterations: int,
     learn_noise: bool = True,
 ) -> nb.Posterior:
-    """A bridge after exactly so many iterations; it starts from one normal law.
+    """A bridge that starts from one normal distribution and is trained for all `num_iterations`.
 
-    Noise that is held fixed is data of the loss and no filter, so that both share compiled code.
+    Whether the noise is learned is an argument of the loss rather than a filter of the arrays, so
+    that both cases share compiled code.
     """
     process_key, fit_key = jax.random.split(rng_key)
-    target = StandardisedTarget(problem.target, standardisation.map)
+    target = nb.atlas.StandardisedTarget(problem.target, standardisation.map)
     training = nb.training.fit(
         fit_key,
         make_process(process_key, target.dim),
@@ -49,22 +44,18 @@ def train(
         tolerance=0.0,
         progress_bar=False,
     )
-    info = {
-        "num_skipped_updates": training.num_skipped,
-        "training_time": training.training_time,
-        "compile_time": training.compile_time,
-    }
-    return nb.Posterior(training.module, target, standardisation, training.metrics, info)
+    report = nb.training.RunReport().after(training)
+    return nb.Posterior(training.module, target, standardisation, training.metrics, report)
 
 
 def no_map(rng_key, target: nb.target.Target) -> nb.atlas.Standardisation:
-    """No standardisation, in the form of a dense map, so that compiled code is shared."""
-    standardisation = nb.no_standardisation(rng_key, target)
-    return standardisation._replace(map=as_dense(identity_map(target.dim)))
+    """No standardisation, written as a dense map so that it shares compiled code with others."""
+    location = jnp.zeros(target.dim, jnp.result_type(float))
+    return nb.atlas.Standardisation(nb.atlas.DenseMap(location, jnp.diag(location + 1)))
 
 
 optimizer = functools.cache(nb.bridge_optimizer)
-"""One object for all runs: another one would be other code."""
+"""One object for all runs, since another one would be compiled anew."""
 
 
 @functools.cache
@@ -80,24 +71,28 @@ def loss_of(objective: Callable, num_trajectories: int):
 
 
 def _with_noise_held(process, learned):
-    """The process, with gradients of its noise times `learned`, zero or one."""
+    """The process; the gradients of its noise are multiplied by `learned`, which is zero or one."""
 
-    def hold(path, leaf):
-        if not (eqx.is_inexact_array(leaf) and NOISE & {getattr(k, "name", "") for k in path}):
-            return leaf
-        fixed = jax.lax.stop_gradient(leaf)
-        return fixed + learned.astype(leaf.dtype) * (leaf - fixed)
+    def hold(part):
+        if not _is_noise(part):
+            return part
+        fixed = jax.tree.map(jax.lax.stop_gradient, part)
+        return jax.tree.map(lambda x, y: y + learned.astype(x.dtype) * (x - y), part, fixed)
 
-    return jax.tree_util.tree_map_with_path(hold, process)
+    return jax.tree.map(hold, process, is_leaf=_is_noise)
+
+
+def _is_noise(part) -> bool:
+    return isinstance(part, nb.processes.Diffusion | nb.processes.UnderdampedScales)
 
 
 def measure(rng_key, posterior: nb.Posterior, problem: Problem) -> dict[str, float]:
     """What the two chains say, and how far the forward draws are from the reference.
 
-    `gap` is log Z - ELBO and `eubo_gap` EUBO - log Z; `evidence_error` and
-    `evidence_error_reverse` are the estimates' distances from log Z, by forward and by backward
-    runs; `ess` and `ess_reverse` the effective share of forward draws as the two see it. NaN where
-    the problem lacks what a figure needs.
+    `gap` is log Z - ELBO and `eubo_gap` is EUBO - log Z. `evidence_error` is how far the estimate
+    of log Z by forward runs is from log Z, and `evidence_error_reverse` how far the one by backward
+    runs is. `ess` and `ess_reverse` are the effective share of the forward draws as forward and as
+    backward runs see it. A figure is NaN where the problem lacks what it needs.
     """
     forward_key, backward_key = jax.random.split(rng_key)
     draws = posterior.sample(forward_key, num_samples=NUM_DRAWS)
@@ -137,13 +132,14 @@ def _backward(rng_key, posterior: nb.Posterior, problem: Problem) -> dict[str, f
 
 
 def distances(points, reference) -> dict[str, float]:
-    """Root of the Sinkhorn divergence, and the signed root of the squared MMD.
+    """The root of the Sinkhorn divergence, and the signed root of the squared MMD.
 
-    Cost: squared Euclidean, with a regularisation of a tenth of the squared median distance
-    between reference draws; Gaussian kernel, with that distance as bandwidth. 500 points each.
+    Each side has 500 points. The cost of the Sinkhorn divergence is the squared Euclidean distance,
+    and its regularisation a tenth of the squared median distance between reference draws. The MMD
+    has a Gaussian kernel with that median distance as bandwidth.
     """
     num = len(points)
-    # Chains lie one after the other: every so many, for a part of each.
+    # Chains lie one after the other, so draws at equal intervals are a part of each chain.
     reference = reference[:: len(reference) // num][:num]
     width = metrics.median_distance(reference)
     divergence = metrics.sinkhorn_divergence(points, reference, 0.1 * width**2)

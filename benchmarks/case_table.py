@@ -1,32 +1,39 @@
-"""A benchmark that is a table with a row for each case: arguments, rows and file."""
+"""A study whose result is a table with one row for each target, measured in one go."""
 
-import argparse
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+from benchmarks import command_line, pages
 
-def write(
-    description: str,
-    cases: Iterable[str],
-    measure: Callable[[str, Path], str],
-    head: list[str],
-    table: Path,
+
+def run(
+    docstring: str | None,
+    targets: Iterable[str],
+    measure: Callable[[str, Path], Sequence[str]],
+    *,
+    title: str,
+    notes: Sequence[str],
+    columns: Sequence[str],
+    path: Path,
 ) -> None:
-    """Measure the cases that are asked for, print each row, and write the table.
+    """Measure the targets that the command line asks for, print each row, and write the page.
 
     Args:
-        description: The first line is shown by `--help`.
-        cases: Their names; all are run by default.
-        measure: From the name of a case and the data folder to a row.
-        head: Lines above the rows.
-        table: File to write.
+        docstring: The docstring of the study's module; `--help` shows its first line.
+        targets: Their names; all are run by default.
+        measure: From the name of a target and the data folder to the cells of its row.
+        title: The heading of the page.
+        notes: Paragraphs between the heading and the table.
+        columns: The heads of the columns.
+        path: The file to write.
     """
-    parser = argparse.ArgumentParser(description=description.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True, help="folder of the benchmark data")
-    parser.add_argument("--cases", nargs="+", default=[*cases], choices=[*cases])
+    parser = command_line.parser(docstring)
+    command_line.add_targets(parser, targets)
     options = parser.parse_args()
-    lines = list(head)
-    for case in options.cases:
-        lines.append(measure(case, options.data))
-        print(lines[-1], flush=True)
-    table.write_text("\n".join(lines) + "\n")
+    rows = []
+    for target in options.targets:
+        rows.append(measure(target, options.data))
+        print(pages.line(rows[-1]), flush=True)
+    paragraphs = [text for note in notes for text in ("", note)]
+    heading = [f"# {title}", *paragraphs, "", pages.measured_on(), ""]
+    pages.write(path, [*heading, *pages.table(columns, rows)])

@@ -7,7 +7,6 @@ Seeds, 256 trajectories, 64 steps, width 64. Each iteration is timed in turn wit
 `catalogue.csv` already are kept; `catalogue.md` shows all of them.
 """
 
-import argparse
 import itertools
 from functools import partial
 from pathlib import Path
@@ -18,7 +17,7 @@ import numpy as np
 from jax.tree_util import Partial
 
 import numpyro_bridge as nb
-from benchmarks import rows
+from benchmarks import command_line, pages, rows
 from benchmarks.iteration import iteration, seconds_of, standardised_seeds
 
 HERE = Path(__file__).parent
@@ -62,7 +61,7 @@ class Case(NamedTuple):
 
 
 def run_case(case: Case, target, reference, repeats: int) -> dict:
-    """Least seconds of an iteration, and of the reference measured in turn with it."""
+    """The least seconds of an iteration, and of the reference that is measured in turn with it."""
     make = PROCESSES[case.process]
     if case.objective == "trajectory_balance":
         make = nb.objectives.with_log_evidence(make)
@@ -73,7 +72,7 @@ def run_case(case: Case, target, reference, repeats: int) -> dict:
     pairs = [(seconds_of(step, *args), reference()) for _ in range(repeats)]
     one, other = np.min(np.asarray(pairs), axis=0)
     seconds = {"seconds": float(one), "reference_seconds": float(other)}
-    return {**case._asdict(), "ratio": float(one / other), **seconds, **rows.where()}
+    return {**case._asdict(), "ratio": float(one / other), **seconds, **pages.commit_and_machine()}
 
 
 def reference_iteration(target):
@@ -92,26 +91,25 @@ def write_table(results: list[dict]) -> None:
         "# One training iteration of every sampler and loss",
         "",
         "`python -m benchmarks.catalogue --data FOLDER`, Seeds, 256 trajectories, 64 steps, width "
-        f"64; {results[0]['machine']}.",
-        "Seconds of an iteration over those of CMCD with `reverse_kl_ld`, measured in turn, the "
-        f"least of ten; that one takes {milliseconds:.0f} ms. Compilation apart.",
+        "64.",
+        "Each cell is the time of an iteration divided by that of CMCD with `reverse_kl_ld`, which "
+        f"is measured in turn with it and takes {milliseconds:.0f} ms: the least of ten, without "
+        "compilation.",
+        pages.measured_on(results),
         "",
-        "| sampler | " + " | ".join(OBJECTIVES) + " |",
-        "|---" * (1 + len(OBJECTIVES)) + "|",
     ]
+    table = []
     for process in PROCESSES:
         found = [rows.select(results, process=process, objective=name) for name in OBJECTIVES]
         if any(found):
             cells = (f"{float(row[0]['ratio']):.2f}" if row else "" for row in found)
-            lines.append(f"| {process} | " + " | ".join(cells) + " |")
-    PAGE.write_text("\n".join(lines) + "\n")
-    print("\n".join(lines))
+            table.append([process, *cells])
+    pages.write(PAGE, [*lines, *pages.table(["sampler", *OBJECTIVES], table)])
 
 
 def main() -> None:
     """Measure every combination that is missing and write the table."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True, help="folder of the benchmark data")
+    parser = command_line.parser(__doc__)
     parser.add_argument("--repeats", type=int, default=10)
     parser.add_argument("--processes", nargs="+", default=list(PROCESSES), choices=PROCESSES)
     parser.add_argument("--objectives", nargs="+", default=list(OBJECTIVES), choices=OBJECTIVES)
@@ -119,11 +117,8 @@ def main() -> None:
     target = standardised_seeds(options.data)
     reference = reference_iteration(target)
     cases = itertools.starmap(Case, itertools.product(options.processes, options.objectives))
-    for case in rows.missing(cases, RESULTS):
-        row = run_case(case, target, reference, options.repeats)
-        rows.append(RESULTS, row)
-        print(*case, f"{row['ratio']:.2f}", flush=True)
-    write_table(rows.read(RESULTS))
+    measure = partial(run_case, target=target, reference=reference, repeats=options.repeats)
+    write_table(rows.complete(RESULTS, cases, measure, shown=("ratio",)))
 
 
 if __name__ == "__main__":

@@ -1,13 +1,11 @@
-"""Log evidence of the Cox processes by bridge sampling, with no part of any sampler of the package.
+"""Log evidence of the Cox processes by bridge sampling, without any sampler of the package.
 
     python -m benchmarks.cox_evidence --data FOLDER
 
-Between draws of NUTS and the normal law of the curvature at the mode; Meng and Wong (1996),
-Statistica Sinica 6. Each replicate has four chains of its own and as many normal draws.
+The bridge is between draws of NUTS and the normal distribution with the mode and the curvature of
+the posterior; Meng and Wong (1996), Statistica Sinica 6. Each replicate has four chains of its own
+and as many normal draws.
 """
-
-import argparse
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -15,23 +13,24 @@ import numpy as np
 from jax.scipy.special import logsumexp
 from numpyro.infer import MCMC, NUTS
 
-from benchmarks import densities
+import numpyro_bridge as nb
+from benchmarks import command_line, densities
 from numpyro_bridge.atlas.fit_normal import laplace
-from numpyro_bridge.atlas.standardised_target import StandardisedTarget
 
 NUM_REPLICATES = 4
 NUM_CHAINS = 4
 NUM_DRAWS = 2_000
-"""Of each chain, after half as many for warm-up."""
+"""Draws of each chain, after half as many iterations of warm-up."""
 
 
 def bridge_sampling(log_ratio_of_draws, log_ratio_of_normal, num_iterations: int = 200):
-    """The fixed point of Meng and Wong's optimal bridge between two laws.
+    """The log evidence by Meng and Wong's optimal bridge between two distributions.
 
     Args:
-        log_ratio_of_draws: Log density over normal density at draws of the former, shape `(num,)`.
-        log_ratio_of_normal: The same at draws of the normal law, shape `(num,)`.
-        num_iterations: Of the fixed point.
+        log_ratio_of_draws: Log of the density over the normal density, at draws of the posterior,
+            shape `(num,)`.
+        log_ratio_of_normal: The same at draws of the normal distribution, shape `(num,)`.
+        num_iterations: Iterations of the fixed-point equation.
     """
 
     def improve(log_evidence, _):
@@ -47,7 +46,7 @@ def log_evidences(rng_key, target) -> np.ndarray:
     """One estimate for each replicate."""
     fit_key, nuts_key, normal_key = jax.random.split(rng_key, 3)
     maps = laplace(fit_key, target, jnp.zeros((1, target.dim)))
-    whitened = StandardisedTarget(target, jax.tree.map(lambda leaf: leaf[0], maps))
+    whitened = nb.atlas.StandardisedTarget(target, jax.tree.map(lambda leaf: leaf[0], maps))
     mcmc = MCMC(
         NUTS(potential_fn=lambda position: -whitened.log_density(position)),
         num_warmup=NUM_DRAWS // 2,
@@ -74,10 +73,9 @@ def log_evidences(rng_key, target) -> np.ndarray:
 
 def main() -> None:
     """Print mean and standard error over replicates."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True, help="folder of the benchmark data")
+    parser = command_line.parser(__doc__)
     names = [name for name in densities.LOADERS if name.startswith("cox")]
-    parser.add_argument("--targets", nargs="+", choices=names, default=["cox_8", "cox_16"])
+    command_line.add_targets(parser, names, default=["cox_8", "cox_16"])
     options = parser.parse_args()
     for name in options.targets:
         density = densities.LOADERS[name](options.data)

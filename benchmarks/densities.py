@@ -18,9 +18,9 @@ class Density(NamedTuple):
 
     target: nb.target.Target
     log_evidence: float
-    """In nats; NaN where it is not known."""
+    """In nats; NaN where nobody knows it."""
     draw: Callable[[Any, int], Any] | None = None
-    """Exact draws, `(rng_key, num) -> (num, dim)`, or None where there is no way to have them."""
+    """Makes exact draws, `(rng_key, num) -> (num, dim)`; None where nobody knows how to."""
     modes: Any = None
     """Centres of modes of equal mass, shape `(num_modes, dim)`, where all can be listed."""
 
@@ -92,7 +92,7 @@ def _many_well(position):
 
 
 def _tabulated(log_density, bound: float = 5.0, num: int = 100_001):
-    """Log mass of a density on the line that is negligible beyond `bound`, and its sampler."""
+    """The log mass and a sampler of a density on the line that is negligible beyond `bound`."""
     grid = np.linspace(-bound, bound, num)
     density = np.exp(log_density(grid))
     # The trapezoidal rule: both ends are zero, so it converges faster than any power of the step.
@@ -110,14 +110,14 @@ def _tabulated(log_density, bound: float = 5.0, num: int = 100_001):
 
 
 def normal_mixture(means) -> Density:
-    """Equal weights, unit variances."""
+    """A mixture of normal distributions with unit variances and equal weights."""
     means = jnp.asarray(means)
     target = nb.target_from_log_density(Partial(_normal_mixture, means), means.shape[1])
     return Density(target, 0.0, Partial(_draw_mixture, jax.random.normal, means), means)
 
 
 def student_mixture(locations) -> Density:
-    """Equal weights, products of Student's t laws with two degrees of freedom."""
+    """A mixture with equal weights of products of Student's t with two degrees of freedom."""
     locations = jnp.asarray(locations)
     target = nb.target_from_log_density(Partial(_student_mixture, locations), locations.shape[1])
     draw = Partial(_draw_mixture, Partial(jax.random.t, df=2.0), locations)

@@ -1,12 +1,11 @@
-"""One posterior by five interfaces, as a table, written to docs/reference/five_ways.md.
+"""One posterior by five interfaces, as a table in docs/reference/five_ways.md.
 
     python -m benchmarks.five_ways
 
-Eight schools, non-centred. All four bridges have the same process, loss, batch and number of
-iterations; what differs is who runs them.
+The model is eight schools, non-centred. All four bridges have the same process, loss, batch and
+number of iterations; what differs is which interface trains them.
 """
 
-import argparse
 import time
 from collections.abc import Callable
 from functools import partial
@@ -21,6 +20,7 @@ import optax
 from numpyro.infer import MCMC, NUTS, SVI
 
 import numpyro_bridge as nb
+from benchmarks import command_line, pages
 from benchmarks.targets import eight_schools, eight_schools_evidence
 from numpyro_bridge.draws import weights
 
@@ -35,8 +35,11 @@ BATCH = 256
 CHAINS = {"num_warmup": 500, "num_samples": 1_000, "num_chains": 4, "chain_method": "vectorized"}
 NUM_SAMPLES = 4_000
 SHOWN = ("mu", "tau", "theta")
+SHOWN_AS = ("mu", "tau", "theta[0]")
 Result = tuple[dict[str, Any], Any, tuple[float, float] | None]
-"""Values by site, one weight a draw (None if equal), and the log evidence with its error."""
+"""Values by site, a log weight for each draw (None if all are equal), and the log evidence with its
+error (None if there is none).
+"""
 
 
 def falling(num: int) -> optax.GradientTransformation:
@@ -125,40 +128,37 @@ def moments(sites: dict[str, Any], log_weight: Any) -> dict[str, tuple[float, fl
     return found
 
 
-def row(name: str) -> str:
-    """Run one of the ways, everything included, and write down what came out."""
+def row(name: str) -> list[str]:
+    """The cells of one row: what an interface finds, and how many seconds it takes in all."""
     start = time.process_time()
     result = WAYS[name](eight_schools, (ERROR,), {"y": EFFECT})
     sites, log_weight, evidence = jax.block_until_ready(result)
     seconds = time.process_time() - start
-    cells = [f"{mean:.2f} | {sd:.2f}" for mean, sd in moments(sites, log_weight).values()]
+    pairs = moments(sites, log_weight).values()
+    cells = [f"{value:.2f}" for pair in pairs for value in pair]
     known = "none" if evidence is None else f"{evidence[0]:.3f} ± {evidence[1]:.3f}"
-    return f"| {name} | {' | '.join(cells)} | {known} | {seconds:.0f} |"
+    return [name, *cells, known, f"{seconds:.0f}"]
 
 
 def main() -> None:
     """Run all five, write the page and print it."""
-    argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0]).parse_args()
+    command_line.parser(__doc__, data=False).parse_args()
     lines = [
         "# The same posterior five ways",
         "",
         "Eight schools, non-centred, ten dimensions; `python -m benchmarks.five_ways` regenerates "
         "this page. The four bridges share the process (CMCD, 32 steps), the loss "
-        f"(`reverse_kl_ld`, batches of {BATCH}) and {ITERATIONS} iterations. Seconds are those of "
-        "the processor, summed over cores: standardisation, training, compilation and 4,000 "
-        "draws together. The log evidence of the kernel is that of its trained bridge, "
-        "`kernel.posterior`, which is the first row's. The Monte Carlo error of a mean is about a "
-        "sixtieth of the standard deviation, more for NUTS; the log evidence by quadrature is "
-        f"{eight_schools_evidence(ERROR, EFFECT):.3f}.",
+        f"(`reverse_kl_ld`, batches of {BATCH}) and {ITERATIONS} iterations. Seconds are processor "
+        "time, summed over cores, for standardisation, training, compilation and 4,000 draws "
+        "together. The log evidence of the kernel is that of its trained bridge, "
+        "`kernel.posterior`, which is the same bridge as in the first row. The Monte Carlo error "
+        "of a mean is about a sixtieth of the standard deviation, and larger for NUTS. The log "
+        f"evidence by quadrature is {eight_schools_evidence(ERROR, EFFECT):.3f}.",
         "",
-        "| | mean of mu | sd | mean of tau | sd | mean of theta[0] | sd | log evidence "
-        "| CPU seconds |",
-        "|---|---|---|---|---|---|---|---|---|",
     ]
-    for name in WAYS:
-        lines.append(row(name))
-        print(lines[-1], flush=True)
-    PAGE.write_text("\n".join(lines) + "\n")
+    of_sites = [column for name in SHOWN_AS for column in (f"mean of {name}", "sd")]
+    table = pages.table(["", *of_sites, "log evidence", "CPU seconds"], map(row, WAYS))
+    pages.write(PAGE, [*lines, *table, "", pages.measured_on()])
 
 
 if __name__ == "__main__":

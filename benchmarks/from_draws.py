@@ -2,8 +2,9 @@
 
     python -m benchmarks.from_draws --data FOLDER
 
-Each row: NUTS with four vectorised chains makes the draws, `DiffusionSampler` with its defaults
-learns from them, and 16,000 draws of it are weighed. The table is written to `from_draws.md`.
+For each target, NUTS makes the draws in four vectorised chains, `DiffusionSampler` learns from
+them with its defaults, and 16,000 of its own draws are weighted. The table is written to
+`from_draws.md`.
 """
 
 import time
@@ -12,10 +13,9 @@ from pathlib import Path
 import jax
 import numpy as np
 from numpyro.diagnostics import effective_sample_size
-from numpyro.infer import MCMC, NUTS
 
 import numpyro_bridge as nb
-from benchmarks import case_table, posteriordb, targets
+from benchmarks import case_table, nuts, posteriordb, targets
 from numpyro_bridge.draws import weights
 
 CASES = ("seeds", "eight_schools", *posteriordb.NAMES)
@@ -30,14 +30,7 @@ def load(name: str, data: Path) -> targets.Benchmark:
 
 def draws_of_nuts(benchmark: targets.Benchmark) -> tuple[dict, float]:
     """4,000 draws, and effective draws a second of the site that mixes worst, warm-up excluded."""
-    mcmc = MCMC(
-        NUTS(benchmark.model),
-        num_warmup=1_000,
-        num_samples=1_000,
-        num_chains=4,
-        chain_method="vectorized",
-        progress_bar=False,
-    )
+    mcmc = nuts.four_chains(benchmark.model)
     mcmc.warmup(jax.random.key(0), **benchmark.kwargs)
     mcmc.run(jax.random.key(1), **benchmark.kwargs)  # compiles
     start = time.perf_counter()
@@ -48,8 +41,8 @@ def draws_of_nuts(benchmark: targets.Benchmark) -> tuple[dict, float]:
     return dict(mcmc.get_samples()), worst / seconds
 
 
-def measure(name: str, data: Path, **settings) -> str:
-    """One row of the table."""
+def measure(name: str, data: Path, **settings) -> list[str]:
+    """One row of the table; `settings` are given to `DiffusionSampler`."""
     benchmark = load(name, data)
     given, nuts_speed = draws_of_nuts(benchmark)
     sampler = nb.DiffusionSampler(benchmark.model, progress_bar=False, **settings)
@@ -64,16 +57,24 @@ def measure(name: str, data: Path, **settings) -> str:
     # Not `draws.log_evidence`, which is no number under a flat prior.
     evidence, error = weights.log_evidence(draws.log_weight)
     reference = benchmark.reference.log_evidence
-    return (
-        f"| {name} | {posterior.target.dim} | {reference:.3f} | {draws.elbo:.3f} | "
-        f"{evidence:.3f} ± {error:.3f} | {upper.eubo:.3f} | {draws.ess:.2f} | "
-        f"{draws.pareto_k:.2f} | {largest_mean_error(draws, benchmark.reference):.2f} | "
-        f"{seconds:.0f} | {draws.ess * speed:.0f} | {nuts_speed:.0f} |"
-    )
+    return [
+        name,
+        f"{posterior.target.dim}",
+        f"{reference:.3f}",
+        f"{draws.elbo:.3f}",
+        f"{evidence:.3f} ± {error:.3f}",
+        f"{upper.eubo:.3f}",
+        f"{draws.ess:.2f}",
+        f"{draws.pareto_k:.2f}",
+        f"{largest_mean_error(draws, benchmark.reference):.2f}",
+        f"{seconds:.0f}",
+        f"{draws.ess * speed:.0f}",
+        f"{nuts_speed:.0f}",
+    ]
 
 
 def largest_mean_error(draws: nb.Draws, reference: targets.Reference) -> float:
-    """Largest distance of a weighted mean from the reference, in reference sds."""
+    """The largest distance of a weighted mean from the reference, in standard deviations of it."""
     weight = np.asarray(jax.nn.softmax(draws.log_weight))
     errors = [
         np.max(np.abs(np.tensordot(weight, draws.sites[name], 1) - mean) / reference.sd[name])
@@ -82,24 +83,40 @@ def largest_mean_error(draws: nb.Draws, reference: targets.Reference) -> float:
     return float(np.max(errors))
 
 
-HEAD = [
-    "# Learned from 4,000 draws of NUTS",
-    "",
+NOTES = [
     "`python -m benchmarks.from_draws --data FOLDER`, defaults of `DiffusionSampler`, key 0. "
     "The evidences of flat priors are integrals of the density as it is written. Means are "
-    "compared with published draws (posteriordb; Seeds and eight schools: long runs of NUTS). "
-    "The last two columns: effective draws a second after training, and of NUTS after warm-up "
-    "for the parameter that mixes worst.",
-    "",
-    "| target | dim | log Z | ELBO | log evidence | EUBO | ESS | k-hat | means within, sds | "
-    "seconds to learn | effective draws/s | NUTS ESS/s |",
-    "|---|---|---|---|---|---|---|---|---|---|---|---|",
+    "compared with published draws (posteriordb; for Seeds and eight schools, long runs of NUTS). "
+    "The last two columns are effective draws a second after training, and those of NUTS after "
+    "warm-up for the parameter that mixes worst.",
+]
+COLUMNS = [
+    "target",
+    "dim",
+    "log Z",
+    "ELBO",
+    "log evidence",
+    "EUBO",
+    "ESS",
+    "k-hat",
+    "means within, sds",
+    "seconds to learn",
+    "effective draws/s",
+    "NUTS ESS/s",
 ]
 
 
 def main() -> None:
-    """Print and write the table."""
-    case_table.write(__doc__ or "", CASES, measure, HEAD, TABLE)
+    """Measure every case, print and write the table."""
+    case_table.run(
+        __doc__,
+        CASES,
+        measure,
+        title="Learned from 4,000 draws of NUTS",
+        notes=NOTES,
+        columns=COLUMNS,
+        path=TABLE,
+    )
 
 
 if __name__ == "__main__":

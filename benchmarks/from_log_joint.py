@@ -1,4 +1,4 @@
-"""Posteriors learned from the log joint alone, in rounds: evidence, effective sample size, seconds.
+"""Posteriors learned in rounds from the log joint alone: evidence, effective sample size, seconds.
 
     python -m benchmarks.from_log_joint --data FOLDER
 
@@ -13,10 +13,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.tree_util import Partial
 
 import numpyro_bridge as nb
-from benchmarks import case_table, targets
+from benchmarks import case_table, densities, targets
 from numpyro_bridge.atlas.particles import from_normal
 
 TABLE = Path(__file__).with_suffix(".md")
@@ -31,22 +30,16 @@ class Case(NamedTuple):
     settings: dict
     log_evidence: float
     shares: Any = None
-    """From positions and normalised weights to a sentence about the modes."""
+    """From positions and normalised weights to a few words about the modes."""
 
 
 def two_modes_log_density(x):
-    """Seven tenths at one end of a diagonal in four dimensions, three at the other."""
+    """Two modes on a diagonal in four dimensions, one with 0.7 of the mass and one with 0.3."""
     centres = jnp.asarray([[2.0] * 4, [-2.0] * 4])
     scales = jnp.asarray([0.6, 0.8])
     squares = jnp.sum((x - centres) ** 2, axis=1) / scales**2
     parts = jnp.log(jnp.asarray([0.7, 0.3])) - 0.5 * squares - 4 * jnp.log(scales)
     return jax.nn.logsumexp(parts) - 2 * jnp.log(2 * jnp.pi)
-
-
-def mixture_log_density(means, x):
-    """Equal round normal laws of unit variance."""
-    squares = jnp.sum((x - means) ** 2, axis=1)
-    return jax.nn.logsumexp(-0.5 * squares) - jnp.log(len(means)) - jnp.log(2 * jnp.pi)
 
 
 def many_well_log_density(x):
@@ -96,22 +89,26 @@ def load(name: str, data: Path) -> Case:
             "max_rounds": 3,
         }
         return Case(target, {}, settings, 164.695675, _share_of_wells)
-    means = np.load(data / "mixture_means.npz")["gmm40_means_2d"]
-    density = Partial(mixture_log_density, jnp.asarray(means, jnp.result_type(float)))
+    mixture = densities.LOADERS["gmm40_2d"](data)
     settings = {
         "start": partial(from_normal, scale=40.0),
         "denoiser": partial(nb.diffusion.untrained_denoiser, width=128, depth=3),
         "with_scores": False,
         "num_iterations": 4_000,
     }
-    target = nb.target_from_log_density(density, 2)
-    return Case(target, {}, settings, 0.0, _shares_of_forty(means))
+    return Case(
+        mixture.target,
+        {},
+        settings,
+        mixture.log_evidence,
+        _shares_of_forty(np.asarray(mixture.modes)),
+    )
 
 
 CASES = ("seeds", "ionosphere", "two_modes", "gmm40", "many_well")
 
 
-def measure(name: str, data: Path, key: int = 0) -> str:
+def measure(name: str, data: Path, key: int = 0) -> list[str]:
     """One row of the table."""
     case = load(name, data)
     start = time.perf_counter()
@@ -119,34 +116,55 @@ def measure(name: str, data: Path, key: int = 0) -> str:
     posterior = sampler.run(jax.random.key(key), **case.kwargs)
     seconds = time.perf_counter() - start
     draws = posterior.sample(jax.random.key(key + 1), num_samples=NUM)
-    info = posterior.info
-    rounds = range(1, int(info["num_rounds"]) + 1)
-    by_round = ", ".join(f"{float(info[f'round_{number}_ess']):.2f}" for number in rounds)
+    report = posterior.report
+    by_round = ", ".join(f"{one.ess:.2f}" for one in report.rounds)
     weight = np.asarray(jax.nn.softmax(draws.log_weight))
     modes = case.shares(np.asarray(draws.position), weight) if case.shares else ""
-    return (
-        f"| {name} | {posterior.target.dim} | {case.log_evidence:.3f} | {draws.elbo:.3f} | "
-        f"{draws.log_evidence:.3f} ± {draws.log_evidence_error:.3f} | {draws.ess:.2f} | "
-        f"{draws.pareto_k:.2f} | {info['num_temperatures']} | {by_round} | {seconds:.0f} | "
-        f"{modes} |"
-    )
+    return [
+        name,
+        f"{posterior.target.dim}",
+        f"{case.log_evidence:.3f}",
+        f"{draws.elbo:.3f}",
+        f"{draws.log_evidence:.3f} ± {draws.log_evidence_error:.3f}",
+        f"{draws.ess:.2f}",
+        f"{draws.pareto_k:.2f}",
+        f"{report.num_temperatures}",
+        by_round,
+        f"{seconds:.0f}",
+        modes,
+    ]
 
 
-HEAD = [
-    "# Learned from the log joint alone",
-    "",
-    "`python -m benchmarks.from_log_joint --data FOLDER`, key 0; settings that are not the "
-    "defaults stand in the script.",
-    "",
-    "| target | dim | log Z | ELBO | log evidence | ESS | k-hat | temperatures | "
-    "ESS of the rounds | seconds | modes |",
-    "|---|---|---|---|---|---|---|---|---|---|---|",
+NOTES = [
+    "`python -m benchmarks.from_log_joint --data FOLDER`, key 0; settings other than the defaults "
+    "are in the script.",
+]
+COLUMNS = [
+    "target",
+    "dim",
+    "log Z",
+    "ELBO",
+    "log evidence",
+    "ESS",
+    "k-hat",
+    "temperatures",
+    "ESS of the rounds",
+    "seconds",
+    "modes",
 ]
 
 
 def main() -> None:
-    """Print and write the table."""
-    case_table.write(__doc__ or "", CASES, measure, HEAD, TABLE)
+    """Measure every case, print and write the table."""
+    case_table.run(
+        __doc__,
+        CASES,
+        measure,
+        title="Learned from the log joint alone",
+        notes=NOTES,
+        columns=COLUMNS,
+        path=TABLE,
+    )
 
 
 if __name__ == "__main__":

@@ -2,11 +2,10 @@
 
     python -m benchmarks.gaussian_fits --data FOLDER
 
-Both start at the same point with unit covariance. Seconds exclude compilation; BlackJAX's method
-gets Adam at three learning rates and ten draws a step, and the best of the three is shown.
+Both start at the same point with unit covariance. Seconds exclude compilation. BlackJAX's method
+uses Adam with ten draws a step at three learning rates, of which the best is shown.
 """
 
-import argparse
 import time
 from functools import partial
 from pathlib import Path
@@ -16,18 +15,26 @@ import jax.numpy as jnp
 import optax
 
 import numpyro_bridge as nb
+from benchmarks import command_line, pages
 from benchmarks.targets import NAMES, load
 from numpyro_bridge.atlas.fit_normal import gaussian_vi
-from numpyro_bridge.atlas.maps import DenseMap, lower_factor
 from numpyro_bridge.atlas.standardised_target import elbo_of
 
 HERE = Path(__file__).parent
 RATES = (3e-3, 1e-2, 3e-2)
+COLUMNS = [
+    "target",
+    "log Z",
+    "natural gradients, ELBO",
+    "seconds",
+    "full-rank VI, ELBO",
+    "seconds",
+]
 
 
 @partial(jax.jit, static_argnames=("num_steps",))
 def first_order(rng_key, target, start, rate, num_steps):
-    """BlackJAX's full-rank VI as a `DenseMap`."""
+    """BlackJAX's full-rank VI, as a `DenseMap`."""
     from blackjax.vi import fullrank_vi
 
     optimizer = optax.adam(rate)
@@ -41,13 +48,12 @@ def first_order(rng_key, target, start, rate, num_steps):
     state, _ = jax.lax.scan(step, state, jax.random.split(rng_key, num_steps))
     size = start.size
     strict = jnp.zeros((size, size)).at[jnp.tril_indices(size, -1)].set(state.chol_params[size:])
-    return DenseMap(
-        jnp.asarray(state.mu), lower_factor(strict + jnp.diag(jnp.exp(state.chol_params[:size])))
-    )
+    factor = strict + jnp.diag(jnp.exp(state.chol_params[:size]))
+    return nb.atlas.DenseMap(jnp.asarray(state.mu), factor)
 
 
 def timed(function, *args, **kwargs):
-    """Result and seconds of the second call."""
+    """The result of a function, and the seconds that its second call takes."""
     jax.block_until_ready(function(*args, **kwargs))
     start = time.perf_counter()
     result = jax.block_until_ready(function(*args, **kwargs))
@@ -56,19 +62,10 @@ def timed(function, *args, **kwargs):
 
 def main() -> None:
     """Print and write the table."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True, help="folder of the benchmark data")
+    parser = command_line.parser(__doc__)
     parser.add_argument("--num-steps", type=int, default=5_000)
     options = parser.parse_args()
-    lines = [
-        "# Normal approximations",
-        "",
-        "`python -m benchmarks.gaussian_fits --data FOLDER`, "
-        f"{options.num_steps} first-order steps of ten draws, {jax.devices()[0].device_kind}.",
-        "",
-        "| target | log Z | natural gradients, ELBO | seconds | full-rank VI, ELBO | seconds |",
-        "|---|---|---|---|---|---|",
-    ]
+    cells = []
     for name in NAMES:
         benchmark = load(name, options.data)
         target = nb.target_from_model(jax.random.key(0), benchmark.model, **benchmark.kwargs)
@@ -83,12 +80,20 @@ def main() -> None:
         best, adam_seconds = max(
             ((float(elbo_of(map, target, noise)), spent) for map, spent in adam)
         )
-        lines.append(
-            f"| {name} | {benchmark.reference.log_evidence:.3f} | {natural:.3f} | {seconds:.2f} | "
-            f"{best:.3f} | {adam_seconds:.2f} |"
-        )
-        print(lines[-1], flush=True)
-    (HERE / "gaussian_fits.md").write_text("\n".join(lines) + "\n")
+        evidence = benchmark.reference.log_evidence
+        both = [f"{natural:.3f}", f"{seconds:.2f}", f"{best:.3f}", f"{adam_seconds:.2f}"]
+        cells.append([name, f"{evidence:.3f}", *both])
+        print(pages.line(cells[-1]), flush=True)
+    lines = [
+        "# Normal approximations",
+        "",
+        "`python -m benchmarks.gaussian_fits --data FOLDER`, "
+        f"{options.num_steps} first-order steps of ten draws.",
+        "",
+        pages.measured_on(),
+        "",
+    ]
+    pages.write(HERE / "gaussian_fits.md", [*lines, *pages.table(COLUMNS, cells)])
 
 
 if __name__ == "__main__":

@@ -1,14 +1,13 @@
 """One training iteration against its own matrix products, and how its memory grows.
 
-    python -m benchmarks.iteration [--data FOLDER]
+    python -m benchmarks.iteration --data FOLDER
 
-DBS with `reverse_kl_ld` on Seeds at 256 trajectories, 64 steps, width 64. The matrix products are
-read off the iteration's own program (every `dot_general`, with its operand shapes and how often it
-runs) and timed alone on the same machine in the same process; in turn with the iteration, so that
-a drift of the machine's speed cancels from the ratio.
+The target is Seeds, with 256 trajectories, 64 steps and networks of width 64. The matrix products
+are read off the iteration's own program: every `dot_general`, with the shapes of its operands and
+how often it runs. They are timed alone in the same process, in turn with the iteration, so that a
+drift of the machine's speed cancels from the ratio.
 """
 
-import argparse
 import time
 from collections import Counter
 from functools import partial
@@ -21,19 +20,27 @@ import numpy as np
 from jax.interpreters.partial_eval import dce_jaxpr
 
 import numpyro_bridge as nb
+from benchmarks import command_line, pages
 from benchmarks.targets import load
 from numpyro_bridge.atlas.fit_normal import gaussian_vi
-from numpyro_bridge.atlas.standardised_target import StandardisedTarget
 
 HERE = Path(__file__).parent
+COLUMNS = [
+    "process",
+    "objective",
+    "ms an iteration",
+    "products alone, ms",
+    "ratio",
+    "to CMCD, rKL-LD",
+]
 
 
-def standardised_seeds(data: Path) -> StandardisedTarget:
+def standardised_seeds(data: Path) -> nb.atlas.StandardisedTarget:
     """The target of the measurements."""
     seeds = load("seeds", data)
     target = nb.target_from_model(jax.random.key(0), seeds.model, **seeds.kwargs)
     map = nb.standardise(jax.random.key(1), target, candidates=(gaussian_vi,), nonlinear=False).map
-    return StandardisedTarget(target, map)
+    return nb.atlas.StandardisedTarget(target, map)
 
 
 def iteration(objective, num_trajectories: int):
@@ -115,34 +122,33 @@ def seconds_of(function, *args) -> float:
 
 def main() -> None:
     """Print the ratio for each process and objective, and the memory table."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True, help="folder of the benchmark data")
+    parser = command_line.parser(__doc__)
     parser.add_argument("--repeats", type=int, default=15)
     options = parser.parse_args()
     target = standardised_seeds(options.data)
-    lines = [
-        "| process | objective | ms an iteration | products alone, ms | ratio | to CMCD, rKL-LD |",
-        "|---|---|---|---|---|---|",
-    ]
-    baseline = None
+    table, baseline = [], None
     for process_class in (nb.CMCD, nb.DBS):
-        process = process_class(jax.random.key(2), target.dim, num_steps=64, width=64)
+        process = process_class(jax.random.key(2), target.dim, num_steps=64)
         for objective in (nb.reverse_kl_ld, nb.log_variance, nb.reverse_kl):
             whole, alone = compare(process, objective, target, options.repeats)
             baseline = baseline or whole
-            lines.append(
-                f"| {process_class.__name__} | {objective.__name__} | {1e3 * whole:.1f} | "
-                f"{1e3 * alone:.1f} | {whole / alone:.2f} | {whole / baseline:.2f} |"
-            )
-            print(lines[-1], flush=True)
-    lines += ["", *memory_table(target)]
-    device = jax.devices()[0].device_kind
-    text = (
-        f"# One training iteration\n\n`python -m benchmarks.iteration --data FOLDER`, {device}.\n"
-    )
-    text += "Seeds, 256 trajectories, 64 steps, width 64; medians of alternating runs.\n\n"
-    (HERE / "iteration.md").write_text(text + "\n".join(lines) + "\n")
-    print(text + "\n".join(lines))
+            seconds = (f"{1e3 * whole:.1f}", f"{1e3 * alone:.1f}")
+            ratios = (f"{whole / alone:.2f}", f"{whole / baseline:.2f}")
+            table.append([process_class.__name__, objective.__name__, *seconds, *ratios])
+            print(pages.line(table[-1]), flush=True)
+    lines = [
+        "# One training iteration",
+        "",
+        "`python -m benchmarks.iteration --data FOLDER`. Seeds, 256 trajectories, 64 steps, width "
+        "64; medians of alternating runs.",
+        "",
+        pages.measured_on(),
+        "",
+        *pages.table(COLUMNS, table),
+        "",
+        *memory_table(target),
+    ]
+    pages.write(HERE / "iteration.md", lines)
 
 
 def compare(process, objective, target, repeats: int) -> tuple[float, float]:
@@ -159,13 +165,13 @@ def compare(process, objective, target, repeats: int) -> tuple[float, float]:
 
 def memory_table(target) -> list[str]:
     """Temporary memory of one DBS iteration as the number of steps doubles."""
-    lines = ["| steps | temporary memory, MB | per state and step, bytes |", "|---|---|---|"]
+    rows = []
     for num_steps in (16, 32, 64, 128):
         process = nb.DBS(jax.random.key(2), target.dim, num_steps=num_steps)
         step = partial(iteration(nb.reverse_kl_ld, 256).lower, jax.random.key(3))
         size = step(process, target).compile().compiled.memory_analysis().temp_size_in_bytes
-        lines.append(f"| {num_steps} | {size / 1e6:.1f} | {size / (256 * num_steps):.0f} |")
-    return lines
+        rows.append([f"{num_steps}", f"{size / 1e6:.1f}", f"{size / (256 * num_steps):.0f}"])
+    return pages.table(["steps", "temporary memory, MB", "per state and step, bytes"], rows)
 
 
 if __name__ == "__main__":

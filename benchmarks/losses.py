@@ -2,14 +2,13 @@
 
     python -m benchmarks.losses --data FOLDER [--preset small]
 
-With and without standardisation, and with equal budgets. Every bridge starts from one normal law,
-also where standardisation sees several modes; no scale is tuned to the targets as they are, as the
-paper does by grids. Rows that are in `losses.csv` already are kept, so an interrupted study goes on
-where it was; `losses.md` and `losses.png` show all of them. The preset `small` takes about twenty
-minutes on two cores.
+Targets are taken with and without standardisation, and all budgets are equal. Every bridge starts
+from one normal distribution, even where standardisation sees several modes. The paper chooses
+scales for each target from a grid; here none is tuned. Rows that are in `losses.csv` already are
+kept, so an interrupted study goes on where it was; `losses.md` and `losses.png` show all of them.
+The preset `small` takes about twenty minutes on two cores.
 """
 
-import argparse
 import functools
 import itertools
 from collections.abc import Iterator
@@ -20,7 +19,7 @@ from typing import NamedTuple
 import jax
 
 import numpyro_bridge as nb
-from benchmarks import bridges, losses_report, problems, rows
+from benchmarks import bridges, command_line, losses_report, pages, problems, rows
 
 HERE = Path(__file__).parent
 RESULTS, TABLE, PLOT = HERE / "losses.csv", HERE / "losses.md", HERE / "losses.png"
@@ -36,7 +35,7 @@ STANDARDISATIONS = {
     "bent": nb.standardise,
     "no": bridges.no_map,
 }
-"""By an affine map; by one that may bend, the default of the package; not at all."""
+"""`yes` is an affine map, `bent` one that may bend as by default, `no` no map at all."""
 
 
 class Case(NamedTuple):
@@ -97,9 +96,9 @@ def run_case(case: Case, data: Path) -> dict:
     return {
         **case._asdict(),
         **bridges.measure(jax.random.key(1_000 + case.key), posterior, problem),
-        "skipped": posterior.info["num_skipped_updates"],
-        "seconds": posterior.info["training_time"],
-        **rows.where(),
+        "skipped": posterior.report.num_skipped_updates,
+        "seconds": posterior.report.seconds.train,
+        **pages.commit_and_machine(),
     }
 
 
@@ -120,14 +119,15 @@ def standardisation_of(
 
 def main() -> None:
     """Run what is missing of a preset, then write table and plot of all rows."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True, help="folder of the benchmark data")
+    parser = command_line.parser(__doc__)
     parser.add_argument("--preset", choices=PRESETS, default="small")
-    parser.add_argument("--targets", nargs="+", choices=problems.NAMES, help="instead of its own")
-    parser.add_argument("--processes", nargs="+", choices=PROCESSES, help="instead of its own")
-    parser.add_argument("--keys", nargs="+", type=int, help="instead of its own")
-    parser.add_argument("--num-iterations", type=int, help="instead of its own")
-    parser.add_argument("--output", type=Path, default=HERE, help="folder of what is written")
+    parser.add_argument(
+        "--targets", nargs="+", choices=problems.NAMES, help="instead of the preset's"
+    )
+    parser.add_argument("--processes", nargs="+", choices=PROCESSES, help="instead of the preset's")
+    parser.add_argument("--keys", nargs="+", type=int, help="instead of the preset's")
+    parser.add_argument("--num-iterations", type=int, help="instead of the preset's")
+    command_line.add_output(parser, HERE)
     options = parser.parse_args()
     changes = {
         name: tuple(value) if isinstance(value, list) else value
@@ -136,12 +136,9 @@ def main() -> None:
     }
     preset = PRESETS[options.preset]._replace(**changes)
     results, table, plot = (options.output / path.name for path in (RESULTS, TABLE, PLOT))
-    for case in rows.missing(preset.cases(), results):
-        row = run_case(case, options.data)
-        rows.append(results, row)
-        print(*case, f"gap {row['gap']:.3f}, ESS {row['ess']:.2f}, {row['seconds']:.0f} s")
-    losses_report.write_table(rows.read(results), table)
-    losses_report.write_plot(rows.read(results), plot)
+    found = rows.complete(results, preset.cases(), partial(run_case, data=options.data))
+    losses_report.write_table(found, table)
+    losses_report.write_plot(found, plot)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
-"""Where the rankings of the study's source hold, counted over targets."""
+"""Where the rankings that the paper reports hold, counted over targets."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
 
+from benchmarks import pages
 from benchmarks import rows as r
 
 SCALES = {"yes": "standardised", "bent": "standardised by a bent map", "no": "as it is"}
@@ -13,7 +14,7 @@ KL, LD, LV = ({"objective": name} for name in ("reverse_kl", "reverse_kl_ld", "l
 LEARNED, FIXED = {"noise": "learned"}, {"noise": "fixed"}
 YES, NO = {"standardised": "yes"}, {"standardised": "no"}
 CLAIMS = (
-    # As the paper has them: what it says, what should have the smaller gap than what.
+    # What the paper says, which choice should have the smaller gap, and which the larger one.
     ("`reverse_kl_ld` is better than `log_variance`, noise learned", LD | LEARNED, LV | LEARNED),
     ("`reverse_kl_ld` is better than `log_variance`, noise fixed", LD | FIXED, LV | FIXED),
     ("`reverse_kl_ld` is better than `reverse_kl`, noise learned", LD | LEARNED, KL | LEARNED),
@@ -32,29 +33,29 @@ def rankings(rows: list[dict]) -> list[str]:
     """A table of counts by claim and sampler, then the targets for which a claim is reversed."""
     samplers = list(dict.fromkeys(row["process"] for row in rows))
     lines = [
-        "Each cell counts targets for which the claim holds / is undecided / is reversed. A pair "
-        "differs in nothing else; it is decided where the means over keys are apart by more than "
-        "twice the standard error of their difference and by 0.01 nats; one key decides nothing. A "
-        "bridge that has diverged loses.",
+        "Each cell counts targets for which the claim holds / is undecided / is reversed. The two "
+        "runs that are compared differ in nothing else. They decide where their means over keys "
+        "are apart by more than twice the standard error of their difference and by 0.01 nats; one "
+        "key decides nothing. A bridge that has diverged loses.",
         "",
-        f"| claim | targets | {' | '.join(samplers)} | all |",
-        "|---" * (len(samplers) + 3) + "|",
     ]
+    table = []
     reversals = ["", "Reversed for:", ""]
     for claim, better, worse in CLAIMS:
         for scale, pairs in _by_scale(rows, better, worse).items():
             cells = [_count(pair for pair in pairs if pair.process == name) for name in samplers]
-            lines.append(f"| {claim} | {scale} | {' | '.join(cells)} | {_count(pairs)} |")
+            table.append([claim, scale, *cells, _count(pairs)])
             lost = [pair for pair in pairs if pair.verdict == "reversed"]
             named = {p: [pair.target for pair in lost if pair.process == p] for p in samplers}
             if lost:
                 texts = [f"{name}: {', '.join(found)}" for name, found in named.items() if found]
                 reversals.append(f"- {claim}, {scale}: {'; '.join(texts)}.")
+    lines += pages.table(["claim", "targets", *samplers, "all"], table)
     return lines + reversals
 
 
 class Pair(NamedTuple):
-    """What two choices come to on one target, by one sampler."""
+    """Whether one choice is better than another, on one target and with one sampler."""
 
     process: str
     target: str
@@ -95,7 +96,7 @@ def _verdict(one: list[dict], other: list[dict]) -> str:
 
 
 def _error(found: list[dict]) -> float:
-    """Standard error of the mean gap: by its spread over keys, and not below that of the draws."""
+    """Standard error of the mean gap, by its spread over keys; not below the error of the draws."""
     gaps, errors = r.column(found, "gap"), r.column(found, "gap_error")
     spread = float(np.std(gaps, ddof=1))
     return max(spread, float(np.sqrt(np.mean(errors**2)))) / len(gaps) ** 0.5

@@ -1,15 +1,33 @@
 """Table and plot of the study of losses."""
 
 import itertools
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks import pages
 from benchmarks import rows as r
 from benchmarks.losses_rankings import PROBLEM, SCALES, rankings
 
 LOSSES = ("reverse_kl", "reverse_kl_ld", "log_variance")
 NOISE = ("learned", "fixed")
+COLUMNS = [
+    "sampler",
+    "noise",
+    "loss",
+    "gap",
+    "EUBO gap",
+    "log Z, forward",
+    "log Z, backward",
+    "ESS",
+    "ESS, backward",
+    "k-hat",
+    "Sinkhorn",
+    "MMD",
+    "coverage",
+    "seconds",
+]
 
 
 def write_table(rows: list[dict], path: Path) -> None:
@@ -19,15 +37,15 @@ def write_table(rows: list[dict], path: Path) -> None:
         "",
         "`python -m benchmarks.losses --data FOLDER`, with `--targets`, `--processes`, `--keys` "
         "for more than the small preset; all numbers are in `losses.csv`.",
-        f"Machine: {', '.join(_distinct(rows, 'machine'))}; commit: "
-        f"{', '.join(_distinct(rows, 'commit'))}.",
+        pages.measured_on(rows),
         "",
-        "Standardised: by an affine map. "
-        "Gap is log Z - ELBO, EUBO gap EUBO - log Z, in nats, mean ± standard deviation over keys; "
-        "log Z is how far the forward and the backward estimate of the log evidence are from it. "
-        "ESS as the forward and as the backward runs see it, k-hat of the forward weights, "
-        "Sinkhorn and MMD of unweighted draws (see `benchmarks/bridges.py` for cost, kernel and "
-        "widths), entropic mode coverage, seconds of training without compilation: means.",
+        "Where targets are standardised, it is by an affine map. The gap is log Z - ELBO and the "
+        "EUBO gap EUBO - log Z, in nats, mean ± standard deviation over keys. The columns of log Z "
+        "say how far the forward and the backward estimate of the log evidence are from it. All "
+        "further columns are means over keys: ESS as the forward and as the backward runs see it, "
+        "k-hat of the forward weights, Sinkhorn and MMD of unweighted draws (see "
+        "`benchmarks/bridges.py` for cost, kernel and widths), entropic mode coverage, and seconds "
+        "of training without compilation.",
         "",
         "## What the paper says, and what is seen here",
         "",
@@ -41,21 +59,22 @@ def write_table(rows: list[dict], path: Path) -> None:
             "",
             f"## {problem['target']}, {scale}",
             "",
-            budget.format(**problem) + f"; keys {', '.join(_distinct(found, 'key'))}.",
+            budget.format(**problem) + f"; keys {', '.join(pages.distinct(found, 'key'))}.",
             "",
-            "| sampler | noise | loss | gap | EUBO gap | log Z, forward | log Z, backward | ESS "
-            "| ESS, backward | k-hat | Sinkhorn | MMD | coverage | seconds |",
-            "|---" * 14 + "|",
+            *pages.table(COLUMNS, _cells_of_problem(found)),
         ]
-        for process, noise, loss in itertools.product(_distinct(found, "process"), NOISE, LOSSES):
-            line = r.select(found, process=process, noise=noise, objective=loss)
-            if line:
-                lines.append(f"| {process} | {noise} | {loss} | {_cells(line)} |")
-    path.write_text("\n".join(lines) + "\n")
-    print("\n".join(lines))
+    pages.write(path, lines)
 
 
-def _cells(found: list[dict]) -> str:
+def _cells_of_problem(rows: list[dict]) -> Iterator[list[str]]:
+    choices = itertools.product(pages.distinct(rows, "process"), NOISE, LOSSES)
+    for process, noise, loss in choices:
+        found = r.select(rows, process=process, noise=noise, objective=loss)
+        if found:
+            yield [process, noise, loss, *_figures(found)]
+
+
+def _figures(found: list[dict]) -> list[str]:
     cells = [r.over_keys(found, "gap"), r.over_keys(found, "eubo_gap")]
     digits = {
         "evidence_error": 3,
@@ -71,16 +90,12 @@ def _cells(found: list[dict]) -> str:
     for name, places in digits.items():
         value = np.mean(r.column(found, name))
         cells.append("" if np.isnan(value) else f"{value:.{places}f}")
-    return " | ".join(cells)
+    return cells
 
 
 def _problems(rows: list[dict]) -> list[dict]:
     distinct = dict.fromkeys(tuple(row[name] for name in PROBLEM) for row in rows)
     return [dict(zip(PROBLEM, values, strict=True)) for values in distinct]
-
-
-def _distinct(rows: list[dict], name: str) -> list[str]:
-    return list(dict.fromkeys(row[name] for row in rows))
 
 
 def write_plot(rows: list[dict], path: Path) -> None:
@@ -90,8 +105,8 @@ def write_plot(rows: list[dict], path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    names, scales = _distinct(rows, "target"), _distinct(rows, "standardised")
-    groups = list(itertools.product(_distinct(rows, "process"), NOISE))
+    names, scales = pages.distinct(rows, "target"), pages.distinct(rows, "standardised")
+    groups = list(itertools.product(pages.distinct(rows, "process"), NOISE))
     figure, axes = pyplot.subplots(
         len(names),
         len(scales),

@@ -1,8 +1,8 @@
-"""Posteriors of posteriordb, each with a log evidence from elsewhere than the samplers.
+"""Posteriors of posteriordb, each with a log evidence that no sampler of the package has made.
 
-Where it is neither in closed form nor within reach of quadrature it is an importance estimate from
-a Student law around posteriordb's own draws, correct to about a hundredth of a nat. Of flat priors
-it is the log of the integral of the density as it is written, which no one should interpret.
+It is in closed form or by quadrature where possible. Else it is an importance estimate from a
+Student distribution around posteriordb's own draws, correct to about a hundredth of a nat. Under
+flat priors it is the log of the integral of the density as it is written, which has no meaning.
 """
 
 import json
@@ -52,7 +52,7 @@ def load(name: str, data: Path) -> Benchmark:
 
 
 def by_site(reference: dict, moment: str) -> dict[str, np.ndarray]:
-    """Numbers named `beta[1]`, `beta[2]`, `sigma` as arrays by site."""
+    """Gather numbers named `beta[1]`, `beta[2]`, `sigma` into arrays by site."""
     return _gathered(reference["names"], np.asarray(reference[moment]))
 
 
@@ -144,18 +144,18 @@ LOADERS = {
 
 
 def half_cauchy(sigma):
-    """Log density of a half-Cauchy law of scale 2.5."""
+    """Log density of a half-Cauchy distribution of scale 2.5."""
     return np.log(2 / (np.pi * 2.5)) - np.log1p((sigma / 2.5) ** 2)
 
 
 def regression_evidence(design, y, log_prior, prior_variance: float | None = None) -> float:
-    """Log evidence of a linear regression: coefficients in closed form, log sigma by quadrature.
+    """Log evidence of a linear regression, by quadrature over log sigma alone.
 
     Args:
         design: Covariates, shape `(rows, coefficients)`.
         y: Responses.
         log_prior: Log density of the noise's standard deviation.
-        prior_variance: Of the coefficients; None for a flat prior of density one.
+        prior_variance: Prior variance of the coefficients; None for a flat prior of density one.
     """
     log_sigma = np.linspace(-4.0, 5.0, 9001)
     values, vectors = np.linalg.eigh(design.T @ design)
@@ -191,7 +191,7 @@ def process_evidence(x, y) -> float:
 
 
 def importance_evidence(model, kwargs: dict, latents: dict, num: int = 40_000) -> float:
-    """Log evidence by importance sampling from a Student law with the moments of given draws.
+    """Log evidence by importance sampling from a Student distribution around given draws.
 
     Raises:
         RuntimeError: if its error is above 0.02.

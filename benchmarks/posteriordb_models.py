@@ -49,8 +49,8 @@ def _flat_regression(design, sigma, y):
 def garch(y, first_scale):
     """Volatility that follows the squares before it, with a flat prior: `garch11`.
 
-    The two shares and what is missing to one are uniform on a simplex, whose density of two is
-    taken out again.
+    `alpha1`, `beta1` and what is missing to one are uniform on a simplex. Their density there is
+    two, and a factor takes it out again to make the prior flat.
     """
     mu = numpyro.sample("mu", dist.ImproperUniform(constraints.real, (), ()))
     alpha0 = numpyro.sample("alpha0", dist.ImproperUniform(constraints.positive, (), ()))
@@ -69,10 +69,10 @@ def garch(y, first_scale):
 
 
 def mixture_of_two(y=None):
-    """Two normal laws with ordered means: `low_dim_gauss_mix`.
+    """A mixture of two normal distributions with ordered means: `low_dim_gauss_mix`.
 
-    The prior of the means is a product of two densities on the cone where they are ordered, half
-    of what two ordered draws have.
+    The prior of the means is the product of their two densities where the means are ordered, which
+    is half the density of two draws that are put in order.
     """
     ordered = dist.ImproperUniform(constraints.ordered_vector, (), (2,))
     mu = numpyro.sample("mu", ordered)
@@ -84,9 +84,9 @@ def mixture_of_two(y=None):
 
 
 def elimination(times, concentration=None, dose=30.0, volume=2.0):
-    """One compartment with saturating elimination, an equation: `one_comp_mm_elim_abs`.
+    """One compartment with saturating elimination, a differential equation: `one_comp_mm_elim_abs`.
 
-    The variances of `K_m` and `V_m` are infinite, those of their logarithms are not.
+    `K_m` and `V_m` have infinite variances; their logarithms, which are compared, do not.
     """
     half_cauchy = dist.HalfCauchy(1.0)
     sites = (numpyro.sample(name, half_cauchy) for name in ("k_a", "K_m", "V_m"))

@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 import jax
 
 import numpyro_bridge as nb
-from benchmarks import densities, targets
+from benchmarks import densities, nuts, targets
 
 NUM_DRAWS = 4_000
-"""Reference draws of each problem."""
+"""How many reference draws each problem has."""
 
 NAMES = (*targets.NAMES, *densities.LOADERS)
 
@@ -20,7 +20,7 @@ class Problem(NamedTuple):
 
     target: nb.target.Target
     log_evidence: float
-    """In nats; NaN where it is not known."""
+    """In nats; NaN where nobody knows it."""
     draws: Any
     """Positions, shape `(num, dim)`, in the target's coordinates; None where there are none."""
     modes: Any
@@ -29,9 +29,10 @@ class Problem(NamedTuple):
 
 @functools.cache
 def load(name: str, data: Path, reference: bool = True) -> Problem:
-    """A problem of `NAMES`, with exact draws where these exist, and NUTS's for a model.
+    """Load one of the problems in `NAMES`.
 
-    Without `reference`, only those draws that cost nothing.
+    Where a density can be drawn from exactly, its problem has exact draws. For a model NUTS makes
+    them, unless `reference` is False.
     """
     if name in densities.LOADERS:
         density = densities.LOADERS[name](data)
@@ -44,15 +45,6 @@ def load(name: str, data: Path, reference: bool = True) -> Problem:
 
 
 def _by_nuts(benchmark: targets.Benchmark, target: nb.target.ModelTarget):
-    from numpyro.infer import MCMC, NUTS
-
-    mcmc = MCMC(
-        NUTS(benchmark.model, target_accept_prob=0.9),
-        num_warmup=1_000,
-        num_samples=NUM_DRAWS // 4,
-        num_chains=4,
-        chain_method="vectorized",
-        progress_bar=False,
-    )
+    mcmc = nuts.four_chains(benchmark.model, num_samples=NUM_DRAWS // 4, target_accept_prob=0.9)
     mcmc.run(jax.random.key(0), **benchmark.kwargs)
     return jax.vmap(target.unconstrain)(mcmc.get_samples())

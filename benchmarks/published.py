@@ -1,30 +1,43 @@
-"""Against the published gaps, at a hundredth of the published budget.
+"""The gap of the ELBO beside published gaps, at a hundredth of the published budget.
 
     python -m benchmarks.published --data FOLDER
 
-CMCD with learned noise by `reverse_kl_ld`, 128 steps, on the posterior as the package
-standardises it by default. Published gaps are log Z, from the references of this project, less
-the best published ELBO: CMCD by the same loss in Sanokowski et al. (2025, arXiv:2506.10982), who
-trained on 1.0e10 transitions; on Ionosphere that of LDVI (Geffner and Domke 2023,
-arXiv:2208.07743), as others quote it. The published German credit has a flat prior, this one a
-normal prior of scale 10.
+CMCD with learned noise is trained by `reverse_kl_ld` with 128 steps, on the posterior as the
+package standardises it by default. A published gap is log Z, from the references of this project,
+less the best published ELBO. That ELBO is of CMCD by the same loss in Sanokowski et al. (2025,
+arXiv:2506.10982), who trained on 1.0e10 transitions; on Ionosphere it is of LDVI (Geffner and Domke
+2023, arXiv:2208.07743), as others quote it. The published German credit has a flat prior, this one
+a normal prior of scale 10.
 
 Rows that are in `published.csv` already are kept.
 """
 
-import argparse
+from functools import partial
 from pathlib import Path
 
-from benchmarks import losses, rows, targets
+from benchmarks import command_line, losses, pages, rows, targets
 
 HERE = Path(__file__).parent
 RESULTS, TABLE = HERE / "published.csv", HERE / "published.md"
 
+COLUMNS = [
+    "target",
+    "published gap",
+    "gap",
+    "error of the reference",
+    "EUBO - ELBO",
+    "log evidence off by",
+    "ESS",
+    "k-hat",
+    "keys",
+    "share of their transitions",
+    "seconds of training",
+]
 GAPS = {"seeds": 0.045, "sonar": 0.45, "ionosphere": 0.29, "german_credit": 0.09, "brownian": 0.13}
-"""In nats."""
+"""Published gaps, in nats."""
 
 TRANSITIONS = 1.0e10
-"""Of each published run: their trajectories times their steps."""
+"""How many transitions each published run was trained on: its trajectories times its steps."""
 
 PRESET = losses.Preset(
     targets=tuple(GAPS),
@@ -40,24 +53,19 @@ PRESET = losses.Preset(
 
 def write_table(results: list[dict], data: Path) -> None:
     """A row for each target, over the keys."""
-    machine = ", ".join(dict.fromkeys(row["machine"] for row in results))
     lines = [
         "# Against published gaps",
         "",
         (__doc__ or "").split("\n\n")[2].replace("\n", " "),
         "",
-        f"`python -m benchmarks.published --data FOLDER`. Machine: {machine}; commit: "
-        f"{', '.join(dict.fromkeys(row['commit'] for row in results))}. Means ± standard "
-        "deviations over keys; k-hat is the largest. A gap is no more certain than the reference, "
-        "whose standard error stands beside it; EUBO - ELBO, from draws of NUTS, bounds it "
-        "without, where these draws miss nothing: on Brownian, whose log Z is exact, their EUBO "
-        "is below it.",
+        f"`python -m benchmarks.published --data FOLDER`. {pages.measured_on(results)} Figures are "
+        "means ± standard deviations over keys, and for k-hat the largest. A gap is no more "
+        "certain than the reference, whose standard error stands beside it. EUBO - ELBO, from "
+        "draws of NUTS, bounds the gap without a reference, as long as these draws miss nothing; "
+        "on Brownian, whose log Z is exact, they do miss something, since their EUBO is below it.",
         "",
-        "| target | published gap | gap | error of the reference | EUBO - ELBO "
-        "| log evidence off by | ESS | k-hat | keys | share of their transitions "
-        "| seconds of training |",
-        "|---" * 11 + "|",
     ]
+    table = []
     for target, published in GAPS.items():
         found = rows.select(results, target=target)
         if not found:
@@ -79,24 +87,19 @@ def write_table(results: list[dict], data: Path) -> None:
             f"{share:.4f}",
             rows.over_keys(found, "seconds", 0),
         ]
-        lines.append("| " + " | ".join(cells) + " |")
-    TABLE.write_text("\n".join(lines) + "\n")
-    print("\n".join(lines))
+        table.append(cells)
+    pages.write(TABLE, [*lines, *pages.table(COLUMNS, table)])
 
 
 def main() -> None:
     """Run what is missing, then write the table of all rows."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True, help="folder of the benchmark data")
-    parser.add_argument("--targets", nargs="+", choices=GAPS, default=[*GAPS])
-    parser.add_argument("--keys", nargs="+", type=int, default=[0, 1, 2])
+    parser = command_line.parser(__doc__)
+    command_line.add_targets(parser, GAPS)
+    command_line.add_keys(parser, default=(0, 1, 2))
     options = parser.parse_args()
     preset = PRESET._replace(targets=tuple(options.targets), keys=tuple(options.keys))
-    for case in rows.missing(preset.cases(), RESULTS):
-        row = losses.run_case(case, options.data)
-        rows.append(RESULTS, row)
-        print(*case, f"gap {row['gap']:.4f}, ESS {row['ess']:.2f}, {row['seconds']:.0f} s")
-    write_table(rows.read(RESULTS), options.data)
+    measure = partial(losses.run_case, data=options.data)
+    write_table(rows.complete(RESULTS, preset.cases(), measure), options.data)
 
 
 if __name__ == "__main__":

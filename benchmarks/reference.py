@@ -7,20 +7,38 @@ Every row is a fresh process, so its seconds include all compilation; rows that 
 """
 
 import argparse
+import itertools
 import json
 import platform
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-from benchmarks import rows
+from benchmarks import command_line, pages, rows
 from benchmarks.targets import NAMES, load
 
 HERE = Path(__file__).parent
 RESULTS, TABLE = HERE / "reference.csv", HERE / "reference.md"
+
+COLUMNS = [
+    "target",
+    "dim",
+    "key",
+    "log Z",
+    "ELBO",
+    "log evidence",
+    "ESS",
+    "k-hat",
+    "means within, sds",
+    "iterations",
+    "seconds",
+    "within limits",
+]
 
 # Least ELBO, largest error of the log evidence, largest error of a posterior mean in sds, seconds.
 LIMITS = {
@@ -31,6 +49,21 @@ LIMITS = {
     "german_credit": (-585.20, 0.05, 0.1, 90),
     "brownian": (1.00, 0.10, 0.1, 150),
 }
+
+
+class Case(NamedTuple):
+    """One run with the defaults."""
+
+    target: str
+    key: int
+
+
+def in_a_fresh_process(case: Case, data: Path) -> dict:
+    """The row of a case, measured by this module in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.reference", "--data", str(data)]
+    command += ["--one", case.target, str(case.key)]
+    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    return json.loads(output.splitlines()[-1])
 
 
 def measure(name: str, key: int, data: Path) -> dict:
@@ -45,6 +78,8 @@ def measure(name: str, key: int, data: Path) -> dict:
         jax.random.key(key), **benchmark.kwargs
     )
     draws = posterior.sample(jax.random.key(1_000 + key), num_samples=16_000)
+    fit = posterior.standardisation.fit
+    assert fit is not None  # by default every target is standardised
     row = {
         "target": name,
         "key": key,
@@ -57,11 +92,11 @@ def measure(name: str, key: int, data: Path) -> dict:
         "ess": draws.ess,
         "pareto_k": draws.pareto_k,
         "seconds": time.perf_counter() - start,
-        "iterations": posterior.info["num_iterations"],
-        "stopped": posterior.info["stopped"],
-        "gradient_evaluations": draws.info["num_gradient_evaluations"],
-        "standardised_by": posterior.standardisation.method,
-        "elbo_of_gaussian": posterior.standardisation.elbo,
+        "iterations": posterior.report.num_iterations,
+        "stopped": posterior.report.stopped,
+        "gradient_evaluations": draws.report.num_gradient_evaluations,
+        "standardised_by": fit.method,
+        "elbo_of_gaussian": fit.elbo,
     }
     idata = nb.to_inference_data(
         draws, num_chains=4, predictive=False, prior=False, log_likelihood=False
@@ -70,7 +105,7 @@ def measure(name: str, key: int, data: Path) -> dict:
 
 
 def largest_mean_error(posterior, reference) -> float:
-    """Largest distance of a posterior mean from the reference, in reference sds."""
+    """The largest distance of a posterior mean from the reference, in standard deviations of it."""
     errors = [
         np.max(np.abs(posterior[name].mean(("chain", "draw")).values - mean) / reference.sd[name])
         for name, mean in reference.mean.items()
@@ -79,7 +114,7 @@ def largest_mean_error(posterior, reference) -> float:
 
 
 def verdict(row: dict) -> str:
-    """What of the row misses its limit, or "yes"."""
+    """Whether a row is within all limits: "yes", or "no" and the ones that it misses."""
     least_elbo, evidence_within, mean_within, seconds = LIMITS[row["target"]]
     reference = float(row["log_evidence_reference"])
     misses = {
@@ -106,41 +141,35 @@ def write_table(rows: list[dict]) -> None:
         f"Machine: {device}, {platform.machine()}, JAX {jax.__version__}, Python "
         f"{platform.python_version()}.",
         "",
-        "| target | dim | key | log Z | ELBO | log evidence | ESS | k-hat | means within, sds "
-        "| iterations | seconds | within limits |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for row in rows:
-        lines.append(
-            "| {target} | {dim} | {key} | {log_evidence_reference:.3f} | {elbo:.3f} ± "
-            "{elbo_error:.3f} | {log_evidence:.3f} ± {log_evidence_error:.3f} | {ess:.2f} | "
-            "{pareto_k:.2f} | {mean_error:.3f} | {iterations} ({stopped}) | {seconds:.0f} | "
-            "{verdict} |".format(**_numbers(row), verdict=verdict(row))
-        )
-    TABLE.write_text("\n".join(lines) + "\n")
-    print("\n".join(lines))
+    pages.write(TABLE, [*lines, *pages.table(COLUMNS, map(_cells, rows))])
 
 
-def _numbers(row: dict) -> dict:
-    def number(value):
-        try:
-            return int(value)
-        except ValueError:
-            pass
-        try:
-            return float(value)
-        except ValueError:
-            return value
+def _cells(row: dict) -> list[str]:
+    def number(name: str, digits: int) -> str:
+        return f"{float(row[name]):.{digits}f}"
 
-    return {name: number(str(value)) for name, value in row.items()}
+    return [
+        row["target"],
+        row["dim"],
+        row["key"],
+        number("log_evidence_reference", 3),
+        f"{number('elbo', 3)} ± {number('elbo_error', 3)}",
+        f"{number('log_evidence', 3)} ± {number('log_evidence_error', 3)}",
+        number("ess", 2),
+        number("pareto_k", 2),
+        number("mean_error", 3),
+        f"{row['iterations']} ({row['stopped']})",
+        number("seconds", 0),
+        verdict(row),
+    ]
 
 
 def main() -> None:
     """Run what is missing, then print and write the table."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True, help="folder of the benchmark data")
-    parser.add_argument("--targets", nargs="+", default=NAMES, choices=NAMES)
-    parser.add_argument("--keys", nargs="+", type=int, default=[0, 1, 2])
+    parser = command_line.parser(__doc__)
+    command_line.add_targets(parser, NAMES)
+    command_line.add_keys(parser, default=(0, 1, 2))
     parser.add_argument("--fresh", action="store_true", help="forget earlier rows")
     parser.add_argument("--one", nargs=2, metavar=("TARGET", "KEY"), help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -150,18 +179,9 @@ def main() -> None:
         return
     if options.fresh:
         RESULTS.unlink(missing_ok=True)
-    done = {(row["target"], int(row["key"])) for row in rows.read(RESULTS)}
-    for name in options.targets:
-        for key in options.keys:
-            if (name, key) in done:
-                continue
-            command = [sys.executable, "-m", "benchmarks.reference", "--data", str(options.data)]
-            command += ["--one", name, str(key)]
-            output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-            row = json.loads(output.splitlines()[-1])
-            rows.append(RESULTS, row)
-            print(name, key, verdict(row), flush=True)
-    write_table(rows.read(RESULTS))
+    cases = itertools.starmap(Case, itertools.product(options.targets, options.keys))
+    found = rows.complete(RESULTS, cases, partial(in_a_fresh_process, data=options.data))
+    write_table(found)
 
 
 if __name__ == "__main__":

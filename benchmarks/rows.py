@@ -1,15 +1,14 @@
 """Results as rows of a CSV file, so that an interrupted study goes on where it was."""
 
 import csv
-import platform
-import subprocess
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 
 def read(path: Path) -> list[dict]:
-    """What has been run so far."""
+    """The rows of a file; none if it does not exist yet."""
     if not path.exists():
         return []
     with path.open(newline="") as file:
@@ -17,7 +16,7 @@ def read(path: Path) -> list[dict]:
 
 
 def append(path: Path, row: dict) -> None:
-    """Keep one result.
+    """Add one row to a file.
 
     Raises:
         ValueError: if the file has other columns.
@@ -36,8 +35,8 @@ def append(path: Path, row: dict) -> None:
         writer.writerow({k: f"{v:.7g}" if isinstance(v, float) else v for k, v in row.items()})
 
 
-def missing(cases, path: Path) -> list:
-    """Those of the named tuples that no row of the file has all fields of."""
+def missing(cases: Iterable, path: Path) -> list:
+    """The cases, as named tuples, for which the file has no row yet."""
     cases = list(cases)
     if not cases:
         return []
@@ -46,28 +45,39 @@ def missing(cases, path: Path) -> list:
     return [case for case in cases if tuple(map(str, case)) not in done]
 
 
-def where() -> dict[str, str]:
-    """Commit and kind of machine."""
-    import jax
+def complete(
+    path: Path,
+    cases: Iterable,
+    measure: Callable[..., dict],
+    shown: Sequence[str] = ("gap", "ess", "seconds"),
+) -> list[dict]:
+    """Measure each case that the file lacks, and return all rows of the file.
 
-    command = ["git", "describe", "--always", "--dirty"]
-    run = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True)
-    device = jax.devices()[0].device_kind
-    return {"commit": run.stdout.strip(), "machine": f"{device} {platform.machine()}"}
+    Args:
+        path: The file; each row is kept as soon as it is there.
+        cases: Named tuples whose fields are columns of the file.
+        measure: From a case to its row.
+        shown: Columns that are printed beside the case.
+    """
+    for case in missing(cases, path):
+        row = measure(case)
+        append(path, row)
+        print(*case, *(f"{name} {row[name]:.3g}" for name in shown), flush=True)
+    return read(path)
 
 
 def select(rows: list[dict], **values) -> list[dict]:
-    """Rows with these values."""
+    """The rows that have these values."""
     return [row for row in rows if all(row[name] == str(v) for name, v in values.items())]
 
 
 def column(rows: list[dict], name: str) -> np.ndarray:
-    """Numbers of a column; NaN where there is none."""
+    """The numbers of a column; NaN where a row has none."""
     return np.asarray([float(row[name] or "nan") for row in rows])
 
 
 def over_keys(rows: list[dict], name: str, digits: int = 3) -> str:
-    """Mean of a column, and its standard deviation where there are several rows."""
+    """The mean of a column, and its standard deviation where there are several rows."""
     values = column(rows, name)
     if not values.size or np.all(np.isnan(values)):
         return ""

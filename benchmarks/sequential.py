@@ -1,14 +1,14 @@
-"""A posterior as the prior of the next analysis, on real data: in two parts against all at once.
+"""A posterior as the prior of the next analysis: real data in two parts, against all at once.
 
     python -m benchmarks.sequential --data FOLDER
 
 The test scores of 434 children (posteriordb, `kidiq`), in random order. NUTS fits the first half;
-a denoiser learns its draws, and its law, as a NumPyro distribution, is the prior of the second
-half. Means and standard deviations are compared with those of NUTS on all data, and the two
-evidences together with that of all data in closed form. The table is written to `sequential.md`.
+a denoiser learns the draws, and as a NumPyro distribution it is the prior of the second half.
+Means and standard deviations are compared with those of NUTS on all data, and the product of the
+two evidences with the evidence of all data, which has a closed form. The table is written to
+`sequential.md`.
 """
 
-import argparse
 import json
 import time
 from pathlib import Path
@@ -18,10 +18,9 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 from numpyro.diagnostics import effective_sample_size
-from numpyro.infer import MCMC, NUTS
 
 import numpyro_bridge as nb
-from benchmarks import posteriordb
+from benchmarks import command_line, nuts, pages, posteriordb
 
 TABLE = Path(__file__).with_suffix(".md")
 PRIOR_SD, PRIOR_SCALE = 50.0, 10.0
@@ -36,7 +35,7 @@ def model(design, y=None):
 
 
 def next_model(prior, design, y=None):
-    """The same, with what the first half taught in place of its priors."""
+    """The same regression, with the posterior of the first half as its prior."""
     sites = prior.sites(numpyro.sample("posterior", prior))
     for name in ("beta", "sigma"):
         numpyro.deterministic(name, sites[name])
@@ -44,7 +43,7 @@ def next_model(prior, design, y=None):
 
 
 def load(data: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Covariates (school, the mother's IQ in units of 15, both) and scores, rows shuffled."""
+    """Covariates (school, the mother's IQ in units of 15, their product) and scores, shuffled."""
     case = json.loads((data / "posteriordb" / "kidiq-kidscore_interaction.json").read_text())
     school, iq, y = (np.asarray(case["data"][k], float) for k in ("mom_hs", "mom_iq", "kid_score"))
     iq = (iq - 100) / 15
@@ -54,30 +53,23 @@ def load(data: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def draws_of_nuts(key: int, model, *args, num_samples: int = 500) -> dict:
-    """Four vectorised chains of NUTS, by site, chains first."""
-    mcmc = MCMC(
-        NUTS(model),
-        num_warmup=300,
-        num_samples=num_samples,
-        num_chains=4,
-        chain_method="vectorized",
-        progress_bar=False,
-    )
+    """Draws of four chains of NUTS by site, shape (chain, draw, ...)."""
+    mcmc = nuts.four_chains(model, num_warmup=300, num_samples=num_samples)
     mcmc.run(jax.random.key(key), *args)
     return {k: np.asarray(v) for k, v in mcmc.get_samples(group_by_chain=True).items()}
 
 
 def learned(key: int, model, draws: dict, *args) -> tuple[nb.Posterior, nb.Draws]:
-    """A denoiser that has learned draws, and its own draws with weights."""
+    """A posterior learned from draws of NUTS, and its own draws with weights."""
     given = {name: value.reshape(-1, *value.shape[2:]) for name, value in draws.items()}
     sampler = nb.DiffusionSampler(model, progress_bar=False)
     posterior = sampler.run(jax.random.key(key), *args, draws=given)
     return posterior, posterior.sample(jax.random.key(key + 1), num_samples=16_000)
 
 
-def rows_of(joint: dict, split: dict) -> list[str]:
-    """Lines of the table: each number's mean and sd both ways, and z of the means' difference."""
-    lines = []
+def rows_of(joint: dict, split: dict) -> list[list[str]]:
+    """Rows of the table: mean and standard deviation both ways, and z of the means' difference."""
+    found = []
     for name in ("beta", "sigma"):
         a, b = (np.atleast_3d(fit[name]) for fit in (joint, split))
         for column in range(a.shape[2]):
@@ -86,17 +78,14 @@ def rows_of(joint: dict, split: dict) -> list[str]:
                 np.var(x) / effective_sample_size(x) + np.var(y) / effective_sample_size(y)
             )
             label = f"{name}[{column}]" if a.shape[2] > 1 else name
-            lines.append(
-                f"| {label} | {x.mean():.3f} ± {x.std():.3f} | {y.mean():.3f} ± {y.std():.3f} | "
-                f"{(y.mean() - x.mean()) / error:.1f} |"
-            )
-    return lines
+            both = [f"{values.mean():.3f} ± {values.std():.3f}" for values in (x, y)]
+            found.append([label, *both, f"{(y.mean() - x.mean()) / error:.1f}"])
+    return found
 
 
 def main() -> None:
     """Fit both ways and write the table."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True, help="folder of the benchmark data")
+    parser = command_line.parser(__doc__)
     design, y = load(parser.parse_args().data)
     half = len(y) // 2
     first, second = (design[:half], y[:half]), (design[half:], y[half:])
@@ -116,22 +105,24 @@ def main() -> None:
         "",
         "`python -m benchmarks.sequential --data FOLDER`. The scores of 434 children, half at a "
         "time: what a denoiser learned from 2,000 draws of the first half is the prior of the "
-        "second. Both fits by NUTS, 2,000 draws; z is the difference of the means over its Monte "
-        "Carlo error.",
+        "second half. Both fits are 2,000 draws of NUTS; z is the difference of the means over its "
+        "Monte Carlo error.",
         "",
-        "| | all at once, mean ± sd | in two parts, mean ± sd | z |",
-        "|---|---|---|---|",
-        *rows_of(joint, split),
+        *pages.table(
+            ["", "all at once, mean ± sd", "in two parts, mean ± sd", "z"], rows_of(joint, split)
+        ),
         "",
         f"Log evidence of all data in closed form {exact:.3f}; of the first half "
         f"{draws.log_evidence:.3f} ± {draws.log_evidence_error:.3f} and of the second given it "
         f"{last.log_evidence:.3f} ± {last.log_evidence_error:.3f}, together {total:.3f} ± "
-        f"{error:.3f}, errors of the weights alone: what the denoiser got wrong about the first "
-        f"half is the rest. ESS of the two sets of weights: {draws.ess:.2f} and {last.ess:.2f}. "
-        f"NUTS on the second half, through the flow's equation: {seconds:.0f} s.",
+        f"{error:.3f}. These errors are those of the weights alone; what remains of the difference "
+        "is what the denoiser got wrong about the first half. ESS of the two sets of weights: "
+        f"{draws.ess:.2f} and {last.ess:.2f}. NUTS on the second half, through the flow's "
+        f"equation: {seconds:.0f} s.",
+        "",
+        pages.measured_on(),
     ]
-    TABLE.write_text("\n".join(lines) + "\n")
-    print("\n".join(lines))
+    pages.write(TABLE, lines)
 
 
 def _log_prior(sigma):

@@ -14,7 +14,7 @@ import numpyro.distributions as dist
 
 @dataclass(frozen=True)
 class Reference:
-    """What is known of a posterior: log evidence in nats, and moments of each site."""
+    """What is known about a posterior: log evidence in nats, and moments of each site."""
 
     log_evidence: float
     mean: dict[str, np.ndarray]

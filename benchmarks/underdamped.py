@@ -2,12 +2,11 @@
 
     python -m benchmarks.underdamped --data FOLDER
 
-Each sampler trains from two first noise levels with equal budgets and standardised targets, and
-the better one, by the ELBO of its last iterations, is measured. Rows that are in
-`underdamped.csv` already are kept; `underdamped.md` and `underdamped.png` show all of them.
+All targets are standardised, and all budgets are equal. Each sampler is trained twice, from two
+first noise levels, and the run with the better ELBO in its last iterations is measured. Rows that
+are in `underdamped.csv` already are kept; `underdamped.md` and `underdamped.png` show all of them.
 """
 
-import argparse
 import functools
 import itertools
 from functools import partial
@@ -18,7 +17,7 @@ import jax
 import numpy as np
 
 import numpyro_bridge as nb
-from benchmarks import bridges, problems, rows
+from benchmarks import bridges, command_line, pages, problems, rows
 
 HERE = Path(__file__).parent
 RESULTS, TABLE, PLOT = (HERE / f"underdamped.{suffix}" for suffix in ("csv", "md", "png"))
@@ -70,9 +69,9 @@ def run_case(case: Case, data: Path, num_iterations: int) -> dict:
         "gap_error": draws.elbo_error,
         "ess": draws.ess,
         "pareto_k": draws.pareto_k,
-        "seconds": sum(float(posterior.info["training_time"]) for posterior in trained.values()),
+        "seconds": sum(posterior.report.seconds.train or 0.0 for posterior in trained.values()),
         "num_iterations": num_iterations,
-        **rows.where(),
+        **pages.commit_and_machine(),
     }
 
 
@@ -96,27 +95,25 @@ def write_table(results: list[dict], path: Path) -> None:
     lines = [
         "# Underdamped against overdamped samplers",
         "",
-        "`python -m benchmarks.underdamped --data FOLDER`. Gap log Z - ELBO in nats at equal "
-        "numbers of steps, each with one gradient evaluation; in brackets ESS and k-hat of 8,000 "
-        f"draws. Standardised targets, `reverse_kl_ld`, {NUM_TRAJECTORIES} trajectories, "
+        "`python -m benchmarks.underdamped --data FOLDER`. The gap is log Z - ELBO in nats, at "
+        "equal numbers of steps, each with one gradient evaluation; ESS and k-hat of 8,000 draws "
+        f"are in brackets. Standardised targets, `reverse_kl_ld`, {NUM_TRAJECTORIES} trajectories, "
         f"{iterations} iterations from each of two first values of `diffusion` or `step_size` "
-        f"({', '.join(map(str, LEVELS))}), the better one shown; one key, so that a difference of "
-        "0.02 nats says nothing.",
-        f"Machine: {results[0]['machine']}; commit: {results[0]['commit']}.",
+        f"({', '.join(map(str, LEVELS))}), of which the better one is shown. There is one "
+        "key, so that a difference of 0.02 nats says nothing.",
+        pages.measured_on(results),
     ]
-    for target in dict.fromkeys(row["target"] for row in results):
-        steps = " | ".join(f"{num} steps" for num in NUM_STEPS)
-        lines += ["", f"## {target}", "", f"| sampler | {steps} |", "|---" * 5 + "|"]
-        for process in PROCESSES:
-            found = (
-                rows.select(results, target=target, process=process, num_steps=num)
-                for num in NUM_STEPS
-            )
-            cells = " | ".join(_cell(row[0]) if row else "" for row in found)
-            lines.append(f"| {process} | {cells} |")
-    lines += ["", "![Gap against the number of steps](underdamped.png)"]
-    path.write_text("\n".join(lines) + "\n")
-    print("\n".join(lines))
+    columns = ["sampler", *(f"{num} steps" for num in NUM_STEPS)]
+    for target in pages.distinct(results, "target"):
+        here = rows.select(results, target=target)
+        cells = [_cells(here, process) for process in PROCESSES]
+        lines += ["", f"## {target}", "", *pages.table(columns, cells)]
+    pages.write(path, [*lines, "", "![Gap against the number of steps](underdamped.png)"])
+
+
+def _cells(found: list[dict], process: str) -> list[str]:
+    by_steps = (rows.select(found, process=process, num_steps=num) for num in NUM_STEPS)
+    return [process, *(_cell(row[0]) if row else "" for row in by_steps)]
 
 
 def _cell(row: dict) -> str:
@@ -131,7 +128,7 @@ def write_plot(results: list[dict], path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    names = list(dict.fromkeys(row["target"] for row in results))
+    names = pages.distinct(results, "target")
     figure, axes = pyplot.subplots(
         1, len(names), figsize=(3.2 * len(names), 3), squeeze=False, layout="constrained"
     )
@@ -153,20 +150,17 @@ def write_plot(results: list[dict], path: Path) -> None:
 
 def main() -> None:
     """Run what is missing, then write table and plot."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True, help="folder of the benchmark data")
-    parser.add_argument("--targets", nargs="+", choices=problems.NAMES, default=TARGETS)
+    parser = command_line.parser(__doc__)
+    command_line.add_targets(parser, problems.NAMES, default=TARGETS)
     parser.add_argument("--num-iterations", type=int, default=NUM_ITERATIONS)
-    parser.add_argument("--output", type=Path, default=HERE, help="folder of what is written")
+    command_line.add_output(parser, HERE)
     options = parser.parse_args()
     results, table, plot = (options.output / path.name for path in (RESULTS, TABLE, PLOT))
     cases = itertools.starmap(Case, itertools.product(options.targets, PROCESSES, NUM_STEPS))
-    for case in rows.missing(cases, results):
-        row = run_case(case, options.data, options.num_iterations)
-        rows.append(results, row)
-        print(*case, f"gap {row['gap']:.3f}, ESS {row['ess']:.2f}, {row['seconds']:.0f} s")
-    write_table(rows.read(results), table)
-    write_plot(rows.read(results), plot)
+    measure = partial(run_case, data=options.data, num_iterations=options.num_iterations)
+    found = rows.complete(results, cases, measure)
+    write_table(found, table)
+    write_plot(found, plot)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ with. Rows that are in `weightings.csv` already are kept; `weightings.md` and `w
 all of them.
 """
 
-import argparse
 import itertools
 from functools import partial
 from pathlib import Path
@@ -23,7 +22,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 import numpyro_bridge as nb
-from benchmarks import bridges, problems, rows
+from benchmarks import bridges, command_line, pages, problems, rows
 from numpyro_bridge.diffusion import weightings as w
 
 HERE = Path(__file__).parent
@@ -62,7 +61,7 @@ FIGURES = (
 
 
 class Table(eqx.Module):
-    """A weighting as numbers between which it is interpolated: all of them share compiled code."""
+    """A weighting as numbers to interpolate between, so that all share compiled code."""
 
     log_values: Float[Array, " levels"]
 
@@ -98,9 +97,13 @@ def run_case(case: Case, data: Path) -> dict:
     measured = bridges.measure(
         jax.random.key(1_000 + case.key), posterior, problem._replace(draws=problem.draws[kept])
     )
-    monotone = w.is_monotone(WEIGHTINGS[case.weighting])
-    seconds = posterior.info["training_time"]
-    return {**case._asdict(), "monotone": monotone, **measured, "seconds": seconds, **rows.where()}
+    return {
+        **case._asdict(),
+        "monotone": w.is_monotone(WEIGHTINGS[case.weighting]),
+        **measured,
+        "seconds": posterior.report.seconds.train,
+        **pages.commit_and_machine(),
+    }
 
 
 def write_table(found: list[dict]) -> None:
@@ -109,25 +112,22 @@ def write_table(found: list[dict]) -> None:
         "# Weightings as teachers of posteriors",
         "",
         "`python -m benchmarks.weightings --data FOLDER`; all numbers are in `weightings.csv`. "
-        "3,000 draws to learn from, 1,500 iterations of 256; means over "
-        f"{len(KEYS)} keys. Differences of bounds and evidence in nats; the loss of a monotone "
+        "Each denoiser learns from 3,000 draws in 1,500 iterations of 256; figures are means over "
+        f"{len(KEYS)} keys. Differences of bounds and evidence are in nats. The loss of a monotone "
         "weighting is a mixture of lower bounds.",
+        pages.measured_on(found),
     ]
     for target, with_scores in SETTINGS:
         here = rows.select(found, target=target, with_scores=with_scores)
-        lines += [
-            "",
-            f"## {target}, {'with' if with_scores else 'without'} scores",
-            "",
-            "| weighting | monotone | " + " | ".join(title for _, title, _ in FIGURES) + " |",
-            "|---|---|" + "---|" * len(FIGURES),
-        ]
+        columns = ["weighting", "monotone", *(title for _, title, _ in FIGURES)]
+        cells = []
         for name, weighting in WEIGHTINGS.items():
             row = rows.select(here, weighting=name)
             numbers = [_mean(row, column, digits) for column, _, digits in FIGURES]
-            monotone = "yes" if w.is_monotone(weighting) else "no"
-            lines.append(f"| {name} | {monotone} | {' | '.join(numbers)} |")
-    TABLE.write_text("\n".join(lines) + "\n")
+            cells.append([name, "yes" if w.is_monotone(weighting) else "no", *numbers])
+        heading = f"## {target}, {'with' if with_scores else 'without'} scores"
+        lines += ["", heading, "", *pages.table(columns, cells)]
+    pages.write(TABLE, lines)
 
 
 def _mean(found: list[dict], column: str, digits: int) -> str:
@@ -167,17 +167,13 @@ def write_plot(found: list[dict]) -> None:
 
 def main() -> None:
     """Run what is missing, then write table and plot of all rows."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True, help="folder of the benchmark data")
+    parser = command_line.parser(__doc__)
     options = parser.parse_args()
     combinations = itertools.product(SETTINGS, WEIGHTINGS, KEYS)
     cases = [Case(*setting, name, key) for setting, name, key in combinations]
-    for case in rows.missing(cases, RESULTS):
-        row = run_case(case, options.data)
-        rows.append(RESULTS, row)
-        print(*case, f"gap {row['gap']:.3f}, ESS {row['ess']:.2f}", flush=True)
-    write_table(rows.read(RESULTS))
-    write_plot(rows.read(RESULTS))
+    found = rows.complete(RESULTS, cases, partial(run_case, data=options.data))
+    write_table(found)
+    write_plot(found)
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ nb_execution_timeout = 300
 nb_execution_raise_on_error = True
 nb_output_stderr = "remove"
 
-# The reference is in the order of the pipeline: that of the package's `__all__`.
+# Members are listed in the order in which the sources have them.
 autodoc_member_order = "bysource"
 autodoc_default_options = {"members": True}
 autodoc_preserve_defaults = True

@@ -1,7 +1,8 @@
 """Eight schools: a hierarchical model, its posterior and its evidence.
 
-Rubin (1981): the effect of coaching in eight schools, each known with a standard error. The
-non-centred model asks how much the schools share. Run it with `python examples/eight_schools.py`.
+The data are the effects of coaching in eight schools, each known with a standard error (Rubin,
+1981). The model, written non-centred, asks how much the schools have in common. Run it with
+`python examples/eight_schools.py`.
 """
 
 import argparse

@@ -1,8 +1,8 @@
 """Which of two nested logistic regressions do the data prefer? A Bayes factor with its error.
 
 The data are 23 shuttle launches before Challenger: the temperature of the air and whether an
-O-ring was damaged (Dalal, Fowlkes and Hoadley, 1989). One model has a constant risk, the other
-one lets it depend on the temperature. Run it with `python examples/logistic_evidence.py`.
+O-ring was damaged (Dalal, Fowlkes and Hoadley, 1989). In one model the risk is constant, in the
+other one it depends on the temperature. Run it with `python examples/logistic_evidence.py`.
 """
 
 import argparse

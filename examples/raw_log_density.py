@@ -1,8 +1,8 @@
 """A log density without a model: a banana whose evidence is known in closed form.
 
-Any function of one position that JAX can differentiate is a target. This one bends a normal law
-along a parabola, which moves mass but makes none, so that its integral is 2π · WIDTH. Run it
-with `python examples/raw_log_density.py`.
+Any function of one position that JAX can differentiate is a target. This one bends a normal density
+along a parabola. That moves mass and makes none, so its integral is still 2π · WIDTH. Run it with
+`python examples/raw_log_density.py`.
 """
 
 import argparse

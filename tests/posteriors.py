@@ -3,12 +3,10 @@
 from functools import partial
 
 import jax.numpy as jnp
-import numpy as np
 
 import numpyro_bridge as nb
 from numpyro_bridge.atlas.maps import DenseMap, identity_map
 from numpyro_bridge.atlas.standardised_target import StandardisedTarget
-from numpyro_bridge.training.metrics import Metrics
 from tests import targets
 from tests.catalogue import SMALL
 
@@ -20,9 +18,7 @@ def nearly_standard(rng_key, target):
     """Coordinates in which the posterior of `regression` is a little too wide and off centre."""
     mean, covariance, _ = targets.regression_posterior(X, Y)
     factor = jnp.linalg.cholesky(jnp.asarray(covariance))
-    return nb.atlas.Standardisation(
-        DenseMap(mean + 0.3 * factor[:, 0], 0.8 * factor), "given", 0.0, {}, None, 0
-    )
+    return nb.atlas.Standardisation(DenseMap(mean + 0.3 * factor[:, 0], 0.8 * factor))
 
 
 def posterior_of(target: nb.target.Target, process, affine=None) -> nb.Posterior:
@@ -31,6 +27,6 @@ def posterior_of(target: nb.target.Target, process, affine=None) -> nb.Posterior
     return nb.Posterior(
         process,
         StandardisedTarget(target, affine),
-        nb.atlas.Standardisation(affine, "given", 0.0, {}, None, 0),
-        Metrics(*(np.zeros(0) for _ in Metrics._fields)),
+        nb.atlas.Standardisation(affine),
+        None,
     )

@@ -12,14 +12,18 @@ from jax.scipy.stats import multivariate_normal
 
 from numpyro_bridge.draws.draws import Draws
 from numpyro_bridge.target import target_from_model
+from numpyro_bridge.training import RunReport, Seconds, Stop
 from tests import targets
 
 DATA = np.array([1.2, -0.4, 0.9, 2.5])
 SCALE = np.array([1.5, 2.0, 1.5, 2.5])
 AZ1 = int(az.__version__.split(".")[0]) >= 1
 BARE: dict[str, Any] = dict(prior=False, predictive=False, log_likelihood=False)
-INFO: dict[str, Any] = dict(
-    process="CMCD", training_time=12.5, sampling_time=0.25, num_gradient_evaluations=512
+REPORT = RunReport(
+    "CMCD",
+    stopped=Stop.PLATEAU,
+    num_gradient_evaluations=512,
+    seconds=Seconds(train=12.5, draw=0.25),
 )
 
 

@@ -12,7 +12,7 @@ import pytest
 from scipy.stats import binom, gamma, norm
 
 from numpyro_bridge import __main__ as demo
-from numpyro_bridge.draws.draws import ReliabilityWarning
+from numpyro_bridge.draws.verdict import ReliabilityWarning
 from numpyro_bridge.target import target_from_model
 
 FILES = {f"{name}.png" for name in ("marginals", "forest", "pairs", "training", "weights")}

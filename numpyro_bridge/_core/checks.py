@@ -3,9 +3,9 @@
 import difflib
 import inspect
 import math
+import operator
 from collections.abc import Callable, Iterator
 from functools import partial
-from numbers import Integral, Real
 from typing import Any
 
 import equinox as eqx
@@ -17,8 +17,9 @@ from numpyro.util import is_prng_key
 def check_key(rng_key: Any) -> None:
     """Raise a ValueError unless this is one JAX key."""
     if not (hasattr(rng_key, "dtype") and is_prng_key(rng_key)):
-        got = repr(rng_key) if isinstance(rng_key, int) else _described(rng_key)
-        raise ValueError(f"rng_key must be one JAX key, such as jax.random.key(0), got {got}")
+        raise ValueError(
+            "rng_key must be one JAX key, such as jax.random.key(0), got " + _described(rng_key)
+        )
 
 
 def check_optimizer(optimizer: Any) -> None:
@@ -34,7 +35,12 @@ def check_optimizer(optimizer: Any) -> None:
 
 def check_count(name: str, value: Any, minimum: int) -> None:
     """Raise a ValueError unless this is an integer of at least `minimum`."""
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < minimum:
+    try:
+        # Numbers of NumPy and JAX count; True and False are numbers to Python, but not here.
+        whole = None if type(value) is bool else operator.index(value)
+    except TypeError:
+        whole = None
+    if whole is None or whole < minimum:
         raise ValueError(
             f"{name} must be a whole number >= {minimum}, such as {max(minimum, 10)}, got "
             f"{_described(value)}"
@@ -43,9 +49,13 @@ def check_count(name: str, value: Any, minimum: int) -> None:
 
 def check_positive(name: str, value: Any) -> None:
     """Raise a ValueError unless this is a positive finite number."""
-    known = hasattr(value, "__float__") and not isinstance(value, bool)
-    if not known or not 0 < float(value) < math.inf:
+    if not 0 < _number(value) < math.inf:
         raise ValueError(f"{name} must be a positive number, such as 0.25, got {_described(value)}")
+
+
+def _number(value: Any) -> float:
+    """The value as a float; NaN where it is no number."""
+    return float(value) if hasattr(value, "__float__") and type(value) is not bool else math.nan
 
 
 def check_instance(name: str, value: Any, kind: type, such_as: str) -> None:
@@ -57,7 +67,7 @@ def check_instance(name: str, value: Any, kind: type, such_as: str) -> None:
 
 def check_not_negative(name: str, value: Any) -> None:
     """Raise a ValueError unless this is a number, zero or more."""
-    if isinstance(value, bool) or not isinstance(value, Real) or not float(value) >= 0:
+    if not _number(value) >= 0:
         raise ValueError(f"{name} must be a number >= 0, such as 0.01, got {_described(value)}")
 
 
@@ -88,7 +98,7 @@ def check_trainable(trainable: Any) -> None:
     if callable(trainable):
         return
     for leaf in jax.tree.leaves(trainable):
-        if not isinstance(leaf, bool) and not callable(leaf):
+        if type(leaf) is not bool and not callable(leaf):
             raise ValueError(
                 "trainable must be a function of an array, such as eqx.is_inexact_array, or a tree "
                 f"of True and False in the shape of the process, got {_described(leaf)}"
@@ -175,4 +185,4 @@ def _described(value: Any) -> str:
     shape = getattr(value, "shape", None)
     if shape is not None:
         return f"an array of shape {shape} and type {value.dtype}"
-    return repr(value) if isinstance(value, int | float | str) else type(value).__name__
+    return repr(value) if type(value) in (int, float, bool, str) else type(value).__name__

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,7 +21,7 @@ _in_force: ContextVar[Devices] = ContextVar("_in_force", default=())
 
 
 def check_devices(devices: Sequence[Device] | None, num_trajectories: int) -> Devices:
-    """The devices to work on, as a tuple; a single one, JAX's default, where none are named.
+    """The devices to work on, as a tuple, which is empty where JAX is to use its default device.
 
     Raises:
         ValueError: if the batch does not divide evenly among them.
@@ -42,7 +43,10 @@ def check_devices(devices: Sequence[Device] | None, num_trajectories: int) -> De
 
 @contextmanager
 def divided_among(devices: Devices) -> Iterator[None]:
-    """Compile what is traced inside for these devices; `devices` must be part of its cache key."""
+    """Compile what is traced inside this context for the given devices.
+
+    Tracing reads the devices, so they must be part of the cache key of what is compiled.
+    """
     token = _in_force.set(devices)
     try:
         yield
@@ -51,9 +55,9 @@ def divided_among(devices: Devices) -> Iterator[None]:
 
 
 def divide(batch: jax.Array) -> jax.Array:
-    """Lay the leading axis out over the devices in force; what follows from it follows it there.
+    """Divide the leading axis among the devices in force, where later computations then run.
 
-    The numbers are those of one device, but for the order of sums.
+    Results equal those of a single device, up to rounding: sums may be taken in another order.
     """
     devices = _in_force.get()
     if len(devices) < 2 or len(batch) % len(devices):
@@ -62,21 +66,21 @@ def divide(batch: jax.Array) -> jax.Array:
 
 
 def copy_to(devices: Devices, tree: Any) -> Any:
-    """Put a copy of every array on each device, as computing on all of them needs."""
+    """Put a copy of every array on each device, which computing on all of them requires."""
     if not devices:
         return tree
     everywhere = _over(devices)
     return jax.tree.map(
-        lambda leaf: jax.device_put(leaf, everywhere) if isinstance(leaf, jax.Array) else leaf, tree
+        lambda leaf: jax.device_put(leaf, everywhere) if eqx.is_array(leaf) else leaf, tree
     )
 
 
 def copy_back(devices: Devices, tree: Any) -> Any:
-    """Take one copy of every array, bound to no device."""
+    """Take one copy of every array, which is no longer bound to any device."""
     if not devices:
         return tree
     return jax.tree.map(
-        lambda leaf: jnp.asarray(np.asarray(leaf)) if isinstance(leaf, jax.Array) else leaf, tree
+        lambda leaf: jnp.asarray(np.asarray(leaf)) if eqx.is_array(leaf) else leaf, tree
     )
 
 

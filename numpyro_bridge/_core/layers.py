@@ -12,10 +12,10 @@ from numpyro_bridge._core.types import RNGKey, Scalar
 
 
 def time_features(time: Scalar, num_features: int) -> Float[Array, " features"]:
-    """Sines and cosines of `time` in [0, 1] at half-integer to `num_features / 4` periods.
+    """Sines and cosines of `time` in [0, 1], with 1/2, 1, … up to `num_features / 4` periods.
 
     Args:
-        time: 0 at the initial law, 1 at the target.
+        time: 0 at the initial distribution, 1 at the target.
         num_features: Length of the result; even.
     """
     angles = math.pi * time * jnp.arange(1, num_features // 2 + 1, dtype=jnp.result_type(float))
@@ -23,13 +23,16 @@ def time_features(time: Scalar, num_features: int) -> Float[Array, " features"]:
 
 
 class Linear(eqx.Module):
-    """`inputs @ weight + bias`: rows of a batch stay rows, nothing is transposed by `vmap`."""
+    """The affine layer `inputs @ weight + bias`.
+
+    In this order a batch made by `vmap` keeps its rows, and nothing has to be transposed.
+    """
 
     weight: Float[Array, "inputs outputs"]
     bias: Float[Array, " outputs"]
 
     def __init__(self, rng_key: RNGKey, num_inputs: int, num_outputs: int, gain: float = 1.0):
-        """Normal weights with variance `gain² / num_inputs`, zero bias."""
+        """Draw normal weights with variance `gain² / num_inputs`; the bias is zero."""
         self.weight = _normal_weights(rng_key, num_inputs, num_outputs, gain)
         self.bias = jnp.zeros_like(self.weight[0])
 
@@ -38,7 +41,7 @@ class Linear(eqx.Module):
         return inputs @ self.weight + self.bias
 
 
-@partial(jax.jit, static_argnums=(1, 2, 3))  # step by step this would be five small programs
+@partial(jax.jit, static_argnums=(1, 2, 3))  # as one program instead of five small ones
 def _normal_weights(rng_key, num_inputs, num_outputs, gain):
     scale, dtype = gain / math.sqrt(num_inputs), jnp.result_type(float)
     if gain == 0:

@@ -1,10 +1,10 @@
-r"""A map that bends: scales and places of most directions follow a few of them.
+r"""A map that bends: a few coordinates steer the scales and locations of the others.
 
-Many posteriors are funnels: how wide the effects of a hierarchy are depends on the scale parameter
-above them, and no affine map can undo that. An affine coupling (Dinh et al. 2017, arXiv:1605.08803)
-can. Its first coordinates, $a$, steer: each other one, $b_j$, becomes $b_j \exp(s_j(a)) + t_j(a)$,
-where $s$ and $t$ are small networks. Before that every coordinate gets a skew and tails of its
-own. All is invertible in closed form.
+Many posteriors are funnels: the scale parameter of a hierarchy decides how wide its effects are,
+and no affine map can undo that. An affine coupling (Dinh et al. 2017, arXiv:1605.08803) can. Its
+first coordinates, $a$, steer: every other coordinate, $b_j$, becomes $b_j \exp(s_j(a)) + t_j(a)$,
+where $s$ and $t$ are small networks. Before that, each coordinate is given a skew and tails of its
+own. Every part can be inverted in closed form.
 """
 
 import math
@@ -19,45 +19,45 @@ from numpyro_bridge._core.types import RNGKey, Scalar, Vector
 from numpyro_bridge.atlas.maps import AbstractMap, DenseMap
 
 REACH = 5.0
-"""Standard deviations of noise within which $s$ and $t$ follow $a$; beyond, they stay."""
+"""Standard deviations of noise up to which $s$ and $t$ vary with $a$; beyond, they level off."""
 
 FARTHEST = 1e5
 """Standard deviations of noise beyond which the powers of the tails may overflow float32."""
 
 NUM_HIDDEN = 32
-"""Units of the networks."""
+"""Number of hidden units that the networks share."""
 
 LARGEST_POWER = 2.0
-"""Of the tails, before skewing; its inverse is the smallest."""
+"""Largest power of the tails of a coordinate before it is skewed; its inverse is the smallest."""
 
 MOST_SKEW = 0.95
-"""Largest share by which the powers of the two tails differ from their mean."""
+"""Largest relative difference between the power of one tail and the mean power of both."""
 
 
 class Shape(eqx.Module):
-    r"""Skew and tails of each coordinate by itself; zeros are the identity.
+    r"""Gives each coordinate a skew and tails of its own; it is the identity at first.
 
-    In $t = \mathrm{arsinh}(x)$, where powers are slopes, the map is
-    $t \mapsto \kappa t + \beta (\sqrt{1 + t^2} - 1)$: the tails become the powers
-    $\kappa \pm \beta$ of those of the noise. It extends the transformation of Jones and Pewsey
-    (2009, doi:10.1093/biomet/asp053), in which both tails are alike.
+    In terms of $t = \mathrm{arsinh}(x)$, in which powers of $x$ are slopes, the map is
+    $t \mapsto \kappa t + \beta (\sqrt{1 + t^2} - 1)$: far out it raises the noise to the power
+    $\kappa + \beta$ on one side and $\kappa - \beta$ on the other. It extends the transformation
+    of Jones and Pewsey (2009, doi:10.1093/biomet/asp053), which has the same power on both sides.
     """
 
     tail: Vector
-    """Logarithm of the mean power, bounded when used."""
+    """Sets the mean power of the two tails; a hyperbolic tangent bounds it where it is used."""
     skew: Vector
-    """Of the powers, bounded when used."""
+    """Sets how far the two powers are apart; it is bounded in the same way."""
 
     def __init__(self, dim: int):
-        """One that changes nothing yet."""
+        """Make one that changes nothing yet."""
         self.tail = self.skew = jnp.zeros(dim, jnp.result_type(float))
 
     def __call__(self, noise: Vector) -> Vector:
-        """The shaped vector."""
+        """The vector that noise is shaped into."""
         return _sinh_and_cosh(self._bent(_arcsinh(noise)))[0]
 
     def inverse(self, shaped: Vector) -> Vector:
-        """The noise of a shaped vector: the root of a quadratic equation."""
+        """The noise that is shaped into a vector, as the root of a quadratic equation."""
         power, skew = self._power_and_skew
         moved = _arcsinh(shaped) + skew
         determinant = power**2 - skew**2
@@ -83,28 +83,28 @@ class Shape(eqx.Module):
 
 
 class Coupling(eqx.Module):
-    """From noise to noise of another shape, in which some coordinates steer the others.
+    """Bends noise: its first coordinates steer the scales and locations of the others.
 
     Args:
         rng_key: Randomness of the hidden units.
         dim: Length of the vectors.
-        num_leading: How many coordinates steer, from the front.
+        num_leading: How many coordinates steer; they come first.
     """
 
     shape: Shape
     hidden: Linear
-    """Of the steering coordinates; its units are hyperbolic tangents."""
+    """Reads the steering coordinates; hyperbolic tangents of its outputs are the hidden units."""
     log_scale: Linear
-    """Of the other coordinates, from the steering ones and the units: these level off far out."""
+    """Log scales of the other coordinates, from the steering coordinates and the hidden units."""
     shift: Linear
-    """Likewise."""
+    """Shifts of the other coordinates, from the same numbers."""
 
     def __init__(self, rng_key: RNGKey, dim: int, num_leading: int):
-        """One that changes nothing yet."""
+        """Make one that changes nothing yet."""
         weight_key, bias_key = jax.random.split(rng_key)
         self.shape = Shape(dim)
         hidden = Linear(weight_key, num_leading, NUM_HIDDEN, math.sqrt(num_leading))
-        # Units that all bend at zero could not tell left from right.
+        # Without biases all units would bend at zero and could not tell left from right.
         bias = jax.random.normal(bias_key, (NUM_HIDDEN,), hidden.bias.dtype)
         self.hidden = eqx.tree_at(lambda layer: layer.bias, hidden, bias)
         rest = dim - num_leading
@@ -112,15 +112,15 @@ class Coupling(eqx.Module):
         self.shift = Linear(rng_key, num_leading + NUM_HIDDEN, rest, gain=0.0)
 
     def __call__(self, noise: Vector) -> Vector:
-        """The bent vector."""
+        """The vector that noise is bent into."""
         lead, rest = self._divided(self.shape(noise))
         log_scale, shift = self._steered(noise)
         return jnp.concatenate([lead, rest * jnp.exp(log_scale) + shift])
 
     def inverse(self, bent: Vector) -> Vector:
-        """The noise of a bent vector."""
+        """The noise that is bent into a vector."""
         lead, rest = self._divided(bent)
-        # The steering coordinates are known at once, whatever the others are.
+        # The steering coordinates are steered by none, so they are known before the others are.
         log_scale, shift = self._steered(self.shape.inverse(bent))
         return self.shape.inverse(jnp.concatenate([lead, (rest - shift) * jnp.exp(-log_scale)]))
 
@@ -134,7 +134,7 @@ class Coupling(eqx.Module):
         return vector[:num_leading], vector[num_leading:]
 
     def _steered(self, noise: Vector) -> tuple[Array, Array]:
-        """Log scales and places of the other coordinates."""
+        """Log scales and shifts of the other coordinates."""
         steer, _ = self._divided(self.shape(_within_reach(noise)))
         features = jnp.concatenate([steer, jnp.tanh(self.hidden(steer))])
         return self.log_scale(features), self.shift(features)
@@ -161,14 +161,17 @@ class CouplingMap(AbstractMap):
 
 
 def _arcsinh(x: Vector) -> Vector:
-    """In one logarithm: that of JAX has branches, and this is called at every step of a bridge."""
+    """Inverse hyperbolic sine by a single logarithm.
+
+    JAX's own version has branches, and this is evaluated at every step of a bridge.
+    """
     sign = _sign(x)
     size = sign * x
     return sign * jnp.log1p(size + size**2 / (1 + jnp.sqrt(1 + size**2)))
 
 
 def _sinh_and_cosh(x: Vector) -> tuple[Vector, Vector]:
-    """In one exponential."""
+    """Hyperbolic sine and cosine by a single exponential."""
     sign = _sign(x)
     rise = jnp.expm1(sign * x)
     fall = rise / (1 + rise)  # 1 - exp(-|x|)
@@ -176,19 +179,22 @@ def _sinh_and_cosh(x: Vector) -> tuple[Vector, Vector]:
 
 
 def _sign(x: Vector) -> Vector:
-    """Never zero, so that derivatives at zero are right."""
+    """The sign, which is never zero, so that derivatives at zero are right."""
     return jnp.where(x < 0, -1.0, 1.0).astype(x.dtype)
 
 
 def _hinge(vector: Vector) -> Vector:
-    """Nearly |x| far out, smooth and zero at zero."""
+    """A smooth function that is zero at zero and grows like |x| far out."""
     return jnp.sqrt(1 + vector**2) - 1
 
 
 def _within_reach(noise: Vector) -> Vector:
-    """The same to a few thousandths up to three standard deviations; never beyond `REACH`.
+    """The noise, smoothly limited to `REACH` standard deviations.
 
-    A far state of a bridge in training then meets large numbers, but not exponentials of them.
+    Up to three standard deviations it changes by a few thousandths at most. A bridge in training
+    may visit states that are far out; without the limit their scales would be exponentials of
+    large numbers.
     """
-    share = jnp.clip(noise / REACH, -30.0, 30.0)  # whose eighth power no precision loses
+    # Clipped, so that the eighth power is finite in every precision.
+    share = jnp.clip(noise / REACH, -30.0, 30.0)
     return REACH * share / (1 + share**8) ** (1 / 8)

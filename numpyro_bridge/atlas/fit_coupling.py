@@ -1,4 +1,4 @@
-"""Fit a coupling map to what an affine map has left of a target's shape."""
+"""Fit a coupling map to the shape that a target still has once it is seen through an affine map."""
 
 import math
 from typing import Any
@@ -17,41 +17,47 @@ from numpyro_bridge.atlas.standardised_target import StandardisedTarget, elbo_of
 from numpyro_bridge.target import Target
 
 NUM_DRAWS = 4_096
-"""Scores from which the steering directions are found."""
+"""Number of scores that the steering directions are found from."""
 
 NUM_ITERATIONS, BATCH = 3_000, 64
-"""Steps of the fit, and draws in each."""
+"""Number of steps of the fit, and of draws in each step."""
 
 MOST_LEADING = 8
-"""Steering directions at most, and at most a quarter of all: the more steer, the fewer follow."""
+"""Largest number of steering directions.
+
+They are also at most a quarter of all directions: the more of them steer, the fewer are steered.
+"""
 
 STEERING_SHARE = 0.35
-"""Share of the strongest direction from which on another one steers as well.
+"""A direction steers if its strength is more than this share of that of the strongest direction.
 
-One too few leaves a gap on a random walk with two unknown scales, one too many on a funnel:
-`python -m benchmarks.bent_maps` shows how many are found there.
+With too few steering directions the fit leaves a gap on a random walk with two unknown scales, and
+with too many on a funnel; `python -m benchmarks.bent_maps` shows how many are found on each.
 """
 
 FEW_DIMENSIONS = 3
-"""Dimensions up to which the fit begins from both ends of the directions.
+"""Dimension up to which the fit is run twice, with the directions in either order.
 
-To lowest order the width of one coordinate that follows another cannot be told from the place of
-the other that follows the square of the one; where few coordinates follow, the wrong one may seem
-the stronger.
+To lowest order, two shapes have the same third derivatives: the width of $b$ may depend on $a$, or
+the location of $a$ may depend on $b^2$. In few dimensions the wrong direction of the two may seem
+the stronger one, so both orders are tried and the higher ELBO decides.
 """
 
 
 def fit_coupling(rng_key: RNGKey, target: Target, affine: DenseMap) -> CouplingMap:
-    """The coupling map of highest ELBO that is reached from an affine one.
+    """Bend an affine map by a coupling, trained to the highest ELBO.
 
-    The steering coordinates begin as those along which the curvature of the log density changes
-    most; then all of the map is trained on the ELBO, by gradients that have no noise where the
-    fit is perfect (Roeder et al. 2017, arXiv:1703.09194).
+    The first guess of the steering coordinates are the directions along which the curvature of the
+    log density changes most. Then the whole map is trained on the ELBO, by gradients that lose
+    their noise as the fit becomes perfect (Roeder et al. 2017, arXiv:1703.09194).
 
     Args:
         rng_key: Randomness of all draws.
-        target: In its own coordinates.
-        affine: A map whose normal law is near the target.
+        target: The target in its own coordinates.
+        affine: A map whose normal distribution is near the target.
+
+    Returns:
+        The bent map, from standardised coordinates to those of the target.
     """
     directions_key, start_key, fit_key, choice_key = jax.random.split(rng_key, 4)
     standardised = StandardisedTarget(target, affine)
@@ -64,7 +70,7 @@ def fit_coupling(rng_key: RNGKey, target: Target, affine: DenseMap) -> CouplingM
 
 
 def num_gradient_evaluations(dim: int) -> int:
-    """Scores that `fit_coupling` evaluates."""
+    """Number of scores that `fit_coupling` evaluates."""
     return NUM_DRAWS + NUM_ITERATIONS * BATCH * (2 if 1 < dim <= FEW_DIMENSIONS else 1)
 
 
@@ -72,21 +78,22 @@ def num_gradient_evaluations(dim: int) -> int:
 def steering(
     rng_key: RNGKey, target: StandardisedTarget
 ) -> tuple[Float[Array, " dim"], Float[Array, "dim dim"]]:
-    """How much the curvature changes along which directions, strongest first.
+    """The directions along which the curvature of a log density changes, strongest first.
 
-    The third derivatives $T$ of the log density, averaged over standard noise, follow from its
-    scores alone (Stein's identity). The squared norm of $T v$ is that of the change of curvature
-    along a unit vector $v$; summed over all directions and divided by 12 it is, to lowest order,
-    the ELBO's gap in nats.
+    Averaged over standard normal noise, the third derivatives $T$ of the log density follow from
+    scores alone (Stein's identity). For a unit vector $v$, the matrix $T v$ says how the curvature
+    changes along $v$, and its squared norm is the strength of this direction. The strengths of all
+    directions, summed and divided by 12, are to lowest order the gap between the ELBO and the log
+    evidence, in nats.
 
     Returns:
-        Squared norms and, as columns, orthonormal directions.
+        The strengths, and the orthonormal directions as columns.
     """
     dim, dtype = target.dim, jnp.result_type(float)
     noise = jax.random.normal(rng_key, (NUM_DRAWS // 2, dim), dtype)
     noise = jnp.concatenate([noise, -noise])
     score = jax.vmap(lambda x: target.at(x).score)(noise)
-    # No far draw may rule: scores are at most ten times as long as a standard normal's.
+    # Scores are cut to ten times a standard normal's length, so that no far draw dominates.
     longest = 10 * math.sqrt(dim)
     length = jnp.linalg.norm(score, axis=1, keepdims=True)
     rest = score * (longest / jnp.maximum(length, longest)) + noise
@@ -101,13 +108,13 @@ def steering(
 
 
 def num_leading(strength: np.ndarray) -> int:
-    """How many directions steer: those not much weaker than the strongest."""
+    """How many directions steer: those that are not much weaker than the strongest."""
     most = min(MOST_LEADING, strength.size // 4)
     return max(1, int(np.sum(strength[:most] > STEERING_SHARE * strength[0])))
 
 
 class _Bent(eqx.Module):
-    """A coupling followed by a square factor: what is trained."""
+    """What is trained: a coupling, then a square factor and a shift."""
 
     location: Vector
     factor: Float[Array, "dim dim"]
@@ -132,7 +139,7 @@ def _fitted(rng_key: RNGKey, target: StandardisedTarget, directions, start: Coup
         finite = jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(gradient)]))
         updates, following = optimizer.update(gradient, state, bent)
         following = (optax.apply_updates(bent, updates), following)
-        # An update that is not finite is left out, as in `fit`.
+        # An update that is not finite is skipped, as in `fit`.
         return jax.tree.map(lambda new, old: jnp.where(finite, new, old), following, carry), None
 
     bent: Any = _Bent(jnp.zeros(dim, dtype), directions, start)
@@ -142,7 +149,7 @@ def _fitted(rng_key: RNGKey, target: StandardisedTarget, directions, start: Coup
 
 
 def _loss(bent: _Bent, target: Target, noise: Float[Array, "draws dim"]) -> Scalar:
-    """Minus the ELBO but for a constant; differentiated along the paths of the draws alone."""
+    """Minus the ELBO, up to a constant, with gradients through the draws alone."""
     held = jax.lax.stop_gradient(bent)
     inverse_factor = jnp.linalg.inv(held.factor)
 
@@ -156,6 +163,6 @@ def _loss(bent: _Bent, target: Target, noise: Float[Array, "draws dim"]) -> Scal
 
 @eqx.filter_jit
 def _composed(affine: DenseMap, bent: _Bent) -> CouplingMap:
-    """The two maps as one, whose factor is lower-triangular again, behind a rotation."""
+    """The two maps as one: a rotation makes the factor lower-triangular again."""
     factor, rotation = factor_and_rotation(affine.factor @ bent.factor)
     return CouplingMap(DenseMap(affine(bent.location), factor), rotation, bent.coupling)

@@ -1,4 +1,4 @@
-"""Normal approximations of a target from several starts: what standardisation chooses from."""
+"""Normal approximations of a target, fitted from several starts, for standardisation to choose."""
 
 import math
 
@@ -21,30 +21,30 @@ from numpyro_bridge.atlas.standardised_target import StandardisedTarget
 from numpyro_bridge.target import ModelTarget, Target
 
 DENSE_LIMIT = 300
-"""Largest dimension in which a dense factor is climbed to; beyond it, low rank plus diagonal."""
+"""Largest dimension in which factors are dense; beyond it they are diagonal or of low rank."""
 
 LAPLACE_LIMIT = 2_000
-"""Largest dimension in which the curvature at a mode is taken: one decomposition, not hundreds."""
+"""Largest dimension for `laplace`: it decomposes one matrix where a climb decomposes hundreds."""
 
 MAX_RANK = 20
-"""Directions of a low-rank factor: what Pathfinder's memory of ten updates spans."""
+"""Directions of a low-rank factor: as many as Pathfinder's memory of ten updates spans."""
 
 NEWTON_STEPS = 8
-"""After the quasi-Newton path to a mode, which is slow to end in many dimensions."""
+"""Newton steps after a quasi-Newton path to a mode, whose end is slow in many dimensions."""
 
 NUM_STEPS = 200
-"""Of the climb to the best normal law."""
+"""Number of steps of the climb to the best normal distribution."""
 
 Starts = Float[Array, "starts dim"]
 
 
 def no_map(rng_key: RNGKey, target: Target, starts: Starts) -> AbstractAffineMap:
-    """The identity: the floor that no other choice may fall below."""
+    """The identity, with which every other candidate is compared."""
     return _batch_of_one(identity_map(target.dim))
 
 
 def prior_moments(rng_key: RNGKey, target: Target, starts: Starts) -> AbstractAffineMap | None:
-    """Mean and standard deviation of prior draws, per coordinate; none where it cannot be drawn."""
+    """Mean and standard deviation of prior draws; None if the prior cannot be drawn from."""
     if not isinstance(target, ModelTarget):
         return None
     draws = target.prior_positions(rng_key, 512)
@@ -55,9 +55,12 @@ def prior_moments(rng_key: RNGKey, target: Target, starts: Starts) -> AbstractAf
 
 
 def pathfinder(rng_key: RNGKey, target: Target, starts: Starts) -> AbstractAffineMap | None:
-    """The best normal law along a quasi-Newton path from each start; none without BlackJAX.
+    """The best normal distribution along a quasi-Newton path from each start.
 
     Reference: Zhang et al. (2022), arXiv:2108.03782, as implemented in BlackJAX.
+
+    Returns:
+        One map for each start, or None if BlackJAX is not installed.
     """
     try:
         from blackjax.vi.pathfinder import approximate
@@ -77,7 +80,7 @@ def _pathfinder(rng_key: RNGKey, target: Target, starts: Starts, approximate) ->
 
 
 def low_rank_of(location, diagonal, beta, gamma) -> LowRankMap:
-    """The map whose law has covariance `diag(diagonal) + beta @ gamma @ beta.T`."""
+    """The map whose normal distribution has covariance `diag(diagonal) + beta @ gamma @ beta.T`."""
     scale = jnp.sqrt(diagonal)
     basis, triangle = jnp.linalg.qr(beta / scale[:, None])
     values, vectors = jnp.linalg.eigh(triangle @ gamma @ triangle.T)
@@ -85,7 +88,11 @@ def low_rank_of(location, diagonal, beta, gamma) -> LowRankMap:
 
 
 def laplace(rng_key: RNGKey, target: Target, starts: Starts) -> AbstractAffineMap | None:
-    """The curvature at the mode nearest each start; none above `LAPLACE_LIMIT` dimensions."""
+    """The normal distribution of the curvature at the mode that each start leads to.
+
+    Returns:
+        One map for each start, or None above `LAPLACE_LIMIT` dimensions.
+    """
     return _laplace(target, starts) if target.dim <= LAPLACE_LIMIT else None
 
 
@@ -98,7 +105,7 @@ def _laplace(target: Target, starts: Starts) -> DenseMap:
         options = {"maxiter": 100, "line_search_maxiter": 10}
         mode = _newton(cost, minimize(cost, start, method="BFGS", options=options).x)
         values, vectors = jnp.linalg.eigh(jax.hessian(cost)(mode))
-        # Where the density does not curve down there is no normal law; unit scale stands in.
+        # Where the density does not curve down, no scale can be read off; a scale of one stands in.
         values = jnp.where(values > 1e-8, values, 1.0)
         return DenseMap(mode, lower_factor(vectors / jnp.sqrt(values)))
 
@@ -106,7 +113,7 @@ def _laplace(target: Target, starts: Starts) -> DenseMap:
 
 
 def _newton(cost, position: Vector) -> Vector:
-    """Where a few of Newton's steps lead, each taken if it lowers the cost."""
+    """The position after a few Newton steps, each of which is taken only if it lowers the cost."""
 
     def step(position, _):
         proposal = position - jnp.linalg.solve(
@@ -119,9 +126,10 @@ def _newton(cost, position: Vector) -> Vector:
 
 
 def gaussian_vi(rng_key: RNGKey, target: Target, starts: Starts) -> AbstractAffineMap:
-    """The normal law of highest ELBO, climbed to from each start by natural gradients.
+    """The normal distribution of highest ELBO, by natural-gradient steps from each start.
 
-    Dense up to `DENSE_LIMIT` dimensions, diagonal beyond. It has no step size to tune.
+    Its factor is dense up to `DENSE_LIMIT` dimensions and diagonal beyond. There is no step size to
+    tune.
     """
     maps = jax.vmap(diagonal_map)(starts, jnp.ones_like(starts))
     if target.dim <= DENSE_LIMIT:
@@ -132,7 +140,10 @@ def gaussian_vi(rng_key: RNGKey, target: Target, starts: Starts) -> AbstractAffi
 
 
 def draws_per_step(dim: int) -> int:
-    """As a regression on all coordinates needs, or one on each coordinate by itself."""
+    """Number of draws in each step of the climb, as its regression of scores on draws needs.
+
+    A dense factor needs a regression on all coordinates, a diagonal one on each by itself.
+    """
     return max(64, 4 * dim) if dim <= DENSE_LIMIT else 256
 
 
@@ -140,13 +151,14 @@ def draws_per_step(dim: int) -> int:
 def climb(
     rng_key: RNGKey, target: Target, maps: AbstractAffineMap, num_iterations: int, num_draws: int
 ) -> AbstractAffineMap:
-    """Improve a batch of normal laws by natural-gradient steps on the ELBO.
+    """Improve a batch of normal distributions by natural-gradient steps on the ELBO.
 
-    At the best normal law the mean score is zero and the mean curvature is its precision (Opper
-    and Archambeau 2009). Each step draws from the present law, regresses the score on the draws
-    for the curvature, and moves mean and precision towards those conditions, in the coordinates
-    where the present law is standard. A step that lowers the ELBO is taken back and the next one
-    is shorter. In the second half the steps shrink, which averages.
+    For the best normal distribution the mean score is zero, and minus the mean second derivative of
+    the log density is the precision (Opper and Archambeau 2009). Each step draws from the present
+    distribution, estimates the curvature by regressing scores on draws, and moves mean and
+    precision towards these conditions, in the coordinates in which the present distribution is
+    standard. A step that lowers the ELBO is undone and the next one is shorter. In the second half
+    the steps shrink, which averages out their noise.
     """
     step = _dense_step if isinstance(maps, DenseMap) else _diagonal_step
     dtype = maps.location.dtype
@@ -208,7 +220,7 @@ def _diagonal_step(transform: LowRankMap, noise, score, rate) -> LowRankMap:
 
 
 def _shortened(score: Float[Array, "draws dim"]) -> Float[Array, "draws dim"]:
-    """Scores at most ten times as long as a standard normal's: no far draw may rule a step."""
+    """Scores cut to ten times a standard normal's length, so that no far draw dominates a step."""
     longest = 10 * math.sqrt(score.shape[1])
     length = jnp.linalg.norm(score, axis=1, keepdims=True)
     return score * (longest / jnp.maximum(length, longest))

@@ -1,4 +1,4 @@
-"""Weighted particles of a target: tempered sequential Monte Carlo, and moves that refresh draws."""
+"""Weighted particles of a target by tempered sequential Monte Carlo, and moves of its draws."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -16,10 +16,10 @@ from numpyro_bridge.atlas.standardisation import standardise
 from numpyro_bridge.target import ModelTarget, Target
 
 LARGEST_PRIOR_DRAW = 1e3
-"""A prior that draws larger unconstrained numbers is improper for all that a sampler can do."""
+"""Largest unconstrained number that a prior may draw if tempering is to start from it."""
 
 NUM_LEAPFROGS = 8
-"""Steps of each Hamiltonian move."""
+"""Leapfrog steps of each Hamiltonian move."""
 
 MAX_TEMPERATURES = 200
 
@@ -34,20 +34,21 @@ class Particles(NamedTuple):
 
 
 class Reference(NamedTuple):
-    """Where tempering starts: draws, and the log density they are from, up to a constant."""
+    """Where tempering starts: draws, and the log density that they follow, up to a constant."""
 
     position: Float[Array, "num dim"]
     log_density: Callable[[Any, Array], Scalar]
-    """Of the target and a position."""
+    """Log density of the reference, as a function of the target and a position."""
     log_ratio: Callable[[Any, Array], Scalar]
-    """Log density of the target over that of the reference."""
+    """Log density of the target minus that of the reference, as a function of the same two."""
 
 
 def from_prior(rng_key: RNGKey, target: Target, num: int) -> Reference | None:
     """Start from the prior of the model: choose it where the posterior may have many modes.
 
     Returns:
-        None where there is no prior to draw from, or it draws numbers beyond a thousand.
+        The reference, or None where the prior cannot be drawn from or draws numbers beyond a
+        thousand.
     """
     if not isinstance(target, ModelTarget):
         return None
@@ -60,14 +61,15 @@ def from_prior(rng_key: RNGKey, target: Target, num: int) -> Reference | None:
 def from_normal(
     rng_key: RNGKey, target: Target, num: int, *, scale: float = 3.0, fit: bool = False
 ) -> Reference:
-    """Start from a centred normal law in unconstrained coordinates, or `scale` times a fitted one.
+    """Start from a normal distribution: centred at zero, or fitted to the target.
 
     Args:
         rng_key: Randomness of the fit and the draws.
-        target: What the law should cover.
+        target: The density that the normal distribution should cover.
         num: Number of draws.
-        scale: Standard deviation; with `fit`, in units of the normal law that `standardise` finds.
-        fit: Whether to fit the law first.
+        scale: Standard deviation in unconstrained coordinates; with `fit`, the factor by which the
+            fitted distribution is widened.
+        fit: Whether to widen the normal distribution that `standardise` finds instead.
     """
     fit_key, draw_key = jax.random.split(rng_key)
     identity = identity_map(target.dim)
@@ -82,7 +84,7 @@ def from_normal(
 
 
 def from_prior_or_fit(rng_key: RNGKey, target: Target, num: int) -> Reference:
-    """From the prior where that can be done, else from twice as wide as a fitted normal law."""
+    """Start from the prior if it can be drawn from, else from twice as wide as a fitted normal."""
     start = from_prior(rng_key, target, num)
     return from_normal(rng_key, target, num, scale=2.0, fit=True) if start is None else start
 
@@ -95,21 +97,22 @@ def tempered_particles(
     target_ess: float = 0.7,
     num_moves: int = 4,
 ) -> Particles:
-    """Carry draws of a reference to the target, by adaptive tempering.
+    """Carry draws of a reference to the target by adaptive tempering.
 
-    BlackJAX's adaptive tempered sequential Monte Carlo: the next temperature is where the effective
-    share of the particles falls to `target_ess`; they are resampled and moved by Hamiltonian Monte
-    Carlo in the metric of their own covariance, with a step size that follows the acceptance.
+    This is BlackJAX's adaptive tempered sequential Monte Carlo. The next temperature is the one at
+    which the effective share of the particles falls to `target_ess`. They are then resampled and
+    moved by Hamiltonian Monte Carlo, with their own covariance as the metric and a step size that
+    follows the acceptance rate.
 
     Args:
         rng_key: Randomness.
         target: The density to arrive at.
         reference: Where to start.
-        target_ess: Between 0 and 1; higher takes smaller steps.
+        target_ess: Between 0 and 1; the higher, the smaller are the steps in temperature.
         num_moves: Hamiltonian moves at each temperature.
 
     Raises:
-        RuntimeError: if 200 temperatures do not suffice, as where the density overflows.
+        RuntimeError: if 200 temperatures do not suffice, for example because a density overflows.
     """
     from blackjax.smc import tempered
 
@@ -129,8 +132,8 @@ def tempered_particles(
             return Particles(jnp.asarray(state.particles), log_weight, count, evaluations)
     raise RuntimeError(
         f"tempering stopped at {float(state.tempering_param):.3g} of the way from the reference to "
-        f"the target after {MAX_TEMPERATURES} temperatures; start from a law that is closer, such "
-        "as start=partial(from_normal, fit=True)"
+        f"the target after {MAX_TEMPERATURES} temperatures; start from a distribution that is "
+        "closer, such as start=partial(from_normal, fit=True)"
     )
 
 
@@ -162,13 +165,14 @@ def _tempering_step(rng_key, state, target, reference: Reference, step_size, ess
 def refreshed(
     rng_key: RNGKey, target: Target, position: Float[Array, "num dim"], *, num_moves: int = 8
 ) -> Float[Array, "num dim"]:
-    """Move draws by Hamiltonian Monte Carlo, which leaves the target as it is.
+    """Move draws by Hamiltonian Monte Carlo, which leaves the target distribution unchanged.
 
     Args:
         rng_key: Randomness.
-        target: The density, in coordinates where it is about standard.
-        position: Draws of about the right law.
-        num_moves: Moves of each; the step size follows the acceptance over the first half.
+        target: The density, in coordinates in which it is roughly standard normal.
+        position: Draws that follow the target at least roughly.
+        num_moves: Moves of each draw; during the first half of them the step size follows the
+            acceptance rate.
     """
     import blackjax
 
@@ -191,7 +195,7 @@ def refreshed(
 
 
 def particle_covariance(position, log_weight):
-    """Weighted covariance, or variances beyond a few hundred dimensions; never singular."""
+    """Weighted covariance, or variances above `DENSE_LIMIT` dimensions; never singular."""
     weight = jax.nn.softmax(log_weight)
     centred = position - weight @ position
     dim = position.shape[1]

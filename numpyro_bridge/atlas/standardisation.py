@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -50,21 +50,45 @@ NEARLY_NORMAL = 0.01
 """Gap of a normal law, in nats, from which on there is nothing worth bending a map for."""
 
 
-class Standardisation(NamedTuple):
-    """The map that was chosen, and what was seen on the way."""
+class MapFit(NamedTuple):
+    """How a map was fitted, and what was seen on the way."""
 
-    map: AbstractMap
-    """From standardised positions to the target's own."""
     method: str
     """Name of the candidate it came from, or "coupling" where the map bends."""
     elbo: float
-    """ELBO in nats of the law that it makes of standard noise."""
+    """ELBO in nats of the distribution that the map makes of standard noise."""
     candidates: dict[str, float]
     """The best ELBO of every candidate, that of the bent map among them."""
-    modes: Modes | None
-    """More than one place the starts ended in; None where they all agree."""
     num_gradient_evaluations: int
     """Scores evaluated on the way, roughly: line searches are counted as one."""
+    modes: Modes | None = None
+    """More than one place the starts ended in; None where they all agree."""
+
+    def plain(self) -> dict[str, Any]:
+        """All but the modes, as a file keeps it: strings and numbers."""
+        fields = self._asdict()
+        del fields["modes"]
+        return fields
+
+
+class Standardisation(NamedTuple):
+    """A map, and how it was fitted."""
+
+    map: AbstractMap
+    """From standardised positions to the target's own."""
+    fit: MapFit | None = None
+    """None where nothing was fitted to the density: for the identity, a map that somebody gave,
+    or one that was learned from draws."""
+
+    @property
+    def modes(self) -> Modes | None:
+        """The modes that the fit saw, where it saw more than one."""
+        return None if self.fit is None else self.fit.modes
+
+    @property
+    def num_gradient_evaluations(self) -> int:
+        """Scores that the fit evaluated, roughly."""
+        return 0 if self.fit is None else self.fit.num_gradient_evaluations
 
 
 def standardise(
@@ -107,45 +131,54 @@ def standardise(
     noise = jax.random.normal(elbo_key, (NUM_DRAWS, target.dim), starts.dtype)
     fits = _fit_in_turn(fits_key, target, starts, noise, candidates)
     best = max(fits, key=lambda fit: fit.elbo)
-    chosen, method, elbo, modes = best.best_map, best.name, best.elbo, None
-    for fit in fits:
-        if fit.name == gaussian_vi.__name__ and isinstance(fit.maps, DenseMap):
-            modes = distinct_modes(fit.maps, jnp.asarray(fit.elbos))
+    chosen, method, elbo = best.best_map, best.name, best.elbo
+    modes = _modes_seen(fits)
     if modes is not None:
         chosen, method = covering_map(modes), "modes"
         elbo = float(_elbos(_batch_of_one(chosen), target, noise)[0])
     count = sum(NUM_DRAWS * len(fit.elbos) for fit in fits)
     count += num_starts * NUM_STEPS * draws_per_step(target.dim)
-    found = Standardisation(chosen, method, elbo, {f.name: f.elbo for f in fits}, modes, count)
-    return _bent(coupling_key, target, found, noise) if nonlinear else found
+    fit = MapFit(method, elbo, {f.name: f.elbo for f in fits}, count, modes)
+    # Nothing is bent in many dimensions: there are dim³ third derivatives.
+    if not nonlinear or modes is not None or target.dim > DENSE_LIMIT:
+        return Standardisation(chosen, fit)
+    return _bent(coupling_key, target, chosen, fit, noise)
 
 
-def _bent(rng_key: RNGKey, target: Target, found: Standardisation, noise) -> Standardisation:
+def _modes_seen(fits: Sequence["_Fit"]) -> Modes | None:
+    """The different places that the starts of `gaussian_vi` led to."""
+    for fit in fits:
+        if fit.candidate is gaussian_vi and isinstance(fit.maps, DenseMap):
+            return distinct_modes(fit.maps, jnp.asarray(fit.elbos))
+    return None
+
+
+def _bent(
+    rng_key: RNGKey, target: Target, affine: AbstractAffineMap, fit: MapFit, noise
+) -> Standardisation:
     """With a coupling in place of an affine map of one mode, where that is better."""
-    if found.modes is not None or not isinstance(found.map, DenseMap):
-        return found
-    if target.dim > DENSE_LIMIT:  # there are dim³ third derivatives
-        return found
-    before = log_weights_of(found.map, target, noise)
+    if not isinstance(affine, DenseMap):
+        return Standardisation(affine, fit)
+    before = log_weights_of(affine, target, noise)
     # For nearly equal weights the gap between ELBO and log evidence is half their variance.
     if 0.5 * float(jnp.var(before)) < NEARLY_NORMAL:
-        return found
-    map = fit_coupling(rng_key, target, found.map)
+        return Standardisation(affine, fit)
+    map = fit_coupling(rng_key, target, affine)
     after = log_weights_of(map, target, noise)
     elbo, gain = float(jnp.mean(after)), after - before
-    evaluations = found.num_gradient_evaluations + num_gradient_evaluations(target.dim)
-    found = found._replace(
-        candidates=found.candidates | {"coupling": elbo},
-        num_gradient_evaluations=evaluations,
+    fit = fit._replace(
+        candidates=fit.candidates | {"coupling": elbo},
+        num_gradient_evaluations=fit.num_gradient_evaluations
+        + num_gradient_evaluations(target.dim),
     )
     if not jnp.mean(gain) > 2 * jnp.std(gain) / math.sqrt(NUM_DRAWS):
-        return found
-    return found._replace(map=map, method="coupling", elbo=elbo)
+        return Standardisation(affine, fit)
+    return Standardisation(map, fit._replace(method="coupling", elbo=elbo))
 
 
 def no_standardisation(rng_key: RNGKey, target: Target) -> Standardisation:
     """Leave the target as it is."""
-    return Standardisation(identity_map(target.dim), "none", float("nan"), {}, None, 0)
+    return Standardisation(identity_map(target.dim))
 
 
 def starting_points(rng_key: RNGKey, target: Target, num: int) -> Float[Array, "num dim"]:
@@ -163,9 +196,13 @@ def starting_points(rng_key: RNGKey, target: Target, num: int) -> Float[Array, "
 class _Fit(NamedTuple):
     """The maps of one candidate and their ELBOs."""
 
-    name: str
+    candidate: Candidate
     maps: AbstractAffineMap
     elbos: np.ndarray
+
+    @property
+    def name(self) -> str:
+        return getattr(self.candidate, "__name__", repr(self.candidate))
 
     @property
     def elbo(self) -> float:
@@ -200,8 +237,7 @@ def _fit_in_turn(
 
 def _measured(candidate: Candidate, maps: AbstractAffineMap, target: Target, noise) -> _Fit:
     maps = _alike(maps, target.dim)
-    name = getattr(candidate, "__name__", repr(candidate))
-    return _Fit(name, maps, _elbos(maps, target, noise))
+    return _Fit(candidate, maps, _elbos(maps, target, noise))
 
 
 def _alike(maps: AbstractAffineMap, dim: int) -> AbstractAffineMap:

@@ -10,7 +10,8 @@ import numpy as np
 from jaxtyping import Float
 
 from numpyro_bridge._core.types import RNGKey
-from numpyro_bridge.draws.draws import GOOD_PARETO_K, MAX_PARETO_K, Draws, ReliabilityWarning
+from numpyro_bridge.draws.draws import Draws
+from numpyro_bridge.draws.verdict import GOOD_PARETO_K, MAX_PARETO_K, ReliabilityWarning
 from numpyro_bridge.infer.posterior import Posterior
 from numpyro_bridge.target import ModelTarget
 

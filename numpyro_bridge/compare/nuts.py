@@ -1,19 +1,18 @@
 """NUTS, the reference that a bridge is compared with: NumPyro's or BlackJAX's, and what it cost."""
 
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import equinox as eqx
 import jax
 import numpy as np
-from jax import monitoring
 from jaxtyping import Array, Float
 from numpyro.infer import MCMC, NUTS
 
+from numpyro_bridge._core.stopwatch import Watch, stopwatch
 from numpyro_bridge._core.types import RNGKey, Vector
+from numpyro_bridge.compare.costs import Costs
 from numpyro_bridge.target import ModelTarget, Target
 
 STATS = {
@@ -33,14 +32,13 @@ class NutsRun:
         samples: constrained values by site, deterministic ones included, each of shape (chain,
             draw, ...).
         stats: sample statistics by ArviZ's names, each of shape (chain, draw).
-        costs: seconds and gradient evaluations, by the names of `Comparison.costs`; what is not
-            known is left out.
+        costs: seconds and gradient evaluations, as far as they are known.
         library: the distribution package that made them.
     """
 
     samples: dict[str, Array]
     stats: dict[str, Array]
-    costs: dict[str, float]
+    costs: Costs
     library: str
 
 
@@ -81,7 +79,7 @@ def numpyro_nuts(
     kwargs = {**kwargs, "extra_fields": ("num_steps",)}
     with stopwatch() as warmup:
         mcmc.warmup(warmup_key, *args, collect_warmup=True, **kwargs)
-        gradients_before = _num_gradients(run_of(mcmc))
+        gradients_before = run_of(mcmc).costs.gradients_drawing
     with stopwatch() as sampling:
         mcmc.run(sample_key, *args, **kwargs)
         run = run_of(mcmc)
@@ -119,12 +117,12 @@ def blackjax_nuts(
     with stopwatch() as warmup:
         keys = jax.random.split(warmup_key, num_chains)
         states, parameters, steps = _adapt(keys, target, starts, num_warmup)
-        gradients_before = float(np.sum(np.asarray(steps)))
+        gradients_before = int(np.sum(np.asarray(steps)))
     with stopwatch() as sampling:
         keys = jax.random.split(sample_key, num_chains)
         samples, stats = _draw(keys, target, states, parameters, num_samples)
         jax.block_until_ready(samples)
-    run = NutsRun(samples, stats, {}, "blackjax")
+    run = NutsRun(samples, stats, Costs(gradients_drawing=_num_gradients(stats)), "blackjax")
     return _with_costs(run, warmup, sampling, gradients_before)
 
 
@@ -132,26 +130,25 @@ def run_of(mcmc: MCMC) -> NutsRun:
     """A finished run of NumPyro's."""
     fields = mcmc.get_extra_fields(group_by_chain=True)
     stats = {STATS[name]: fields[name] for name in STATS if name in fields}
-    run = NutsRun(mcmc.get_samples(group_by_chain=True), stats, {}, "numpyro")
-    run.costs["gradients_drawing"] = _num_gradients(run)
-    return run
+    costs = Costs(gradients_drawing=_num_gradients(stats))
+    return NutsRun(mcmc.get_samples(group_by_chain=True), stats, costs, "numpyro")
 
 
-def _with_costs(run: NutsRun, warmup: "Watch", sampling: "Watch", before: float) -> NutsRun:
-    costs = {
-        "compile_seconds": warmup.compiling + sampling.compiling,
-        "train_seconds": warmup.running,
-        "draw_seconds": sampling.running,
-        "gradients_before": before,
-        "gradients_drawing": _num_gradients(run),
-    }
-    return NutsRun(run.samples, run.stats, costs, run.library)
+def _with_costs(run: NutsRun, warmup: Watch, sampling: Watch, before: int | None) -> NutsRun:
+    costs = replace(
+        run.costs,
+        compile_seconds=warmup.compiling + sampling.compiling,
+        train_seconds=warmup.running,
+        draw_seconds=sampling.running,
+        gradients_before=before,
+    )
+    return replace(run, costs=costs)
 
 
-def _num_gradients(run: NutsRun) -> float:
-    """Leapfrog steps, each of which evaluates one gradient; NaN where they were not collected."""
-    steps = run.stats.get("n_steps")
-    return np.nan if steps is None else float(np.sum(np.asarray(steps)))
+def _num_gradients(stats: dict[str, Array]) -> int | None:
+    """Leapfrog steps, each of which evaluates one gradient; None where they were not collected."""
+    steps = stats.get("n_steps")
+    return None if steps is None else int(np.sum(np.asarray(steps)))
 
 
 def _kernel_and_arguments(
@@ -214,41 +211,3 @@ def _stats(info: Any) -> dict[str, Array]:
         "acceptance_rate": info.acceptance_rate,
         "energy": info.energy,
     }
-
-
-@dataclass
-class Watch:
-    """Seconds between start and end, apart from those that JAX spent on compiling."""
-
-    compiling: float = 0.0
-    running: float = 0.0
-    spans: list[tuple[float, float]] = field(default_factory=list)
-
-
-@contextmanager
-def stopwatch() -> Iterator[Watch]:
-    """Tell compiling from running: JAX reports when it traces, lowers or compiles."""
-    watch = Watch()
-
-    def listen(event: str, start_time: float, end_time: float, **_: Any) -> None:
-        if event.startswith("/jax/core/compile/"):
-            watch.spans.append((start_time, end_time))
-
-    monitoring.register_event_time_span_listener(listen)
-    begin = time.perf_counter()
-    try:
-        yield watch
-    finally:
-        seconds = time.perf_counter() - begin
-        monitoring.unregister_event_time_span_listener(listen)
-        watch.compiling = min(_length_of_union(watch.spans), seconds)
-        watch.running = seconds - watch.compiling
-
-
-def _length_of_union(spans: list[tuple[float, float]]) -> float:
-    """Seconds covered by at least one span: a function is traced while its caller is."""
-    total, reached = 0.0, -np.inf
-    for start, end in sorted(spans):
-        total += max(0.0, end - max(start, reached))
-        reached = max(reached, end)
-    return total

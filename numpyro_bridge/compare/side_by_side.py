@@ -1,7 +1,7 @@
 """A trained bridge side by side with NUTS: parameters, costs, and whether the two agree."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -10,19 +10,16 @@ import jax
 import numpy as np
 from numpyro.infer import MCMC
 
+from numpyro_bridge._core.stopwatch import stopwatch
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.compare.agreement import agreement, doubts_about_nuts, unseen_by_the_bridge
-from numpyro_bridge.compare.nuts import Nuts, numpyro_nuts, run_of, stopwatch
+from numpyro_bridge.compare.costs import Costs, bridge_costs
+from numpyro_bridge.compare.nuts import Nuts, numpyro_nuts, run_of
 from numpyro_bridge.compare.nuts_side import check_same_posterior, nuts_to_arviz, some_draws
-from numpyro_bridge.compare.tables import (
-    bridge_costs,
-    site_order,
-    table_of_costs,
-    table_of_parameters,
-)
+from numpyro_bridge.compare.tables import site_order, table_of_costs, table_of_parameters
 from numpyro_bridge.compare.text import format_costs, format_evidence, format_table
 from numpyro_bridge.draws.backward_runs import BackwardRuns
-from numpyro_bridge.draws.draws import Draws, Verdict
+from numpyro_bridge.draws.draws import Draws
 from numpyro_bridge.draws.inference_data import to_inference_data
 from numpyro_bridge.draws.plots import (
     plot_forest,
@@ -31,6 +28,7 @@ from numpyro_bridge.draws.plots import (
     plot_training,
     plot_weights,
 )
+from numpyro_bridge.draws.verdict import Verdict
 from numpyro_bridge.infer.posterior import Posterior
 
 
@@ -48,10 +46,10 @@ class Comparison:
             marginals in posterior standard deviations (two exact samplers with 1,000 effective
             draws each are about 0.05 apart); `bridge_r_hat`, `nuts_r_hat`, `bridge_ess`,
             `nuts_ess` (bulk).
-        costs: a data frame with columns `bridge` and `nuts` and the rows of `COST_LABELS`; NaN
-            where a cost does not arise or is not known. `compile_seconds` is what JAX reports
-            as tracing, lowering and compiling, so that the other seconds are those that a second
-            run would take.
+        bridge_costs: seconds and gradients of the bridge. Compiling is what JAX reports as
+            tracing, lowering and compiling, so that the other seconds are those that a second run
+            would take.
+        nuts_costs: seconds and gradients of NUTS.
         draws: the bridge's draws and weights, with the evidence.
         backward: the bridge run backward from draws of NUTS: an upper bound on the evidence, and
             what the bridge's own weights cannot see.
@@ -62,11 +60,22 @@ class Comparison:
     bridge: Any
     nuts: Any
     table: Any
-    costs: Any
+    bridge_costs: Costs
+    nuts_costs: Costs
     draws: Draws
     backward: BackwardRuns
     nuts_modes: np.ndarray
     posterior: Posterior
+
+    @property
+    def costs(self) -> Any:
+        """The costs as a pandas data frame with columns `bridge` and `nuts`.
+
+        `standardise_seconds`, `compile_seconds`, `train_seconds`, `draw_seconds` and their sum
+        `total_seconds`; `gradients_before` and `gradients_drawing`; `min_ess_bulk`,
+        `ess_per_second` and `ess_per_second_drawing`. NaN where one does not arise or is not known.
+        """
+        return table_of_costs(self.bridge_costs, self.nuts_costs)
 
     @property
     def verdict(self) -> Verdict:
@@ -87,7 +96,8 @@ class Comparison:
     def __str__(self) -> str:
         """Both tables, the evidence and the verdict."""
         evidence = format_evidence(self.draws, self.backward)
-        parts = [format_table(self.table), format_costs(self.costs), evidence]
+        costs = format_costs(self.bridge_costs, self.nuts_costs)
+        parts = [format_table(self.table), costs, evidence]
         return "\n\n".join([*parts, self.verdict.text])
 
     def print(self) -> None:
@@ -105,23 +115,25 @@ class Comparison:
             folder: where to write the figures to, as `marginals.png` and so on; made if needed.
 
         Returns:
-            Matplotlib figures: `marginals`, `forest`, `pairs`, `training` and `weights`.
+            Matplotlib figures: `marginals`, `forest`, `pairs`, `training` and `weights`; without
+            `training` where there is no record of it.
 
         Raises:
             ImportError: if Matplotlib is not installed.
         """
         samples = {"bridge": self.bridge, "NUTS": self.nuts}
         labels = list(self.table.index)
-        draws = self.draws
+        draws, metrics = self.draws, self.posterior.metrics
         figures = {
             "marginals": plot_marginals(samples, labels),
             "forest": plot_forest(samples, labels),
             "pairs": plot_pairs(samples, labels),
-            "training": plot_training(
-                self.posterior.metrics, draws.log_evidence, draws.log_evidence_error
-            ),
-            "weights": plot_weights(draws.log_weight, draws.pareto_k, draws.ess),
         }
+        if metrics is not None:
+            figures["training"] = plot_training(
+                metrics, draws.log_evidence, draws.log_evidence_error
+            )
+        figures["weights"] = plot_weights(draws.log_weight, draws.pareto_k, draws.ess)
         if folder is not None:
             Path(folder).mkdir(parents=True, exist_ok=True)
             for name, figure in figures.items():
@@ -157,8 +169,8 @@ def compare_with_nuts(
         num_chains: chains of each sampler; r-hat needs at least two.
         num_warmup: warm-up steps of each chain of NUTS.
         nuts_samples: draws of each chain of NUTS.
-        nuts: whose NUTS, `nb.compare.numpyro_nuts` or `nb.compare.blackjax_nuts`; or any function with their
-            arguments.
+        nuts: whose NUTS, `nb.compare.numpyro_nuts` or `nb.compare.blackjax_nuts`; or any function
+            with their arguments.
         mcmc: a finished `numpyro.infer.MCMC` to compare with instead; its seconds are not known.
         log_likelihood: whether to compute the pointwise log likelihood of both, for `arviz.loo`.
         coords: dimension name to labels, for both.
@@ -201,15 +213,9 @@ def compare_with_nuts(
         log_likelihood=log_likelihood,
         coords=coords,
     )
+    settings = {"num_chains": num_chains, "num_warmup": num_warmup, "num_samples": nuts_samples}
     if mcmc is None:
-        run = nuts(
-            nuts_key,
-            target,
-            num_chains=num_chains,
-            num_warmup=num_warmup,
-            num_samples=nuts_samples,
-            progress_bar=progress_bar,
-        )
+        run = nuts(nuts_key, target, progress_bar=progress_bar, **settings)
     else:
         run = run_of(mcmc)
     reference = nuts_to_arviz(run, target, bridge, coords)
@@ -217,10 +223,18 @@ def compare_with_nuts(
     backward = posterior.run_backward(backward_key, nuts_draws)
     nuts_modes = posterior.mode_shares(nuts_draws)
     table = table_of_parameters(bridge, reference, site_order(target, bridge))
-    costs = table_of_costs(
-        table, {"bridge": bridge_costs(posterior, draws, watch), "nuts": run.costs}
+    ours, theirs = bridge_costs(posterior, draws, watch), run.costs
+    return Comparison(
+        bridge,
+        reference,
+        table,
+        replace(ours, min_ess_bulk=float(table["bridge_ess"].min())),
+        replace(theirs, min_ess_bulk=float(table["nuts_ess"].min())),
+        draws,
+        backward,
+        nuts_modes,
+        posterior,
     )
-    return Comparison(bridge, reference, table, costs, draws, backward, nuts_modes, posterior)
 
 
 def _check_numbers(**numbers: int) -> None:

@@ -4,25 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from numpyro_bridge.compare.nuts import Watch
-from numpyro_bridge.draws.draws import Draws
+from numpyro_bridge.compare.costs import Costs
 from numpyro_bridge.draws.plots import scalar_draws, site_of
-from numpyro_bridge.infer.posterior import Posterior
 from numpyro_bridge.target import ModelTarget, Target
-
-COST_LABELS = {
-    "standardise_seconds": "standardise, with its compilation [s]",
-    "compile_seconds": "compile [s]",
-    "train_seconds": "train, or warm up [s]",
-    "draw_seconds": "draw [s]",
-    "total_seconds": "total [s]",
-    "gradients_before": "gradients before drawing",
-    "gradients_drawing": "gradients while drawing",
-    "min_ess_bulk": "smallest bulk ESS",
-    "ess_per_second": "ESS per second, of all",
-    "ess_per_second_drawing": "ESS per second, of drawing",
-}
-"""The rows of `Comparison.costs`, and what they are called in print."""
 
 
 def site_order(target: Target, bridge: Any) -> list[str]:
@@ -95,33 +79,12 @@ def _wasserstein(ours: np.ndarray, theirs: np.ndarray) -> float:
     return float(wasserstein_distance(ours.ravel(), theirs.ravel()))
 
 
-def bridge_costs(posterior: Posterior, draws: Draws, watch: Watch) -> dict[str, float]:
-    """Seconds and gradients of a trained bridge; NaN where a cost is not known."""
-    info = {name: float(x) for name, x in posterior.info.items() if not isinstance(x, str)}
-    before = info.get("num_gradient_evaluations", np.nan)
-    return {
-        "standardise_seconds": info.get("standardise_time", np.nan),
-        "compile_seconds": info.get("compile_time", np.nan) + watch.compiling,
-        "train_seconds": info.get("training_time", np.nan),
-        "draw_seconds": watch.running,
-        "gradients_before": before,
-        "gradients_drawing": float(draws.info["num_gradient_evaluations"]) - before,
-    }
-
-
-def table_of_costs(table: Any, sides: dict[str, dict[str, float]]) -> Any:
-    """A column for each sampler, with a row for each of `COST_LABELS`."""
+def table_of_costs(bridge: Costs, nuts: Costs) -> Any:
+    """A column for each sampler, a row for each of `Costs.rows()`; NaN where one is not known."""
     import pandas
 
-    parts = ("standardise_seconds", "compile_seconds", "train_seconds", "draw_seconds")
-    columns = {}
-    for name, known in sides.items():
-        column = {row: known.get(row, np.nan) for row in COST_LABELS}
-        ess = float(table[f"{name}_ess"].min())
-        if "draw_seconds" in known:
-            column["total_seconds"] = float(np.nansum([column[part] for part in parts]))
-        column["min_ess_bulk"] = ess
-        column["ess_per_second"] = _ratio(ess, column["total_seconds"])
-        column["ess_per_second_drawing"] = _ratio(ess, column["draw_seconds"])
-        columns[name] = column
+    columns = {
+        side: {row.name: np.nan if row.value is None else row.value for row in costs.rows()}
+        for side, costs in (("bridge", bridge), ("nuts", nuts))
+    }
     return pandas.DataFrame(columns)

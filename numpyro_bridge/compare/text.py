@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from numpyro_bridge.compare.tables import COST_LABELS
+from numpyro_bridge.compare.costs import Costs
 from numpyro_bridge.draws.backward_runs import BackwardRuns
 from numpyro_bridge.draws.draws import Draws
 from numpyro_bridge.draws.plots import site_of
@@ -49,20 +49,12 @@ def _rows_to_print(table: Any) -> Iterator[tuple[str, Any]]:
             yield f"{worst} (worst of {len(elements)})", elements.loc[worst]
 
 
-def format_costs(costs: Any) -> str:
+def format_costs(bridge: Costs, nuts: Costs) -> str:
     """Costs, one a line."""
     rows = [["costs", "bridge", "NUTS"]]
-    for name, label in COST_LABELS.items():
-        rows.append([label, *(_cost(name, costs.loc[name, side]) for side in ("bridge", "nuts"))])
+    for ours, theirs in zip(bridge.rows(), nuts.rows(), strict=True):
+        rows.append([ours.label, ours.text, theirs.text])
     return _align(rows, label_left=True)
-
-
-def _cost(name: str, value: float) -> str:
-    if np.isnan(value):
-        return "-"
-    if name.endswith("_seconds"):
-        return f"{value:.2f}"
-    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
 
 
 def format_evidence(draws: Draws, backward: BackwardRuns) -> str:

@@ -1,4 +1,4 @@
-"""Denoisers and flows learned from draws: noise, losses, generation, densities, weights."""
+"""Denoisers and flows learned from draws: noise, losses, generation, densities, exact weights."""
 
 from numpyro_bridge.diffusion.denoiser import (
     Denoiser,

@@ -1,4 +1,4 @@
-"""Denoiser: what a network says of a noisy vector, in any of four languages."""
+"""Denoisers: networks that take a noisy vector apart, whichever of four outputs they predict."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,24 +14,24 @@ from numpyro_bridge.diffusion.network import DenoisingNetwork
 from numpyro_bridge.diffusion.noise import AbstractNoiseSchedule, Level, Truncated, VPCosine
 
 Prediction = Callable[[Level], tuple[Scalar, Scalar]]
-"""What a network predicts: the parts of clean vector and noise in it, at a level of unit scale."""
+"""What a network predicts: its coefficients of clean vector and noise, at a unit-scale level."""
 
-# The table. With `noisy = alpha · clean + sigma · noise` each row is a second equation for the same
-# two unknowns, so every prediction is every other one.
+# `noisy = alpha · clean + sigma · noise` is one equation for the clean vector and the noise. Each
+# prediction below is a second one, so that any of them can be computed from any other.
 
 
 def predicts_clean(level: Level) -> tuple[Scalar, Scalar]:
-    """The clean vector itself; poor at low noise, where it tells little of the noise."""
+    """The clean vector itself; poor at low noise, where it says little about the noise."""
     return jnp.ones_like(level.alpha), jnp.zeros_like(level.alpha)
 
 
 def predicts_noise(level: Level) -> tuple[Scalar, Scalar]:
-    """The noise; poor at high noise, where it tells little of the clean vector."""
+    """The noise; poor at high noise, where it says little about the clean vector."""
     return jnp.zeros_like(level.alpha), jnp.ones_like(level.alpha)
 
 
 def predicts_velocity(level: Level) -> tuple[Scalar, Scalar]:
-    """`alpha · noise - sigma · clean`; good at every level, zero for standard normal data."""
+    """`alpha · noise - sigma · clean`; good at every level, and zero for standard normal data."""
     return -level.sigma, level.alpha
 
 
@@ -46,7 +46,7 @@ class Denoised(NamedTuple):
     clean: Vector
     """Estimate of the posterior mean of the clean vector."""
     noise: Vector
-    """The noise that goes with it."""
+    """The noise that, with this clean vector, makes up the noisy one."""
 
     @property
     def flow(self) -> Vector:
@@ -67,11 +67,11 @@ class Denoiser(eqx.Module):
     r"""A network that estimates the clean vector inside a noisy one.
 
     The network sees the noisy vector at unit scale and the log-SNR, so the same denoiser serves
-    any schedule: swap `schedule` with `eqx.tree_at`, or name another one where it is used.
+    any schedule: swap `schedule` with `eqx.tree_at`, or pass another one where it is used.
 
     Args:
         network: Maps `(noisy, log_snr, context)` to a vector, such as a `DenoisingNetwork`.
-        schedule: Spreads time over noise levels, in training and sampling.
+        schedule: How time is spread over noise levels, in training and sampling.
         prediction: What the output means: `predicts_velocity`, `predicts_flow`, `predicts_noise`
             or `predicts_clean`.
     """
@@ -89,7 +89,7 @@ class Denoiser(eqx.Module):
     def at_level(
         self, noisy: Vector, level: Level, context: Float[Array, " features"] | None = None
     ) -> Denoised:
-        """Take a noisy vector apart at any level; the scale of the level is that of the vector."""
+        """Take a noisy vector apart at any level, which must have the scale of the vector."""
         unit, noisy = level.unit, noisy / level.scale
         output = self.network(noisy, level.log_snr, context)
         of_clean, of_noise = self.prediction(unit)
@@ -108,13 +108,14 @@ class Denoiser(eqx.Module):
     ) -> Scalar:
         r"""Squared error of the predicted noise, $\lVert \hat\varepsilon - \varepsilon \rVert^2$.
 
-        It is computed from the error of the output, which is finite at both ends of a schedule.
-        With the score of the data's density the target is one of the same mean and less variance:
-        by the target score identity both $x$ and $(z + \sigma^2 s(x) / \alpha) / \alpha$ average
-        to the clean vector inside $z$, and of the two that combination is taken which is constant
-        if the data are standard normal, $\alpha z + \sigma^2 (x + s(x))$ at unit scale.
+        It is computed from the error of the network's output, which is finite at both ends of a
+        schedule. If the score $s(x)$ of the data's density is given, the prediction is compared
+        with an estimate that has the same mean and less variance. By the target score identity,
+        both $x$ and $(z + \sigma^2 s(x) / \alpha) / \alpha$ average to the clean vector inside $z$.
+        They are combined so that the result is constant if the data are standard normal: at unit
+        scale, $\alpha z + \sigma^2 (x + s(x))$.
 
-        Reference of the identity: De Bortoli et al. (2024), arXiv:2402.08667.
+        Reference for the identity: De Bortoli et al. (2024), arXiv:2402.08667.
         """
         unit = level.unit
         noisy = unit.mix(clean, noise)
@@ -130,7 +131,7 @@ class Denoiser(eqx.Module):
 
 
 class InContext(eqx.Module):
-    """A conditional network with its context bound: one that takes none."""
+    """A conditional network whose context is bound, so that it takes none."""
 
     network: Callable[..., Vector]
     context: Float[Array, " features"]
@@ -141,7 +142,7 @@ class InContext(eqx.Module):
 
 
 def in_context(denoiser: Denoiser, context: Float[Array, " features"]) -> Denoiser:
-    """A conditional denoiser in one context, where it serves like any other."""
+    """A conditional denoiser with its context bound, to be used like an unconditional one."""
     return replace(denoiser, network=InContext(denoiser.network, context))
 
 
@@ -163,8 +164,8 @@ def untrained_denoiser(
         width: Units of each hidden layer.
         depth: Hidden layers.
         context_size: Length of the vector that draws are conditioned on, 0 for none.
-        schedule: A cosine from log-SNR -10 to 10 by default.
-        prediction: What the output means.
+        schedule: How time is spread over noise levels; by default a cosine from log-SNR -10 to 10.
+        prediction: What the output of the network means.
     """
     network = DenoisingNetwork(rng_key, dim, width, depth, context_size)
     return Denoiser(network, Truncated(VPCosine()) if schedule is None else schedule, prediction)
@@ -178,7 +179,7 @@ def posterior_variance(level: Level, data_variance: Scalar | float = 1.0) -> Sca
 def renoised(rng_key: RNGKey, noisy: Vector, level: Level, noisier: Level) -> Vector:
     """Add noise to a noisy vector until it has the level `noisier`, exactly."""
     shrink = noisier.alpha / level.alpha
-    # sigma'² - shrink² sigma², without the cancellation where the levels are close.
+    # The variance to add is sigma'² - shrink² sigma², here without cancellation at close levels.
     differ = noisier.log_snr < level.log_snr
     gap = jnp.where(differ, noisier.log_snr, 0.0) - jnp.where(differ, level.log_snr, 0.0)
     added = noisier.sigma * jnp.sqrt(-jnp.expm1(gap))
@@ -194,9 +195,9 @@ def ancestral_coefficients(
       (1 - e^{\lambda_t - \lambda_s}) + c_x^2 V_t\right), \qquad c_x = \alpha_s
       (1 - e^{\lambda_t - \lambda_s})$$
 
-    The first part of the variance is that of the noise chain run backward from a known clean
-    vector, the second what is not known of that vector, $V_t$. For normal data of the given
-    variance the law is exact, however far the levels are apart.
+    The first term of the variance is what the noising chain, run backward, has for a known clean
+    vector. The second is the uncertainty of that vector, whose variance is $V_t$. For normal data
+    of the given variance this distribution is exact, however far the levels are apart.
 
     Args:
         now: The noisier level.

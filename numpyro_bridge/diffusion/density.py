@@ -1,4 +1,4 @@
-"""Log density of a denoiser's flow, by its ordinary differential equation."""
+"""The log density of a denoiser's flow, by solving its ordinary differential equation."""
 
 import math
 from importlib import import_module
@@ -30,21 +30,22 @@ def log_density(
     $$\log q(x) = \log p_0(z_0) - \int \nabla \cdot \hat u(z_\tau, \tau)\, d\tau, \qquad
       dz_\tau = \hat u(z_\tau, \tau)\, d\tau$$
 
-    on the straight path, between the levels at the ends of the denoiser's schedule. The density is
-    that of draws with noise of the last level in them, so give it a large log-SNR.
+    on the straight path, between the levels at the ends of the denoiser's schedule. Noise of the
+    last level is still in the draws whose density this is, so the schedule should end at a large
+    log-SNR.
 
     Args:
         denoiser: Trained on standardised data, with a schedule of finite ends.
         clean: Where to evaluate, shape `(dim,)`.
         context: What the density is conditioned on.
         rng_key: Randomness of the estimated divergence; needed beyond 64 dimensions only.
-        num_probes: Rademacher vectors of Hutchinson's estimate, fixed along the path: the result
-            then is unbiased and the same for the same key.
+        num_probes: Number of random sign vectors in Hutchinson's estimate of the divergence. They
+            are the same along the whole path, which makes the result unbiased and reproducible.
         tolerance: Relative and absolute error of a step of the solver.
 
     Raises:
         ImportError: if diffrax is not installed.
-        ValueError: beyond 64 dimensions, if there is no key.
+        ValueError: if there are more than 64 dimensions and no `rng_key`.
 
     Reference: Chen et al. (2018), arXiv:1806.07366; Grathwohl et al. (2019), arXiv:1810.01367.
     """
@@ -69,7 +70,7 @@ def log_density(
 
     first, last = straight_ends(denoiser)
     start = (last * clean, jnp.zeros((), clean.dtype))
-    # Back from the data: the divergence adds up with the opposite sign.
+    # From the data back to the noise, the divergence is added up with the opposite sign.
     position, divergence = solved(velocity, start, last, first, tolerance)
     scale = jnp.sqrt(first**2 + (1 - first) ** 2)
     log_noise = -0.5 * jnp.sum((position / scale) ** 2)
@@ -80,7 +81,7 @@ def log_density(
 def flow_of(
     denoiser: Denoiser, noise: Vector, *, context: Context = None, tolerance: float = 1e-5
 ) -> Vector:
-    """The draw that the flow carries standard normal noise to, by the same solver.
+    """The draw to which the flow carries standard normal noise, by the solver of `log_density`.
 
     Raises:
         ImportError: if diffrax is not installed.
@@ -95,7 +96,7 @@ def flow_of(
 
 
 def straight_ends(denoiser: Denoiser) -> tuple[Scalar, Scalar]:
-    """Times on the straight path of the levels at which the denoiser's schedule begins and ends."""
+    """Times of the straight path at the levels where the denoiser's schedule begins and ends."""
     zero = jnp.zeros((), jnp.result_type(float))
     ends = (denoiser.schedule.at(time) for time in (zero, zero + 1))
     first, last = (level.alpha / (level.alpha + level.sigma) for level in ends)
@@ -103,7 +104,7 @@ def straight_ends(denoiser: Denoiser) -> tuple[Scalar, Scalar]:
 
 
 def solved(velocity: Any, start: Any, first: Scalar, last: Scalar, tolerance: float) -> Any:
-    """The state at `last` of an ordinary differential equation that is at `start` at `first`."""
+    """Solve an ordinary differential equation from `start` at time `first` up to time `last`."""
     diffrax = _diffrax()
     solution = diffrax.diffeqsolve(
         diffrax.ODETerm(velocity),

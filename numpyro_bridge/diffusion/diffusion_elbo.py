@@ -1,4 +1,4 @@
-"""The weighted denoising loss: a bound on the log density of draws, or a relative of one."""
+"""The weighted denoising loss, which for uniform weights bounds the log density of the draws."""
 
 import jax
 import jax.numpy as jnp
@@ -27,22 +27,22 @@ def diffusion_elbo(
       = \tfrac12\, \mathbb{E}_{t, x, \varepsilon}\left[w(\lambda_t)\,\dot\lambda_t\,
       \lVert \hat\varepsilon(z_t) - \varepsilon \rVert^2\right]$$
 
-    The uniform weighting is the negative evidence lower bound of $\log q(x)$ but for what lies
-    beyond the ends of the schedule (`negative_elbo` has all of it). It bounds the density of
-    *these draws*, not the evidence of the model that they come from. A schedule changes the noise
-    of the estimate, not what is estimated, but for its ends.
+    With uniform weights it is the negative evidence lower bound of $\log q(x)$, without what lies
+    beyond the ends of the schedule, which `negative_elbo` includes. It bounds the density of *these
+    draws*, not the evidence of the model that they come from. Between its two ends, a schedule
+    changes the noise of the estimate but not what is estimated.
 
     Args:
         rng_key: Randomness of the batch.
         denoiser: What is trained.
-        samples: What it learns from. Where the score of their density is given, errors are
-            measured from a target of less noise; the loss then is lower by a constant.
+        samples: What it learns from. If the score of their density is given, predictions are
+            compared with less noisy values, which lowers the loss by a constant.
         num_draws: Batch size. Times are stratified over it, which takes away most of their noise.
-        weighting: One of `objectives.weightings`, or any function of log-SNR.
-        schedule: Spreads the batch over noise levels; that of the denoiser by default.
+        weighting: One of `nb.diffusion.weightings`, or any function of log-SNR.
+        schedule: How the batch is spread over noise levels; the denoiser's own by default.
 
     Returns:
-        The mean loss, and that of each draw, in nats.
+        The mean loss, and the loss of each draw, in nats.
 
     Reference: Kingma and Gao (2023), arXiv:2303.00848.
     """

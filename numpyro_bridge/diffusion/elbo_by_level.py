@@ -21,26 +21,26 @@ from numpyro_bridge.diffusion.weightings import Weighting, uniform
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ElboByLevel:
-    r"""What a denoiser loses at each noise level, and below it.
+    r"""The error of a denoiser at each noise level, and the bounds that its integral gives.
 
-    With $e(\lambda)$ the squared error of the noise, the divergence of the model from the noised
-    draws at levels up to $\lambda$ is
+    Let $e(\lambda)$ be the mean squared error of the predicted noise. The divergence of the model
+    from the noised draws, at all levels up to $\lambda$, is
 
     $$L(\lambda) = L(\lambda_{\min}) + \tfrac12 \int_{\lambda_{\min}}^\lambda e(\lambda')\,
       d\lambda',$$
 
-    a negative evidence lower bound of the draws with noise of level $\lambda$, up to a constant;
-    and a weighted loss is their mixture, by parts:
+    which is, up to a constant, the negative evidence lower bound of draws with noise of level
+    $\lambda$. Integration by parts shows a weighted loss as a mixture of these bounds:
 
     $$\tfrac12 \int w\,e\,d\lambda = w(\lambda_{\max})\,L(\lambda_{\max}) - w(\lambda_{\min})\,
       L(\lambda_{\min}) + \int L(\lambda)\,(-dw).$$
 
-    Every part counts positively if and only if $w$ never rises.
+    No bound has a negative weight in the integral if and only if $w$ never rises.
 
     Attributes:
         log_snr: Levels from noise to data, shape `(levels,)`.
         error: Mean squared error of the noise at each level.
-        start: Divergence of the model's initial law from the noisiest draws, in nats.
+        start: Divergence of the model's initial distribution from the noisiest draws, in nats.
     """
 
     log_snr: Float[np.ndarray, " levels"]
@@ -49,7 +49,7 @@ class ElboByLevel:
 
     @property
     def divergence(self) -> Float[np.ndarray, " levels"]:
-        """`L` at each level, by the trapezoidal rule, in nats."""
+        """The divergence $L$ at each level, by the trapezoidal rule, in nats."""
         steps = 0.25 * np.diff(self.log_snr) * (self.error[1:] + self.error[:-1])
         return self.start + np.concatenate([[0.0], np.cumsum(steps)])
 
@@ -65,7 +65,7 @@ class ElboByLevel:
         return float(weights[-1] * divergence[-1] - weights[0] * divergence[0] + parts)
 
     def mass(self, weighting: Weighting) -> Float[np.ndarray, " intervals"]:
-        """What the bound of each interval of levels counts, `-dw`; negative where `w` rises."""
+        """The weight of the bounds in each interval of levels, `-dw`; negative where `w` rises."""
         return -np.diff(self._weights(weighting))
 
     def plot(self, *weightings: Weighting, axes: Any = None) -> Any:
@@ -107,13 +107,13 @@ def elbo_by_level(
     num_levels: int = 101,
     num_draws: int = 1_024,
 ) -> ElboByLevel:
-    """Measure a denoiser at every noise level, between the ends of its schedule.
+    """Measure the error of a denoiser at noise levels between the ends of its schedule.
 
     Args:
         rng_key: Randomness of draws and noise, the same at every level.
         denoiser: Trained or not; the ends of its schedule should be finite.
         samples: What it is measured on.
-        num_levels: Evenly spaced log-SNRs.
+        num_levels: Number of levels, evenly spaced in log-SNR.
         num_draws: Draws at each level.
 
     Raises:
@@ -139,18 +139,18 @@ def adapted_schedule(
     num_levels: int = 101,
     num_draws: int = 256,
 ) -> Tabulated:
-    r"""The schedule on which the loss has the least noise, for a denoiser as it now is.
+    r"""The schedule with which the loss of a denoiser, as trained so far, has the least noise.
 
-    Times are spread over log-SNRs with density $p(\lambda) \propto w(\lambda)\,e(\lambda)$, and
-    every time counts the same on average. Hand it to the loss as `schedule` for the next part of
-    training; what the loss estimates does not change.
+    Times are spread over log-SNRs with density $p(\lambda) \propto w(\lambda)\,e(\lambda)$, so that
+    every time contributes the same to the loss on average. Pass the result to the loss as
+    `schedule` for the next part of training; what the loss estimates does not change.
 
     Args:
         rng_key: Randomness of the measurement.
-        denoiser: The denoiser.
+        denoiser: The denoiser that is being trained.
         samples: What it is trained on.
-        weighting: That of the loss.
-        num_levels: Knots of the measurement and of the schedule.
+        weighting: The weighting of the loss.
+        num_levels: Number of levels that are measured, and of knots of the schedule.
         num_draws: Draws at each level.
 
     Reference: Kingma and Gao (2023), arXiv:2303.00848, appendix on the adaptive noise schedule.
@@ -158,7 +158,7 @@ def adapted_schedule(
     """
     measured = elbo_by_level(rng_key, denoiser, samples, num_levels=num_levels, num_draws=num_draws)
     density = measured._weights(weighting) * measured.error
-    # A floor keeps every level visited, also where the present error happens to vanish.
+    # With a floor every level is visited, also where the present error happens to vanish.
     density = np.maximum(density, 0.02 * np.mean(density))
     cumulative = np.concatenate([[0.0], np.cumsum(0.5 * (density[1:] + density[:-1]))])
     times = np.linspace(0.0, cumulative[-1], num_levels)
@@ -172,15 +172,17 @@ def negative_elbo(
 ) -> Float[Array, ""]:
     r"""An upper bound on the mean of $-\log q(x)$ under the density that the denoiser stands for.
 
-    The loss with uniform weighting, and what lies beyond the ends of the schedule: the divergence
-    at the noisy end from a normal law, and the clean vector given the last noisy one, normal with
-    the variance it would have for standard normal data. In nats, per draw.
+    To the loss with uniform weighting it adds what lies beyond the ends of the schedule. At the
+    noisy end this is the divergence of noised draws from a standard normal distribution. At the
+    clean end it is minus the log density of the clean vector given the last noisy one, which is
+    taken to be normal, with the variance that is right for standard normal data. The result is in
+    nats per draw.
 
     Args:
         rng_key: Randomness of the estimate.
         denoiser: Its schedule should have finite ends.
         samples: What the bound is averaged over.
-        num_draws: Times and draws that it is estimated with.
+        num_draws: Number of draws, each at a time of its own, that the bound is estimated with.
     """
     loss_key, batch_key, noise_key = jax.random.split(rng_key, 3)
     batch = samples.minibatch(batch_key, num_draws)
@@ -191,7 +193,7 @@ def negative_elbo(
     first, last = unit_level(lowest), unit_level(highest)
 
     def bound(time, clean, noise, context):
-        # Evenly over log-SNRs: every level then counts the same, whatever the schedule.
+        # Times are spread evenly over log-SNRs, so every level counts alike, whatever the schedule.
         level = unit_level(lowest + time * (highest - lowest))
         path = 0.5 * (highest - lowest) * denoiser.noise_error(clean, noise, level, context)
         estimate = denoiser.at_level(last.mix(clean, noise), last, context).clean
@@ -216,7 +218,7 @@ def _errors(rng_key, denoiser: Denoiser, samples: Samples, log_snrs, num_draws: 
 
 
 def _start(clean, level):
-    """Divergence of a noisy draw's law from the standard normal, at a level of unit scale."""
+    """Divergence of a noised draw from the standard normal, at a level of unit scale."""
     shrunk = level.alpha * clean
     variance = level.sigma**2
     return 0.5 * jnp.sum(shrunk**2 + variance - 1 - jnp.log(variance))

@@ -22,19 +22,20 @@ def flow_matching(
     $$\mathcal{L} = \mathbb{E}_{t, x, \varepsilon}\left\lVert \hat u(z_t, t) - (x - \varepsilon)
       \right\rVert^2, \qquad z_t = t x + (1 - t) \varepsilon$$
 
-    It is `diffusion_elbo` with the weighting `flow`, term by term, from one end of the path to the
-    other; so choose it for comparisons, or to learn from pairs of noise and draws (reflow), for
-    which it is meant. Times are uniform; others are a weighting, such as `logit_normal`.
+    Term by term it equals `diffusion_elbo` with the weighting `flow`, over the whole path from
+    noise to data. Choose it for comparisons, or to learn from pairs of noise and draws (reflow),
+    for which it is meant. Times are uniform; to spread them otherwise, use `diffusion_elbo` with a
+    weighting such as `logit_normal`.
 
     Args:
         rng_key: Randomness of the batch.
-        denoiser: What is trained; its prediction should be finite at both ends, as velocity and
-            flow are.
-        samples: What it learns from. With `noise`, each draw is the end of a path from there.
+        denoiser: What is trained. Its flow should be finite at both ends of the path, as it is for
+            a network that predicts velocity or flow.
+        samples: What it learns from. If they have `noise`, the path to each draw starts there.
         num_draws: Batch size; times are stratified over it.
 
     Returns:
-        The mean loss, and that of each draw.
+        The mean loss, and the loss of each draw.
 
     Reference: Lipman et al. (2023), arXiv:2210.02747; Liu, Gong and Liu (2023), arXiv:2209.03003.
     """

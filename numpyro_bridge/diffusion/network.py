@@ -12,10 +12,10 @@ NUM_FEATURES = 16
 
 
 class DenoisingNetwork(eqx.Module):
-    """Hidden layers that each add to what they read, modulated by noise level and context.
+    """Residual hidden layers, modulated by the noise level; a context is added to their input.
 
-    It reads a noisy vector of unit scale. Its output is zero at the start: as a velocity, the
-    right one for standard normal data.
+    The network reads a noisy vector of unit scale. Before training its output is zero, which is the
+    right velocity for standard normal data.
     """
 
     input_layer: Linear
@@ -48,8 +48,8 @@ class DenoisingNetwork(eqx.Module):
         """The output at one noisy vector.
 
         Args:
-            noisy: Of unit scale, shape `(dim,)`.
-            log_snr: Its noise level; may be infinite.
+            noisy: The noisy vector at unit scale, shape `(dim,)`.
+            log_snr: The log-SNR of its noise level, which may be infinite.
             context: What the draw is conditioned on, shape `(context_size,)`.
 
         Raises:
@@ -59,7 +59,7 @@ class DenoisingNetwork(eqx.Module):
             size = 0 if self.context_layer is None else self.context_layer.weight.shape[0]
             got = "none" if context is None else f"shape {context.shape}"
             raise ValueError(f"this network takes a context of size {size}, got {got}")
-        # Log-SNRs of ±10 use most of the unit interval, and infinite ones are its ends.
+        # Log-SNRs from -10 to 10 take most of the unit interval, and infinite ones are its ends.
         features = time_features(jax.nn.sigmoid(0.25 * log_snr), NUM_FEATURES)
         hidden = self.input_layer(noisy) + self.level_layer(features)
         if context is not None and self.context_layer is not None:

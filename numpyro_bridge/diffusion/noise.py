@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 from numpyro_bridge._core.types import Scalar, Vector
 
 BISECTIONS = 60
-"""Halvings of [0, 1] that invert a schedule: more than any float distinguishes."""
+"""Number of halvings of [0, 1] by which a schedule is inverted: more than a float can resolve."""
 
 
 class Level(NamedTuple):
@@ -29,29 +29,29 @@ class Level(NamedTuple):
 
     @property
     def scale(self) -> Scalar:
-        """Standard deviation of the noisy vector where that of the clean one is one."""
+        """Standard deviation of the noisy vector if that of the clean vector is one."""
         return jnp.sqrt(self.alpha**2 + self.sigma**2)
 
     @property
     def unit(self) -> "Level":
-        """The same level of a noisy vector divided by `scale`."""
+        """The level of the same noisy vector divided by `scale`."""
         return Level(self.alpha / self.scale, self.sigma / self.scale)
 
     def mix(self, clean: Vector, noise: Vector) -> Vector:
-        """The noisy vector."""
+        """The noisy vector that a clean vector and noise make at this level."""
         return self.alpha * clean + self.sigma * noise
 
 
 def unit_level(log_snr: Scalar) -> Level:
-    """The level of unit scale with a log signal-to-noise ratio, infinite ones included."""
+    """The level of unit scale that has a given log-SNR, which may be infinite."""
     return Level(jnp.sqrt(jax.nn.sigmoid(log_snr)), jnp.sqrt(jax.nn.sigmoid(-log_snr)))
 
 
 class AbstractNoiseSchedule(eqx.Module):
     """A noise level for every time in [0, 1], with a log-SNR that rises from noise to data.
 
-    A denoiser reads a level as its log-SNR, and of noisy vectors only their direction: what a
-    schedule decides is how the time of training or of sampling is spread over the levels.
+    A denoiser sees only the log-SNR of a level, and the noisy vector at unit scale. What a schedule
+    decides is therefore how the time of training or sampling is spread over the levels.
     """
 
     @abc.abstractmethod
@@ -67,7 +67,7 @@ class AbstractNoiseSchedule(eqx.Module):
         return jax.grad(self.log_snr)(time)
 
     def time_of(self, log_snr: Scalar) -> Scalar:
-        """The time at which the log-SNR has a value; by bisection, 0 or 1 beyond the ends."""
+        """The time at which the log-SNR has a given value, by bisection; 0 or 1 beyond the ends."""
 
         def halve(_, bounds):
             low, high = bounds
@@ -98,7 +98,7 @@ class VPCosine(AbstractNoiseSchedule):
 
     def at(self, time: Scalar) -> Level:
         angle = 0.5 * math.pi * time
-        # The cosine would miss the zero at time 1 by a rounding error.
+        # A sine, since the cosine of the angle would miss zero at time 1 by a rounding error.
         return Level(jnp.sin(angle), jnp.sin(0.5 * math.pi * (1 - time)))
 
     def time_of(self, log_snr: Scalar) -> Scalar:
@@ -220,9 +220,10 @@ class Tabulated(AbstractNoiseSchedule):
 
 
 class Truncated(AbstractNoiseSchedule):
-    """A piece of a schedule: times 0 and 1 are where it reaches two log-SNRs.
+    """A piece of a schedule, between two of its log-SNRs.
 
-    A loss with finite ends needs one where the whole schedule runs from pure noise to pure data.
+    Losses over log-SNRs need a finite piece where the whole schedule runs from pure noise to pure
+    data.
 
     Args:
         whole: The schedule.

@@ -19,19 +19,20 @@ from numpyro_bridge.target import Point, Target
 class DenoisingProcess(AbstractProcess[Vector]):
     r"""DDPM with weights: the reverse chain of a denoiser, and the noising chain it reverses.
 
-    States are noisy vectors of unit scale at rising log-SNRs, and the last is the clean vector,
-    the only one at which the target counts.
+    States are noisy vectors of unit scale at rising log-SNRs. The last state is the clean vector;
+    the target is evaluated there and nowhere else.
 
     $$\overleftarrow{p}(z_k \mid z_{k+1}) = \mathcal{N}\left(\tfrac{\alpha_k}{\alpha_{k+1}}
       z_{k+1},\ \sigma_k^2 (1 - e^{\lambda_k - \lambda_{k+1}})\right)$$
     $$\vec{p}(z_{k+1} \mid z_k) = \mathcal{N}\left(c_z z_k + c_x \hat x(z_k),\ s_k^2 \left(
       \sigma_{k+1}^2 (1 - e^{\lambda_k - \lambda_{k+1}}) + c_x^2 V_k\right)\right)$$
 
-    $V_k$ is what is not known of the clean vector, as for standard normal data; on these the two
-    chains are the same at any number of steps. The last step draws the clean vector with this
-    variance, which is positive, so every kernel has a density, and about that of the exact reverse
-    kernel, so the weights have a variance where the denoiser is good. The scales $s_k$, one at
-    first, may be trained afterwards by `reverse_kl_ld`, with or without the network.
+    $V_k$ is the variance of the clean vector given $z_k$ if the data are standard normal; on such
+    data the two chains are the same at any number of steps. The last step draws the clean vector
+    with this variance. It is positive, so every kernel has a density, and close to the variance of
+    the exact reverse kernel, so the weights have a finite variance where the denoiser is good. The
+    scales $s_k$ are one at first. They may be trained afterwards by `reverse_kl_ld`, with or
+    without the network.
 
     Choose it to weigh what a denoiser learned from draws: evidence, effective sample size and
     corrected draws are then exact, however well it was trained.
@@ -40,11 +41,11 @@ class DenoisingProcess(AbstractProcess[Vector]):
         denoiser: Trained on draws of the target, in its coordinates.
         dim: Dimension of the target.
         num_steps: Steps of the bridge.
-        schedule: The noisy levels are those at the middles of `num_steps` parts of its time; that
-            of the denoiser by default.
+        schedule: Its time is divided into `num_steps` equal parts, and the noisy levels are those
+            at their middles; the denoiser's own by default.
 
     Raises:
-        ValueError: if `num_steps` is below 1, or `denoiser` is no `Denoiser`.
+        ValueError: if `num_steps` is below 1, or `denoiser` is not a `Denoiser`.
 
     Reference: Ho, Jain and Abbeel (2020), arXiv:2006.11239. Departs from it in the variances, and
     in the weights.
@@ -75,7 +76,7 @@ class DenoisingProcess(AbstractProcess[Vector]):
         self.denoiser = denoiser
         self.scales = Diffusion(num_steps, dim, 1.0)
         self.initial = InitialNormal(dim)
-        # Gaps rather than levels, so that training cannot bring these out of order.
+        # Gaps are stored instead of levels, so that training cannot bring the levels out of order.
         self.first_log_snr = levels[0]
         self.log_gaps = jnp.log(jnp.diff(levels))
         self.num_steps = num_steps
@@ -84,7 +85,7 @@ class DenoisingProcess(AbstractProcess[Vector]):
         return self.initial.kernel(unevaluated(target))
 
     def controls(self, step: Int[Array, ""], point: Point) -> Vector:
-        """The clean vector, as the denoiser sees it; at the last state it is not asked."""
+        """The denoiser's estimate of the clean vector, which is not used at the last state."""
         level = self._at(jnp.minimum(step, self.num_steps - 1))
         return self.denoiser.at_level(point.position, level).clean
 
@@ -112,7 +113,7 @@ class DenoisingProcess(AbstractProcess[Vector]):
 
 
 class EvaluatedIf(Target):
-    """A target that is evaluated only where it counts; elsewhere it is constant."""
+    """A target that is evaluated only where it is needed; elsewhere its log density is zero."""
 
     needed: Bool[Array, ""]
     target: Target
@@ -124,8 +125,8 @@ class EvaluatedIf(Target):
         self.dim = target.dim
 
     def at(self, position: Vector) -> Point:
-        # The step is not part of a batch, so that only one of the two is done. A bound method with
-        # traced arrays has no hash, which a branch needs.
+        # `needed` is not batched, so only one of the two branches is run. It must be hashable, as a
+        # lambda is; a bound method with traced arrays is not.
         return jax.lax.cond(self.needed, lambda x: self.target.at(x), _constant, position)
 
     def log_density(self, position: Vector) -> Scalar:
@@ -136,7 +137,7 @@ class EvaluatedIf(Target):
 
 
 def unevaluated(target: Target) -> EvaluatedIf:
-    """The target where it never counts."""
+    """The target, for states at which it is not needed."""
     return EvaluatedIf(jnp.asarray(False), target)
 
 
@@ -146,6 +147,6 @@ def _constant(position: Vector) -> Point:
 
 
 def middle_levels(schedule: AbstractNoiseSchedule, num: int) -> Float[Array, " {num}"]:
-    """Log-SNRs at the middles of `num` equal parts of time, which are never infinite."""
+    """Log-SNRs at the middles of `num` equal parts of time, where they are always finite."""
     times = (jnp.arange(num, dtype=jnp.result_type(float)) + 0.5) / num
     return jax.vmap(schedule.log_snr)(times)

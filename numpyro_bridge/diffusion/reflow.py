@@ -1,4 +1,4 @@
-"""Reflow: straighten a flow by learning it again from its own ends."""
+"""Reflow: straighten a flow by training it again on pairs of its own noise and draws."""
 
 import equinox as eqx
 import jax
@@ -23,10 +23,10 @@ def reflow_pairs(
     num_steps: int = 64,
     context: Context = None,
 ) -> Samples:
-    """Noise and the draws that the flow carries it to: what to train on again.
+    """Noise, paired with the draws to which the flow carries it, for training the flow again.
 
-    A flow trained on its own pairs by `flow_matching` has straighter paths and the same law, but
-    for errors, so that few steps suffice:
+    A flow that is trained on its own pairs by `flow_matching` makes draws of the same distribution,
+    up to errors of training, by straighter paths, so that few steps suffice:
 
         pairs = reflow_pairs(rng_key, trained, 10_000, dim=2)
         training = nb.training.fit(rng_key, trained, loss, pairs, ...)
@@ -85,7 +85,7 @@ def with_flow_path(denoiser: Denoiser) -> Denoiser:
 def carried(noise: Vector, denoiser: Denoiser, num_steps: int, context: Context = None) -> Vector:
     """Where `num_steps` steps of Heun's method along the straight path carry standard noise."""
     times = even_times(num_steps)
-    keys = jax.random.split(jax.random.key(0), num_steps)  # a deterministic step reads none
+    keys = jax.random.split(jax.random.key(0), num_steps)  # not used by a deterministic step
     start = _noisy(noise, times[0])
     return generate_from(keys, with_flow_path(denoiser), heun_step, times, start, context)
 

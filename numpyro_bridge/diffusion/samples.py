@@ -1,4 +1,4 @@
-"""Samples: what a loss that learns from draws reads, and what it reports."""
+"""Samples: the draws that a denoising loss learns from, and the losses that it reports."""
 
 from typing import NamedTuple
 
@@ -14,13 +14,13 @@ class Samples(NamedTuple):
 
     position: Float[Array, "num dim"]
     log_weight: Float[Array, " num"] | None = None
-    """Importance weights, in nats, up to a constant; equal where not given."""
+    """Log importance weights, in nats, up to a constant; equal if not given."""
     score: Float[Array, "num dim"] | None = None
     """Gradient of the log density that the draws are from, where it is known."""
     noise: Float[Array, "num dim"] | None = None
-    """The noise each draw is paired with, as in reflow; independent where not given."""
+    """The noise that each draw is paired with, as in reflow; drawn independently if not given."""
     context: Float[Array, "num features"] | None = None
-    """What each draw was made under, for a conditional denoiser."""
+    """What each draw is conditioned on, for a conditional denoiser."""
 
     def minibatch(self, rng_key: RNGKey, num: int) -> "Samples":
         """`num` equally weighted rows, drawn with replacement in proportion to the weights."""
@@ -37,6 +37,6 @@ class Samples(NamedTuple):
 
 
 class SampleLosses(NamedTuple):
-    """What a loss says of each draw in its batch, in nats; training reports on it."""
+    """The loss of each draw in a batch, in nats, for training to report on."""
 
     loss: Float[Array, " num"]

@@ -21,7 +21,7 @@ from numpyro_bridge._core.types import Scalar
 Weighting = Callable[[Scalar], Scalar]
 
 GRID = np.linspace(-20.0, 20.0, 4_001)
-"""Log-SNRs at which a weighting is looked at: beyond them all is noise or all is data."""
+"""Log-SNRs at which a weighting is evaluated; beyond them a vector is all noise or all data."""
 
 
 def uniform(log_snr: Scalar) -> Scalar:
@@ -48,32 +48,33 @@ def cosine(log_snr: Scalar) -> Scalar:
 
 
 def edm(log_snr: Scalar) -> Scalar:
-    """That of EDM, with its settings for images: a normal bump of log sigma. Not monotone."""
+    """The weighting of EDM with its settings for images, a bump in log sigma. Not monotone."""
     return _normal(log_snr, 2.4, 2.4) * (jnp.exp(-log_snr) + 0.25)
 
 
 def logit_normal(log_snr: Scalar, *, mean: float = 0.0, sd: float = 1.0) -> Scalar:
-    """That of Stable Diffusion 3: flow matching with times of noise gathered by a logit-normal law.
+    """The weighting of Stable Diffusion 3: flow matching at times with a logit-normal distribution.
 
-    Not monotone, and close to `edm`.
+    It is not monotone, and close to `edm`.
     """
     return _normal(log_snr, -2 * mean, 2 * sd) * (1 + jnp.exp(-0.5 * log_snr)) ** 2
 
 
 def p2(log_snr: Scalar, *, gamma: float = 1.0) -> Scalar:
-    """`cosine` divided by `(1 + exp(log_snr))^gamma`: less for what looks fine. Not monotone."""
+    """`cosine` divided by `(1 + exp(log_snr))^gamma`: low noise counts less. Not monotone."""
     return cosine(log_snr) * jax.nn.sigmoid(-log_snr) ** gamma
 
 
 def min_snr(log_snr: Scalar, *, gamma: float = 5.0) -> Scalar:
-    """`cosine` times `min(1, gamma / snr)`: clean prediction with a capped weight. Not monotone."""
+    """`cosine` times `min(1, gamma / snr)`: a capped weight at low noise. Not monotone."""
     return cosine(log_snr) * jnp.minimum(1.0, gamma * jnp.exp(-log_snr))
 
 
 class Monotone(eqx.Module):
     """The smallest weighting that never rises and is nowhere below the given one.
 
-    Up to its last peak it is constant, so `Monotone(edm)` is the monotone variant of EDM.
+    If the given one has a single peak, it is constant up to there: `Monotone(edm)` is the monotone
+    variant of EDM.
 
     Args:
         weighting: Any weighting.

@@ -3,14 +3,16 @@
 from numpyro_bridge.draws import plots
 from numpyro_bridge.draws.backward_runs import BackwardRuns
 from numpyro_bridge.draws.calibration import Calibration
-from numpyro_bridge.draws.draws import Draws, ReliabilityWarning
+from numpyro_bridge.draws.draws import Draws
 from numpyro_bridge.draws.inference_data import to_inference_data
+from numpyro_bridge.draws.verdict import ReliabilityWarning, Verdict
 
 __all__ = [
     "BackwardRuns",
     "Calibration",
     "Draws",
     "ReliabilityWarning",
+    "Verdict",
     "plots",
     "to_inference_data",
 ]

@@ -1,7 +1,7 @@
 """Calibration: whether the ranks of true values among draws are uniform, as they should be."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import product
 
@@ -31,7 +31,7 @@ class Calibration:
         num_draws: draws for each simulation.
         ess: effective share of the draws given each of the simulated data sets, by their weights.
         corrected: whether the draws were resampled by these weights.
-        info: plain numbers and strings, such as `sampling_time` in seconds.
+        sampling_time: seconds that simulating and drawing took, if they were timed.
 
     Reference: Talts et al. (2018), arXiv:1804.06788; the log joint, Modrák et al. (2023),
     arXiv:2211.02383; the test of uniformity, Säilynoja et al. (2022), arXiv:2103.10522.
@@ -41,7 +41,7 @@ class Calibration:
     num_draws: int
     ess: Float[np.ndarray, " num_simulations"]
     corrected: bool
-    info: dict[str, str | int | float] = field(default_factory=dict)
+    sampling_time: float | None = None
 
     @property
     def num_simulations(self) -> int:

@@ -2,10 +2,8 @@
 
 import warnings as python_warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
-from itertools import product
-from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Array, Float
@@ -13,30 +11,10 @@ from jaxtyping import Array, Float
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.draws import weights
 from numpyro_bridge.draws.prediction import model_of, pointwise_log_likelihood
+from numpyro_bridge.draws.summary import table_lines
+from numpyro_bridge.draws.verdict import ReliabilityWarning, Seen, Verdict, verdict_on
 from numpyro_bridge.target import Target
-
-MAX_PARETO_K = 0.7
-"""Above it, no practical number of draws makes up for the regions that the sampler misses."""
-
-GOOD_PARETO_K = 0.5
-"""Below it, the weights have a finite variance and their averages an error that can be stated."""
-
-MIN_EFFECTIVE_DRAWS = 100
-"""With fewer, the Monte Carlo error of a mean is more than a tenth of the posterior's sd."""
-
-MAX_NON_FINITE_SHARE = 0.01
-"""Share of trajectories with a replaced density or score that is worth a second look."""
-
-
-class ReliabilityWarning(UserWarning):
-    """The draws cannot be trusted to represent the posterior."""
-
-
-class Verdict(NamedTuple):
-    """Whether the draws are trustworthy without reservation, and the reasons in words."""
-
-    trustworthy: bool
-    text: str
+from numpyro_bridge.training.report import RunReport
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -53,8 +31,8 @@ class Draws:
         log_density: unnormalised log density of the target at `position`, in nats.
         target: what was sampled from.
         num_non_finite: trajectories that met a density or score that was not finite.
-        info: training_time and sampling_time in seconds, num_gradient_evaluations, process,
-            objective; plain strings and numbers only, since they become attributes of a file.
+        report: how they were made and what it cost, up to the drawing; attributes of the ArviZ
+            object.
         warnings: what was noticed on the way and the weights cannot see, such as a mode that no
             draw visits; part of the verdict.
     """
@@ -65,7 +43,7 @@ class Draws:
     log_density: Float[Array, " num_samples"]
     target: Target
     num_non_finite: int = 0
-    info: dict[str, str | int | float] = field(default_factory=dict)
+    report: RunReport = RunReport()
     warnings: tuple[str, ...] = ()
 
     def __post_init__(self):
@@ -174,21 +152,18 @@ class Draws:
     @property
     def verdict(self) -> Verdict:
         """Whether the draws can be trusted, and why, in words."""
-        doubts, notes = [*_weight_doubts(self), *self.warnings], _non_finite_note(self)
-        if self.num_non_finite > MAX_NON_FINITE_SHARE * self.num_samples:
-            doubts, notes = doubts + notes, []
-        if self._weights_are_useless:
-            head = "Not to be trusted."
-        elif doubts:
-            head = "Use with care."
-        else:
-            head = f"Trustworthy: {_tail_in_words(self.pareto_k)}, {_effective_in_words(self)}."
-        return Verdict(not doubts, " ".join([head, *doubts, *notes]))
+        return verdict_on(self._seen)
 
     @property
-    def _weights_are_useless(self) -> bool:
-        judged = self.num_samples >= weights.MIN_DRAWS_FOR_TAIL
-        return self._num_unusable > 0 or (judged and self.pareto_k > MAX_PARETO_K)
+    def _seen(self) -> Seen:
+        return Seen(
+            self.num_samples,
+            self._num_unusable,
+            self.num_non_finite,
+            self.ess,
+            self.pareto_k,
+            self.warnings,
+        )
 
     def warn_if_unreliable(self, stacklevel: int = 2) -> None:
         """Issue a `ReliabilityWarning` if the draws are not to be trusted or a mode is missing.
@@ -196,7 +171,7 @@ class Draws:
         Args:
             stacklevel: whose line the warning names, as in `warnings.warn`; 2 is the caller's.
         """
-        if self._weights_are_useless or self.warnings:
+        if self._seen.weights_are_useless or self.warnings:
             text = self.verdict.text
             python_warnings.warn(text, ReliabilityWarning, stacklevel=stacklevel)
 
@@ -215,91 +190,13 @@ class Draws:
         if not 0 < prob < 1:
             raise ValueError(f"prob should be between 0 and 1, such as 0.9, but it is {prob}.")
         self.warn_if_unreliable(stacklevel=3)
-        print("\n".join(["", *_table(self, prob), "", *_footer(self), ""]))
+        normalised = np.exp(np.asarray(self._smoothed.log_weight, np.float64))
+        table = table_lines(self.sites, normalised, prob)
+        print("\n".join(["", *table, "", *_evidence_lines(self), self.verdict.text, ""]))
 
 
-def _weight_doubts(draws: Draws) -> list[str]:
-    """Reasons, in words, not to take the weights at face value."""
-    num, pareto_k = draws.num_samples, draws.pareto_k
-    if draws._num_unusable:
-        return [
-            f"{draws._num_unusable} of {num} log weights are not finite: the simulation "
-            "overflowed. Train with a smaller learning rate, with more steps, or in float64."
-        ]
-    doubts = []
-    if num < weights.MIN_DRAWS_FOR_TAIL:
-        doubts.append(
-            f"{num} draws are too few to judge the sampler by; draw at least a few hundred."
-        )
-    elif pareto_k > MAX_PARETO_K:
-        doubts.append(
-            f"The weights have a heavy tail (k-hat {pareto_k:.2f}, above {MAX_PARETO_K}): the "
-            "sampler rarely visits some of the posterior and a few draws stand for it, so that "
-            "the averages, the evidence and the corrected chains may all be wrong by more than "
-            "their stated errors. Train longer (tolerance=0 trains on where training would stop), "
-            "take more steps, use another process, or run NUTS."
-        )
-    elif pareto_k > GOOD_PARETO_K:
-        doubts.append(
-            f"The weights have a fairly heavy tail (k-hat {pareto_k:.2f}, above {GOOD_PARETO_K}): "
-            "stated errors are optimistic. Train longer or draw more."
-        )
-    effective = draws.ess * num
-    if num >= weights.MIN_DRAWS_FOR_TAIL and effective < MIN_EFFECTIVE_DRAWS:
-        doubts.append(
-            f"The {num} draws are worth about {effective:.0f} independent ones; draw more."
-        )
-    return doubts
-
-
-def _non_finite_note(draws: Draws) -> list[str]:
-    if draws.num_non_finite == 0:
-        return []
-    return [
-        f"{draws.num_non_finite} of {draws.num_samples} trajectories met a density or gradient "
-        "that was not finite: such a density counts as none, such a gradient as zero."
-    ]
-
-
-def _tail_in_words(pareto_k: float) -> str:
-    return "weights without a tail" if pareto_k == -np.inf else f"k-hat {pareto_k:.2f}"
-
-
-def _effective_in_words(draws: Draws) -> str:
-    effective = draws.ess * draws.num_samples
-    return f"{draws.num_samples} draws worth about {effective:.0f} independent ones"
-
-
-def _table(draws: Draws, prob: float) -> Iterator[str]:
-    """One line per site element, in the columns of NumPyro's own `print_summary`."""
-    levels = (0.5, (1 - prob) / 2, (1 + prob) / 2)
-    columns = ["mean", "std", "median", *(f"{100 * level:.1f}%" for level in levels[1:])]
-    normalised = np.exp(np.asarray(draws._smoothed.log_weight, np.float64))
-    rows = {}
-    for name, value in draws.sites.items():
-        value = np.asarray(value, np.float64)
-        for index in product(*map(range, value.shape[1:])):
-            label = f"{name}[{','.join(map(str, index))}]" if index else name
-            rows[label] = _weighted_summary(value[(slice(None), *index)], normalised, levels)
-    width = max([10, *map(len, rows)])
-    yield f"{'':>{width}}" + "".join(f" {column:>9}" for column in columns)
-    for label, numbers in rows.items():
-        yield f"{label:>{width}}" + "".join(f" {number:>9.2f}" for number in numbers)
-
-
-def _weighted_summary(
-    values: np.ndarray, normalised: np.ndarray, levels: tuple[float, ...]
-) -> list[float]:
-    mean = normalised @ values
-    sd = np.sqrt(normalised @ (values - mean) ** 2)
-    order = np.argsort(values)
-    # A draw stands for the middle of its own weight: half a draw in from both ends.
-    middle = np.cumsum(normalised[order]) - normalised[order] / 2
-    quantiles = np.interp(levels, middle, values[order])
-    return [float(number) for number in (mean, sd, *quantiles)]
-
-
-def _footer(draws: Draws) -> Iterator[str]:
+def _evidence_lines(draws: Draws) -> Iterator[str]:
+    """What the weights say, a number a line."""
     yield f"ELBO          {draws.elbo:.3f} ± {draws.elbo_error:.3f}"
     if draws._has_evidence:
         yield f"log evidence  {draws.log_evidence:.3f} ± {draws.log_evidence_error:.3f}"
@@ -309,4 +206,3 @@ def _footer(draws: Draws) -> Iterator[str]:
         yield f"log evidence  not defined: the prior is improper{at}"
     yield f"ESS           {draws.ess:.3f} of {draws.num_samples} draws"
     yield f"Pareto k-hat  {draws.pareto_k:.2f}"
-    yield draws.verdict.text

@@ -18,6 +18,7 @@ from numpyro_bridge.draws import weights
 from numpyro_bridge.draws.draws import Draws
 from numpyro_bridge.draws.prediction import pointwise_log_likelihood, predict
 from numpyro_bridge.target import ModelTarget
+from numpyro_bridge.training.report import Attributes
 
 Groups = dict[str, dict[str, Any]]
 
@@ -258,14 +259,14 @@ def _constrain_one_chain(
     return {name: value[None] for name, value in jax.vmap(target.constrain)(positions).items()}
 
 
-def _attributes(draws: Draws, correction: str | None) -> dict[str, str | int | float]:
+def _attributes(draws: Draws, correction: str | None) -> Attributes:
     """What netCDF can store: strings, integers and floats, nothing else."""
     evidence = {
         "log_evidence": draws.log_evidence,
         "log_evidence_error": draws.log_evidence_error,
     }
     return {
-        **{name: _plain(value) for name, value in draws.info.items()},
+        **draws.report.attributes(),
         **(evidence if draws.target.has_evidence else {}),
         "elbo": draws.elbo,
         "elbo_error": draws.elbo_error,
@@ -278,17 +279,12 @@ def _attributes(draws: Draws, correction: str | None) -> dict[str, str | int | f
     }
 
 
-def _plain(value: Any) -> str | int | float:
-    value = value.item() if hasattr(value, "item") else value
-    return int(value) if isinstance(value, bool) else value
-
-
 def _assemble(
     arviz: Any,
     groups: Groups,
     dims: dict[str, list],
     coords: Mapping[str, Sequence] | None,
-    attributes: dict[str, str | int | float],
+    attributes: Attributes,
 ) -> Any:
     """The one call whose signature differs between the majors of ArviZ."""
     arrays = {

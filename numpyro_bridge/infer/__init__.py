@@ -1,15 +1,18 @@
 """Inference algorithms in NumPyro's shape: a model in, draws out."""
 
 from numpyro_bridge.infer.amortise import AmortisedPosterior, load_amortised
-from numpyro_bridge.infer.auto_bridge import AutoBridge
-from numpyro_bridge.infer.blackjax_style import BridgeVI, as_blackjax
+from numpyro_bridge.infer.blackjax import BridgeVI, PathMetropolis, as_blackjax, path_metropolis
 from numpyro_bridge.infer.bridge_kernel import BridgeKernel
 from numpyro_bridge.infer.bridge_sampler import BridgeSampler
 from numpyro_bridge.infer.diffusion_sampler import DiffusionSampler
 from numpyro_bridge.infer.distribution import PosteriorDistribution
-from numpyro_bridge.infer.elbo_losses import TraceLogVariance, TraceObjective, TraceReverseKLLD
-from numpyro_bridge.infer.path_metropolis import PathMetropolis, path_metropolis
 from numpyro_bridge.infer.posterior import Posterior, load
+from numpyro_bridge.infer.svi import (
+    AutoBridge,
+    TraceLogVariance,
+    TraceObjective,
+    TraceReverseKLLD,
+)
 
 __all__ = [
     "AmortisedPosterior",

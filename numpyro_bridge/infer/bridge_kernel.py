@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int
 from numpyro.infer.mcmc import MCMCKernel
 from numpyro.util import is_prng_key
@@ -15,11 +14,12 @@ from numpyro_bridge._core.checks import check_key
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.atlas.standardised_target import StandardisedTarget
 from numpyro_bridge.infer.bridge_sampler import BridgeSampler
-from numpyro_bridge.infer.path_metropolis import first_end, global_move
 from numpyro_bridge.infer.posterior import Posterior
 from numpyro_bridge.target import ModelTarget, Target
+from numpyro_bridge.target.arguments import holds_tracers
 from numpyro_bridge.target.seen_data import SeenData
 from numpyro_bridge.trajectories.ends import End, draw_path_to
+from numpyro_bridge.trajectories.path_moves import first_end, global_move
 
 
 class BridgeKernelState(NamedTuple):
@@ -171,7 +171,7 @@ class BridgeKernel(MCMCKernel):
                 "this kernel came out of a file with a bridge for other data; make a new "
                 "BridgeKernel to train on these"
             )
-        if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((args, kwargs))):
+        if holds_tracers((args, kwargs)):
             raise ValueError(
                 "the kernel trains when it is initialised and needs the numbers of the data, which "
                 "compiled code does not have: call init, or MCMC.run, outside jax.jit"
@@ -254,8 +254,8 @@ def _moved(local_state: Any, target: StandardisedTarget, position: Array) -> Any
 
 
 def _checked_local_kernel(local_kernel: Any) -> Any:
-    is_made = isinstance(local_kernel, MCMCKernel)
-    if local_kernel is None or (callable(local_kernel) and not is_made):
+    # A class or a partial function can be called; a kernel that is made already cannot.
+    if local_kernel is None or callable(local_kernel):
         return local_kernel
     raise ValueError(
         "local_kernel is made for the bridge's coordinates: pass the class or a partial, such as "

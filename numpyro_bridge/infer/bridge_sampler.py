@@ -32,7 +32,9 @@ from numpyro_bridge.processes.make import make_process
 from numpyro_bridge.target import Target
 from numpyro_bridge.target.resolve import resolve_target
 from numpyro_bridge.training.loop import UNCHANGED, fit
+from numpyro_bridge.training.metrics import TrajectoryMetrics
 from numpyro_bridge.training.optimizer import bridge_optimizer
+from numpyro_bridge.training.report import RunReport, Seconds
 
 
 class BridgeSampler:
@@ -109,7 +111,7 @@ class BridgeSampler:
         # Arrays that a loss holds are arguments of the compiled code, not constants.
         self._loss = eqx.Partial(objective, **settings)
 
-    def run(self, rng_key: RNGKey, *args: Any, **kwargs: Any) -> Posterior:
+    def run(self, rng_key: RNGKey, *args: Any, **kwargs: Any) -> Posterior[TrajectoryMetrics]:
         """Standardise, train, and return the result; the sampler itself remembers nothing.
 
         Args:
@@ -148,22 +150,18 @@ class BridgeSampler:
             **extra,
         )
         evaluations = training.num_iterations * self.num_trajectories * (process.num_steps + 1)
+        report = RunReport(
+            process=type(process).__name__,
+            objective=name_of(self.objective),
+            num_gradient_evaluations=evaluations + standardisation.num_gradient_evaluations,
+            seconds=Seconds(standardise=standardise_time),
+        )
         return Posterior(
             process=training.module,
             target=standardised,
             standardisation=standardisation,
             metrics=training.metrics,
-            info={
-                "process": type(process).__name__,
-                "objective": name_of(self.objective),
-                "stopped": training.stopped,
-                "num_iterations": training.num_iterations,
-                "num_skipped_updates": training.num_skipped,
-                "standardise_time": standardise_time,
-                "compile_time": training.compile_time,
-                "training_time": training.training_time,
-                "num_gradient_evaluations": evaluations + standardisation.num_gradient_evaluations,
-            },
+            report=report.after(training),
         )
 
 

@@ -2,13 +2,13 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jaxtyping import Array, Float
 
@@ -44,7 +44,9 @@ from numpyro_bridge.infer.learning import (
 from numpyro_bridge.infer.posterior import Posterior
 from numpyro_bridge.target import Target
 from numpyro_bridge.target.resolve import resolve_target
-from numpyro_bridge.training.loop import Training
+from numpyro_bridge.training.metrics import LossMetrics, concatenate
+from numpyro_bridge.training.report import Round, RunReport, Seconds
+from numpyro_bridge.training.training import Training
 from numpyro_bridge.trajectories.simulate import simulate_many
 
 MIN_RISE = 1.05
@@ -53,15 +55,6 @@ MIN_RISE = 1.05
 
 small_denoiser = partial(untrained_denoiser, width=96, depth=2)
 """The default network: a few thousand draws do not teach a larger one more."""
-
-
-class Round(NamedTuple):
-    """What one round of learning from the log joint gave."""
-
-    ess: float
-    log_evidence: float
-    pareto_k: float
-    seconds: float
 
 
 class DiffusionSampler:
@@ -80,7 +73,8 @@ class DiffusionSampler:
     Args:
         model: A NumPyro model, or a target made by `target_from_log_density`.
         denoiser: Makes the network from `(rng_key, dim)`, such as
-            `partial(nb.diffusion.untrained_denoiser, width=256)`; two hidden layers of 96 units by default.
+            `partial(nb.diffusion.untrained_denoiser, width=256)`; two hidden layers of 96 units by
+            default.
         num_steps: Steps of the process that generates and weighs.
         num_iterations: Training iterations, in each round if there are several.
         num_draws: Draws in the batch of an iteration.
@@ -143,14 +137,14 @@ class DiffusionSampler:
         draws: Any = None,
         weighting: Weighting = uniform,
         **kwargs: Any,
-    ) -> Posterior:
+    ) -> Posterior[LossMetrics]:
         """Learn the posterior; the sampler itself remembers nothing.
 
         With draws there is one round of training. Without, rounds: particles of tempered sequential
         Monte Carlo train the denoiser; its own draws, resampled by their weights and moved by
         Hamiltonian Monte Carlo, train it further, together with those of the rounds before; and so
         on until the effective sample size of its weights no longer rises. The best round is
-        returned, and every round is in `info`.
+        returned, and every round is in `report.rounds`.
 
         Args:
             rng_key: The same key gives the same result.
@@ -173,21 +167,18 @@ class DiffusionSampler:
             position, log_weight = positions_and_weights(target, draws)
             learner = _Learner(self, target, position, log_weight, weighting, run_key)
             training = learner.learn(run_key, position, log_weight)
-            return learner.posterior(training.module, [training], {}, 0)
+            return learner.posterior(training.module, [training], RunReport(), 0)
         before = time.perf_counter()
         reference = self.start(draw_key, target, self.num_particles)
         particles = tempered_particles(draw_key, target, reference)
         position, log_weight = particles.position, particles.log_weight
-        found = {
-            "num_temperatures": particles.num_temperatures,
-            "particles_time": time.perf_counter() - before,
-        }
+        seconds = Seconds(particles=time.perf_counter() - before)
         learner = _Learner(self, target, position, log_weight, weighting, run_key)
         best, trainings, rounds = learner.in_rounds(run_key, position, log_weight)
-        for number, one in enumerate(rounds, start=1):
-            found |= {f"round_{number}_{name}": value for name, value in one._asdict().items()}
-        found["num_rounds"] = len(rounds)
-        return learner.posterior(best, trainings, found, particles.num_gradient_evaluations)
+        report = RunReport(
+            seconds=seconds, num_temperatures=particles.num_temperatures, rounds=tuple(rounds)
+        )
+        return learner.posterior(best, trainings, report, particles.num_gradient_evaluations)
 
     def amortise(
         self,
@@ -243,7 +234,7 @@ class _Learner:
         self.schedule = training_levels(self.denoiser, with_scores=sampler.with_scores)
         self.num_scores = 0
 
-    def learn(self, rng_key, position, log_weight) -> Training:
+    def learn(self, rng_key, position, log_weight) -> Training[LossMetrics]:
         """Train the denoiser further, on draws in the target's own coordinates."""
         sampler = self.sampler
         samples = samples_of(self.target, position, log_weight, with_scores=sampler.with_scores)
@@ -307,26 +298,24 @@ class _Learner:
                 f"k-hat {one.pareto_k:.2f}, {one.seconds:.0f} s"
             )
 
-    def posterior(self, denoiser, trainings: list[Training], found: dict, spent: int) -> Posterior:
-        """The result, with what was found on the way."""
-        metrics = jax.tree.map(lambda *x: np.concatenate(x), *(t.metrics for t in trainings))
-        info = {
-            "process": "DenoisingProcess",
-            "objective": "diffusion_elbo",
-            "weighting": name_of(self.weighting),
-            "stopped": trainings[-1].stopped,
-            "num_iterations": sum(training.num_iterations for training in trainings),
-            "num_skipped_updates": sum(training.num_skipped for training in trainings),
-            "compile_time": sum(training.compile_time for training in trainings),
-            "training_time": sum(training.training_time for training in trainings),
-            "num_gradient_evaluations": self.num_scores + spent,
-            **found,
-        }
-        standardisation = Standardisation(
-            self.target.map, "draws", float("nan"), {}, None, self.num_scores + spent
+    def posterior(
+        self, denoiser, trainings: list[Training[LossMetrics]], report: RunReport, spent: int
+    ) -> Posterior[LossMetrics]:
+        """The result, after particles on which so many gradients were spent."""
+        report = replace(
+            report,
+            process="DenoisingProcess",
+            objective="diffusion_elbo",
+            weighting=name_of(self.weighting),
+            num_gradient_evaluations=self.num_scores + spent,
         )
-        process = self._process(denoiser)
-        return Posterior(process, self.target, standardisation, metrics, info)
+        return Posterior(
+            self._process(denoiser),
+            self.target,
+            Standardisation(self.target.map),
+            concatenate([training.metrics for training in trainings]),
+            report.after(*trainings),
+        )
 
 
 @eqx.filter_jit

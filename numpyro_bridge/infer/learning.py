@@ -21,7 +21,9 @@ from numpyro_bridge.diffusion.noise import (
     VPCosine,
 )
 from numpyro_bridge.diffusion.samples import SampleLosses, Samples
-from numpyro_bridge.training.loop import Training, fit
+from numpyro_bridge.training.loop import fit
+from numpyro_bridge.training.metrics import LossMetrics
+from numpyro_bridge.training.training import Training
 
 HELD_OUT = 10
 """One draw in so many is kept from training, to see whether it still learns."""
@@ -137,7 +139,9 @@ def training_levels(denoiser: Denoiser, *, with_scores: bool) -> AbstractNoiseSc
     return Truncated(VPCosine(), *map(float, ends)) if with_scores else Tabulated(ends)
 
 
-def trained(rng_key: RNGKey, sampler: Any, module: Any, loss: Any, samples: Samples) -> Training:
+def trained(
+    rng_key: RNGKey, sampler: Any, module: Any, loss: Any, samples: Samples
+) -> Training[LossMetrics]:
     """Train a module on draws, a tenth of them held out, for all iterations of a sampler.
 
     Args:
@@ -156,6 +160,7 @@ def trained(rng_key: RNGKey, sampler: Any, module: Any, loss: Any, samples: Samp
         optimizer=sampler.optimizer,
         num_iterations=sampler.num_iterations,
         tolerance=0.0,
+        metrics=LossMetrics,
         progress_bar=sampler.progress_bar,
     )
 

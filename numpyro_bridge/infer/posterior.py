@@ -3,8 +3,8 @@
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 import equinox as eqx
 import jax
@@ -44,36 +44,42 @@ from numpyro_bridge.infer.posterior_files import (
 from numpyro_bridge.infer.visited_modes import shares_of_modes, unvisited_modes
 from numpyro_bridge.processes import AbstractProcess
 from numpyro_bridge.target import Target
-from numpyro_bridge.training.metrics import Metrics
+from numpyro_bridge.training.metrics import AbstractMetrics
+from numpyro_bridge.training.report import RunReport
 from numpyro_bridge.trajectories.ends import draw_end
+
+MetricsOrNone = TypeVar("MetricsOrNone", bound=AbstractMetrics | None)
 
 BATCH = 1_000
 """Trajectories drawn per call of the compiled code; the last batch is cut to size."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Posterior:
+class Posterior(Generic[MetricsOrNone]):
     """A trained bridge.
 
     Attributes:
         process: The two chains, trained.
         target: The target in standardised coordinates; `target.base` is the model's own.
         standardisation: The map, how it was chosen, and the modes that were seen.
-        metrics: ELBO, spread of the log weights and ESS of every training iteration.
-        info: Plain strings and numbers: process, objective, seconds, gradient evaluations.
+        metrics: What every training iteration reports: the ELBO, the spread of the log weights and
+            the ESS (`TrajectoryMetrics`), or the loss of a denoiser (`LossMetrics`); None where
+            there is no record of the training.
+        report: How it was made and what it cost: process, objective, seconds, gradient evaluations.
     """
 
     process: AbstractProcess
     target: StandardisedTarget
     standardisation: Standardisation
-    metrics: Metrics
-    info: dict[str, str | int | float] = field(default_factory=dict)
+    metrics: MetricsOrNone
+    report: RunReport = RunReport()
 
     def __repr__(self) -> str:
+        report = self.report
         return (
-            f"Posterior({self.info.get('process')}, dim={self.target.dim}, "
+            f"Posterior({report.process}, dim={self.target.dim}, "
             f"num_steps={self.process.num_steps}, "
-            f"num_iterations={self.info.get('num_iterations')}, stopped={self.info.get('stopped')})"
+            f"num_iterations={report.num_iterations}, stopped={report.stopped})"
         )
 
     def sample(
@@ -107,8 +113,6 @@ class Posterior:
         end, sites = jax.tree.map(jnp.asarray, joined)
         seconds = time.perf_counter() - start
         evaluations = num_batches * BATCH * (self.process.num_steps + 1)
-        info = {**self.info, "sampling_time": seconds}
-        info["num_gradient_evaluations"] = info.get("num_gradient_evaluations", 0) + evaluations
         return Draws(
             sites=sites,
             log_weight=end.log_weight,
@@ -116,7 +120,7 @@ class Posterior:
             log_density=end.log_density,
             target=self.target.base,
             num_non_finite=int(jnp.sum(~end.finite)),
-            info=info,
+            report=self.report.drawn(seconds, evaluations),
             warnings=(*self._idle_training(), *unvisited_modes(self.mode_shares(end.position))),
         )
 
@@ -221,8 +225,8 @@ class Posterior:
 
     def _idle_training(self):
         """A sentence on a training that hardly moved."""
-        skipped = int(self.info.get("num_skipped_updates", 0))
-        iterations = int(self.info.get("num_iterations", 0))
+        skipped = self.report.num_skipped_updates or 0
+        iterations = self.report.num_iterations or 0
         if 2 * skipped > iterations > 0:
             yield (
                 f"{skipped} of the {iterations} updates of the training were not finite and were "
@@ -272,7 +276,7 @@ class Posterior:
         write_posterior(
             path,
             SavedPosterior(
-                self.process, self.target, self.standardisation, self.metrics, self.info
+                self.process, self.target, self.standardisation, self.metrics, self.report
             ),
         )
 

@@ -13,12 +13,13 @@ from numpyro_bridge._core.descriptions import NotDescribable, describe_whole
 from numpyro_bridge._core.precision import in_present_precision
 from numpyro_bridge._core.storage import load_header, load_parts, save_parts
 from numpyro_bridge.atlas.maps import AbstractMap
-from numpyro_bridge.atlas.standardisation import Standardisation
+from numpyro_bridge.atlas.standardisation import MapFit, Standardisation
 from numpyro_bridge.atlas.standardised_target import StandardisedTarget
 from numpyro_bridge.processes import AbstractProcess
 from numpyro_bridge.target import ModelTarget, Target, target_from_model
 from numpyro_bridge.target.fingerprint import difference, fingerprint
-from numpyro_bridge.training.metrics import Metrics
+from numpyro_bridge.training.metrics import AbstractMetrics
+from numpyro_bridge.training.report import RunReport
 
 ProcessMaker = Callable[..., AbstractProcess]
 """From `(rng_key, dim)`."""
@@ -33,13 +34,14 @@ class SavedPosterior(NamedTuple):
     process: AbstractProcess
     target: StandardisedTarget
     standardisation: Standardisation
-    metrics: Metrics
-    info: dict[str, str | int | float]
+    metrics: AbstractMetrics | None
+    report: RunReport
 
 
 def write_posterior(path: str | os.PathLike, posterior: SavedPosterior) -> None:
     """Write a posterior to one file, atomically."""
-    process, target, standardisation, metrics, info = posterior
+    process, target, standardisation, metrics, report = posterior
+    fit = standardisation.fit
     parts = {
         "process": process,
         "coordinate_map": target.map,
@@ -54,12 +56,9 @@ def write_posterior(path: str | os.PathLike, posterior: SavedPosterior) -> None:
         "version": version("numpyro-bridge"),
         "jax_version": jax.__version__,
         "dim": target.dim,
-        "method": standardisation.method,
-        "elbo": standardisation.elbo,
-        "candidates": standardisation.candidates,
-        "standardise_evaluations": standardisation.num_gradient_evaluations,
+        "fit": None if fit is None else fit.plain(),
         "fingerprint": fingerprint(target),
-        "info": info,
+        "report": report.attributes(),
     }
     save_parts(path, header, parts)
 
@@ -89,18 +88,13 @@ def read_posterior(
     trained = ("process", "coordinate_map", "modes")
     parts |= in_present_precision({name: parts[name] for name in trained})
     base = _same_target(path, model, args, kwargs, parts.get("data"))
-    target = StandardisedTarget(parts["process"].prepared(base), parts["coordinate_map"])
+    target = StandardisedTarget(base, parts["coordinate_map"])
     _check_same_density(path, header, target)
-    standardisation = Standardisation(
-        parts["coordinate_map"],
-        header["method"],
-        header["elbo"],
-        header["candidates"],
-        parts["modes"],
-        header["standardise_evaluations"],
-    )
+    fit = None if header["fit"] is None else MapFit(**header["fit"], modes=parts["modes"])
+    standardisation = Standardisation(parts["coordinate_map"], fit)
     metrics = jax.tree.map(np.asarray, parts["metrics"])
-    return SavedPosterior(parts["process"], target, standardisation, metrics, header["info"])
+    report = RunReport.from_attributes(header["report"])
+    return SavedPosterior(parts["process"], target, standardisation, metrics, report)
 
 
 def _can_be_saved(*data: Any) -> bool:

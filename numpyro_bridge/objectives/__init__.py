@@ -1,4 +1,4 @@
-"""Losses over trajectories: each reads the log weights in its own way."""
+"""Losses over trajectories, which differ in what they ask of the log weights."""
 
 from numpyro_bridge.objectives.curricula import (
     AbstractCurriculum,

@@ -25,14 +25,14 @@ def forward_kl(
     num_trajectories: int,
     sampling: Sampling = on_policy,
 ) -> tuple[Scalar, Trajectory]:
-    r"""The divergence of the forward chain from the backward one, by weighted trajectories.
+    r"""The divergence $\mathrm{KL}(\overleftarrow{p} \,\|\, \vec{p})$, by weighted trajectories.
 
     $$\nabla \mathcal{L} = \sum_i \bar w_i \left[(\log w_i - \overline{\log w})\,\nabla \log
       \overleftarrow{p}(x_i) - \nabla \log \vec{p}(x_i)\right], \qquad
       \bar w = w / \textstyle\sum w$$
 
-    It covers modes where the reverse divergence drops them, if some trajectory finds them: the
-    self-normalised weights are as noisy as the effective sample size is small. Choose it late in
+    It covers modes that the reverse divergence drops, provided that some trajectory finds them. Its
+    self-normalised weights are noisy where the effective sample size is small. Choose it late in
     training, mixed with `reverse_kl_ld`, or use `forward_kl_from_draws`.
 
     Args:
@@ -49,7 +49,7 @@ def forward_kl(
         ValueError: if `num_trajectories` is below 2.
 
     Reference: the fKL-LD loss of Sanokowski et al. (2025), arXiv:2506.10982. Departs from it in the
-    first term, which is the gradient where the backward chain learns.
+    first term, which is needed where the backward chain is learned.
     """
     check_batch("forward_kl", num_trajectories)
     batch = sampling(rng_key, process, target, num_trajectories)
@@ -58,7 +58,7 @@ def forward_kl(
 
 
 class ForwardKLFromDraws(eqx.Module):
-    """The loss that `forward_kl_from_draws` makes; the draws are data of the compiled code."""
+    """The loss that `forward_kl_from_draws` makes; compiled code takes its draws as an argument."""
 
     positions: Float[Array, "num dim"]
 
@@ -95,16 +95,16 @@ UNCONSTRAINED = (
 
 
 def forward_kl_from_draws(positions: Float[Array | np.ndarray, "num dim"]) -> ForwardKLFromDraws:
-    r"""Make a loss: the same divergence by backward trajectories from draws of the target.
+    r"""Make the loss `forward_kl` from draws of the target, by backward trajectories from them.
 
         objective = nb.forward_kl_from_draws(positions)
 
     $$\nabla \mathcal{L} = \mathbb{E}_{\overleftarrow{p}}\left[(\log w - \overline{\log w})\,\nabla
       \log \overleftarrow{p} - \nabla \log \vec{p}\right]$$
 
-    Choose it where NUTS, sequential Monte Carlo or another sampler has found all modes. What
-    training reports as the ELBO is then the mean log weight from the other end, the EUBO of
-    these draws, which falls towards the log evidence.
+    Choose it where NUTS, sequential Monte Carlo or another sampler has found all modes. In place of
+    the ELBO, training then reports the EUBO of these draws: the mean log weight of backward
+    trajectories, which falls towards the log evidence.
 
     Args:
         positions: Draws in the unconstrained coordinates of the model, one a row, such as
@@ -114,7 +114,7 @@ def forward_kl_from_draws(positions: Float[Array | np.ndarray, "num dim"]) -> Fo
         A loss to be passed as `objective=`.
 
     Raises:
-        ValueError: if the positions are no table of finite numbers with at least one row.
+        ValueError: if the positions are not a table of finite numbers with at least one row.
     """
     if isinstance(positions, dict):
         raise ValueError(
@@ -128,14 +128,14 @@ def forward_kl_from_draws(positions: Float[Array | np.ndarray, "num dim"]) -> Fo
     num_wrong = np.count_nonzero(~np.isfinite(values))
     if num_wrong:
         raise ValueError(
-            f"positions hold {num_wrong} numbers that are not finite; drop these draws, and see "
-            "that the others are unconstrained"
+            f"positions hold {num_wrong} numbers that are not finite; drop these draws, and make "
+            "sure that the others are unconstrained"
         )
     return ForwardKLFromDraws(jnp.asarray(positions, jnp.result_type(float)))
 
 
 def _surrogate(runs: Trajectory, share: Float[Array, " num"]) -> Scalar:
-    """What has the gradient of the divergence where trajectories are shared out to `share`."""
+    """A number with the gradient of the divergence, where `share` is each trajectory's weight."""
     log_weight = jax.lax.stop_gradient(runs.log_weight)
     others = jnp.maximum(1 - share, jnp.finfo(share.dtype).eps)
     excess = (log_weight - share @ log_weight) / others

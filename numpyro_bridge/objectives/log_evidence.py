@@ -1,4 +1,4 @@
-"""A log evidence that is learned: what losses of balance compare log weights with."""
+"""A learned log evidence, with which the balance losses compare log weights."""
 
 import jax.numpy as jnp
 

@@ -1,4 +1,4 @@
-"""Log-variance divergence: how unequal the log weights are."""
+"""Log-variance divergence: the variance of the log weights."""
 
 import jax.numpy as jnp
 
@@ -23,15 +23,16 @@ def log_variance(
     $$\mathcal{L} = \tfrac{1}{2}\,\mathrm{Var}\left[\log w\right]$$
 
     Its gradient equals that of `reverse_kl_ld` where the backward chain has no parameters. Where
-    it has, or where diffusion coefficients are learned, the two differ and this one often
-    diverges: hold them fixed with the `trainable` filter of `fit`, or choose `reverse_kl_ld`.
+    it has some, or where diffusion coefficients are learned, the two differ, and training on this
+    loss often diverges. Then hold those parameters fixed with the `trainable` filter of `fit`, or
+    choose `reverse_kl_ld`.
 
     Args:
         rng_key: Randomness of the batch.
         process: The two chains; the gradient is with respect to its arrays.
         target: The density, unnormalised.
         num_trajectories: Batch size, at least 2.
-        sampling: Where trajectories come from; the variance is that over these, whatever they are.
+        sampling: Where trajectories come from; the variance is taken over them, unweighted.
 
     Returns:
         The loss in nats squared, and the trajectories it was estimated from.

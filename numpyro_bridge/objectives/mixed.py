@@ -1,7 +1,6 @@
 """A weighted sum of losses."""
 
 import math
-from numbers import Real
 from typing import Any
 
 import equinox as eqx
@@ -17,7 +16,7 @@ from numpyro_bridge.trajectories.trajectory import Trajectory
 
 
 class Mixed(eqx.Module):
-    """The loss that `mixed` makes; arrays that its parts hold stay data of the compiled code."""
+    """The loss that `mixed` makes; compiled code takes the arrays of its parts as arguments."""
 
     losses: tuple[Objective, ...]
     factors: tuple[float, ...] = eqx.field(static=True)
@@ -43,20 +42,20 @@ def mixed(*parts: tuple[float, Objective]) -> Mixed:
         objective = nb.mixed((0.9, nb.reverse_kl_ld), (0.1, nb.forward_kl))
 
     Args:
-        *parts: Factors and losses. All are given the same key, so those that run the forward
-            chain see the same trajectories.
+        *parts: Pairs of a factor and a loss. All losses are given the same key, so those that run
+            the forward chain see the same trajectories.
 
     Returns:
-        A loss, which reports on the trajectories of the first.
+        A loss; training reports on the trajectories of its first part.
 
     Raises:
-        ValueError: if there is no part, or one is not a pair of a positive number and a loss that
-            can be called as one.
+        ValueError: if there are no parts, or one of them is not a pair of a positive number and a
+            function that can be called as a loss.
     """
     if not parts or not all(_is_part(part) for part in parts):
         raise ValueError(
             "a mixed objective needs parts with positive factors, such as "
-            f"(0.9, nb.reverse_kl_ld), got {parts}"
+            f"nb.mixed((0.9, nb.reverse_kl_ld), (0.1, nb.forward_kl)), got {parts}"
         )
     for _, loss in parts:
         check_objective(loss)
@@ -65,7 +64,8 @@ def mixed(*parts: tuple[float, Objective]) -> Mixed:
 
 
 def _is_part(part: Any) -> bool:
-    if not isinstance(part, tuple | list) or len(part) != 2:
+    try:
+        factor, loss = part
+        return 0 < float(factor) < math.inf and callable(loss)
+    except (TypeError, ValueError):  # no pair, or no number
         return False
-    factor, loss = part
-    return isinstance(factor, Real) and 0 < float(factor) < math.inf and callable(loss)

@@ -1,4 +1,4 @@
-"""Reverse Kullback–Leibler divergence, differentiated along the path."""
+"""Reverse Kullback–Leibler divergence, differentiated through the path."""
 
 import jax.numpy as jnp
 
@@ -29,7 +29,8 @@ def reverse_kl(
         The loss in nats, and the trajectories it was estimated from.
 
     Reference: the rKL-R loss of Sanokowski et al. (2025), arXiv:2506.10982. Departs from published
-    code in differentiating the score that the network sees too: cutting it there is a bias.
+    code in differentiating also the score that the network sees; to stop the gradient there would
+    bias it.
     """
     runs = simulate_many(rng_key, process, target, num_trajectories)
     return -jnp.mean(runs.log_weight), runs

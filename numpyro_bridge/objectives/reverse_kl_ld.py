@@ -24,11 +24,11 @@ def reverse_kl_ld(
     $$\nabla \mathcal{L} = \mathbb{E}\left[(c - \bar c)\,\nabla \log \vec{p}
       - (1 - \lambda w)\,\nabla \log \overleftarrow{p}\right], \qquad c = -\log w$$
 
-    States are held fixed, so the cost does not depend on how hard the score is to differentiate
+    States are held fixed, so the cost does not depend on how hard the score is to differentiate,
     and memory does not grow with the scan. The baseline $\bar c$ and the control variate
-    $\lambda w$, whose mean is zero, take the noise away as the weights become equal.
-    The value returned is a surrogate whose gradient is the point; read the ELBO off the
-    trajectories.
+    $\lambda w$ do not change the mean of the gradient; its noise vanishes as the weights become
+    equal. The value returned is a surrogate of which only the gradient has a meaning; read the
+    ELBO off the trajectories.
 
     Args:
         rng_key: Randomness of the batch.
@@ -36,7 +36,8 @@ def reverse_kl_ld(
         target: The density, unnormalised.
         num_trajectories: Batch size, at least 2; each trajectory's baseline is the mean cost of
             the others, which leaves the gradient unbiased.
-        sampling: Where trajectories come from; others than the forward chain's are weighted.
+        sampling: Where trajectories come from; those that the forward chain did not make are
+            weighted.
 
     Returns:
         The surrogate loss, and the trajectories it was estimated from.

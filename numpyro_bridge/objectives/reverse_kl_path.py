@@ -23,8 +23,9 @@ def reverse_kl_path(
       {\overleftarrow{p}_\theta(x_\theta(\varepsilon))}\right]$$
 
     The forward density is differentiated along the path and not in its parameters
-    ($\bar\theta$), whose score has mean zero. As the weights become equal, the noise of what the
-    forward chain learns vanishes; it costs more than `reverse_kl` by one pass over the states.
+    ($\bar\theta$), since the gradient in these has mean zero. As the weights become equal, the
+    gradient of the forward chain loses its noise. The loss costs one pass over the states more than
+    `reverse_kl`.
 
     Args:
         rng_key: Randomness of the batch.
@@ -50,7 +51,10 @@ def reverse_kl_path(
 
 
 def _held_but_for_moves(process: AbstractProcess) -> AbstractProcess:
-    """The process without gradients, except of moves that are not random: they have no score."""
+    """The process without gradients, except those of moves that are not random.
+
+    The gradient in the parameters of such moves need not have mean zero, so it is kept.
+    """
     arrays, static = eqx.partition(process, eqx.is_inexact_array)
     held = eqx.combine(jax.lax.stop_gradient(arrays), static)
     moves = process.fixed_by_states()

@@ -1,4 +1,4 @@
-"""Sub-trajectory balance: every piece of a trajectory carries a flow from its start to its end."""
+"""Sub-trajectory balance: every piece of a trajectory should balance the flows at its two ends."""
 
 import functools
 from collections.abc import Callable
@@ -22,7 +22,7 @@ NUM_FEATURES = 16
 
 
 class FlowCorrection(eqx.Module):
-    """A number for each time and state: what an annealed density lacks. Zero at first."""
+    """What is added to the annealed log density at each time and state; zero at first."""
 
     time_layer: Linear
     input_layer: Linear
@@ -36,7 +36,7 @@ class FlowCorrection(eqx.Module):
         self.output_layer = Linear(output_key, width, 1, gain=0.0)
 
     def __call__(self, time: Scalar, point: Point) -> Scalar:
-        """The correction, in nats; the position and the score of `point` are read."""
+        """The correction, in nats, for the position and the score of a point."""
         inputs = self.input_layer(jnp.concatenate([point.position, point.score]))
         hidden = jax.nn.silu(inputs + self.time_layer(time_features(time, NUM_FEATURES)))
         return self.output_layer(hidden)[0]
@@ -51,7 +51,7 @@ class WithLogFlow(AbstractWrapper):
     Args:
         rng_key: Randomness of the first weights of $h$.
         dim: Dimension of the target.
-        process: What it does.
+        process: The process whose flow is learned.
         log_evidence: First value of $\log \hat Z$, in nats.
         width: Units of the hidden layer of $h$.
     """
@@ -96,8 +96,11 @@ def with_log_flow(
 
     Args:
         process: A constructor, such as `nb.CMCD` or a partial of it.
-        log_evidence: First guess, in nats; the ELBO of a standardisation is a good one.
+        log_evidence: First guess, in nats, such as the ELBO of a standardisation.
         width: Units of the network that corrects the annealed density.
+
+    Raises:
+        ValueError: if `process` cannot be called with its settings.
     """
     check_function("process", process, "nb.CMCD")
 
@@ -125,14 +128,15 @@ def sub_trajectory_balance(
       \prod_{k=i}^{j-1} \vec{p}(x_{k+1} \mid x_k)}{F_j(x_j) \prod_{k=i}^{j-1}
       \overleftarrow{p}(x_k \mid x_{k+1})}\right]^2, \qquad c_{ij} \propto \lambda^{j-i}$$
 
-    Where every piece is in balance, so is the whole: its log weight is $\log \hat Z$. Credit goes
-    to the step that earned it, at the price of a flow that must be learned. With the longest piece
-    alone this is `trajectory_balance`, and its weakness is the same: where the backward chain or
-    the noise learns, the gradient is not that of a divergence.
+    Where every piece is in balance, so is the whole, whose log weight then is $\log \hat Z$. Each
+    step is judged by short pieces around it rather than by the whole trajectory, at the price of a
+    flow that must be learned. With the longest piece alone this is `trajectory_balance`, and it has
+    the same weakness: where the backward chain or the noise is learned, the gradient is not that of
+    a divergence.
 
-    Early flows lean on the target already, so start from a distribution that is not far
-    from it: from a vague prior (`nb.processes.InitialPrior`) the imbalances are squares of huge
-    numbers, and training can diverge.
+    The target's log density enters the flow at early times already, so choose an initial
+    distribution that is not far from the target. From a vague prior (`nb.processes.InitialPrior`)
+    the imbalances are huge, and training can diverge.
 
     Args:
         rng_key: Randomness of the batch.
@@ -140,7 +144,7 @@ def sub_trajectory_balance(
         target: The density, unnormalised.
         num_trajectories: Batch size.
         sampling: Where trajectories come from; the loss is right for any.
-        decay: $\lambda > 0$: below one short pieces count most, far above one the whole does.
+        decay: $\lambda > 0$. Below one, short pieces count most; far above one, the whole does.
 
     Returns:
         The loss in nats squared, and the trajectories it was estimated from.
@@ -149,7 +153,7 @@ def sub_trajectory_balance(
         TypeError: if the process has no flow to learn.
         ValueError: if `decay` is not positive.
 
-    Reference: Madan et al. (2023), arXiv:2209.12782; for diffusions, with a flow that leans on an
+    Reference: Madan et al. (2023), arXiv:2209.12782; for diffusions, with a flow built on an
     annealed density, Zhang et al. (2024), arXiv:2310.02679.
     """
     if not isinstance(process, WithLogFlow):

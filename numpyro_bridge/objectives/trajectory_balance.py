@@ -1,4 +1,4 @@
-"""Trajectory balance: every log weight is the log evidence, which is learned along."""
+"""Trajectory balance: every log weight should equal a log evidence that is learned too."""
 
 import functools
 import math
@@ -19,7 +19,7 @@ class WithLogEvidence(AbstractWrapper):
     """A process and an estimate of the log evidence, to be learned together.
 
     Args:
-        process: What it does.
+        process: The process whose evidence is learned.
         log_evidence: First value of the estimate, in nats.
     """
 
@@ -41,8 +41,8 @@ def with_log_evidence(
 
     Args:
         process: A constructor, such as `nb.CMCD` or a partial of it.
-        log_evidence: First guess, in nats. Far from the truth it dominates the loss until it is
-            learned; the ELBO of a standardisation is a good one.
+        log_evidence: First guess, in nats, such as the ELBO of a standardisation. A guess that is
+            far off dominates the loss until the evidence is learned.
 
     Raises:
         ValueError: if the guess is not finite, or `process` cannot be called with its settings.
@@ -70,8 +70,9 @@ def trajectory_balance(
 
     $$\mathcal{L} = \tfrac12\,\mathbb{E}\left[(\log w - \log \hat Z)^2\right]$$
 
-    `log_variance` is this loss with the best log evidence for each batch. Its weakness is the
-    same: where the backward chain or the noise learns, its gradient is not that of a divergence.
+    `log_variance` is this loss with the best log evidence for each batch. Both have the same
+    weakness: where the backward chain or the noise is learned, the gradient is not that of a
+    divergence.
 
     Args:
         rng_key: Randomness of the batch.

@@ -1,4 +1,4 @@
-"""Samplers: each a pair of Markov chains, one paper a file, and the parts they are made of."""
+"""Samplers, each a pair of Markov chains in a file of its own, and the parts they are made of."""
 
 from numpyro_bridge.processes.annealed import AnnealedLangevin
 from numpyro_bridge.processes.annealing import AnnealingSchedule

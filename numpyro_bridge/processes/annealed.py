@@ -1,4 +1,4 @@
-"""Annealed Langevin dynamics: nothing is learned but the path and the size of its steps."""
+"""Annealed Langevin dynamics: the path, its start and its steps are learned, without a network."""
 
 import equinox as eqx
 from jaxtyping import Array, Int
@@ -22,9 +22,9 @@ class AnnealedLangevin(AbstractBridge[Vector]):
     $$\overleftarrow{p}(x_k \mid x_{k+1}) = \mathcal{N}\left(x_{k+1} + \tfrac12 \sigma_k^2 \nabla
       \log \pi_{\beta_{k+1}}(x_{k+1}),\ \sigma_k^2\right)$$
 
-    A baseline: it is what CMCD is before its control is trained. The path, the size of its steps
-    and the initial distribution can be trained, which compiles and trains fast and is often good
-    enough in few dimensions. Arguments and errors are those of `CMCD`, without a control.
+    Choose it as a baseline: `CMCD` is this sampler before its control is trained. The path, the
+    size of its steps and the initial distribution are trained, which is fast and often good enough
+    in few dimensions. Arguments and errors are those of `CMCD`, without a control.
 
     Reference: Thin, Kotelevskii, Durmus, Panov, Moulines and Doucet (2021), arXiv:2106.15921
     (unadjusted Langevin annealing). Departs from it as CMCD does: each kernel is at the inverse

@@ -19,7 +19,7 @@ Controls = TypeVar("Controls")
 
 
 class State(eqx.Module, Generic[Controls]):
-    """A point and every control evaluated there: what both kernels that start here need."""
+    """A point, and the controls evaluated there, which both kernels that start from it share."""
 
     point: Point
     controls: Controls
@@ -28,13 +28,13 @@ class State(eqx.Module, Generic[Controls]):
 class AbstractProcess(eqx.Module, Generic[Controls]):
     """Two chains over the same states: forward to the target, backward from it.
 
-    Adding a sampler is writing one subclass in one file with the four methods below, each for a
-    single state; whoever runs the chains batches them. Nothing here loops and nothing here stops a
-    gradient. The weight of a trajectory is exact at any `num_steps` and any parameters, because
-    both chains are made of kernels that score what they sample.
+    To add a sampler, write one subclass, in one file, with the four abstract methods below. Each is
+    for a single state; whoever runs the chains batches them. Nothing here loops, and nothing here
+    stops a gradient. The weight of a trajectory is exact at any `num_steps` and any parameters,
+    because both chains are made of kernels that score what they sample.
 
-    A constructor takes `(rng_key, dim, *, ...)` with defaults for the rest. What is learned is in
-    parts, which the optimiser and exploration know by their types: see `AbstractPart`.
+    A constructor takes `(rng_key, dim, *, ...)`, with defaults for all settings. What is learned is
+    kept in parts, which the optimiser and exploration know by their types: see `AbstractPart`.
     """
 
     num_steps: eqx.AbstractVar[int]
@@ -45,7 +45,7 @@ class AbstractProcess(eqx.Module, Generic[Controls]):
 
     @abc.abstractmethod
     def controls(self, step: Int[Array, ""], point: Point) -> Controls:
-        """Everything learned at this state, evaluated once; `step` runs from 0 to `num_steps`."""
+        """All that is learned, evaluated once at a state; `step` runs from 0 to `num_steps`."""
 
     @abc.abstractmethod
     def forward(
@@ -67,14 +67,17 @@ class AbstractProcess(eqx.Module, Generic[Controls]):
         return None
 
     def fixed_by_states(self) -> list:
-        """Arrays that given states determine, where kernels are not all random.
+        """Arrays that are determined by given states, because some moves are not random.
 
-        A loss that holds the states fixed cannot learn them, and leaves them as they are.
+        A loss that holds the states fixed cannot learn these arrays, and leaves them as they are.
         """
         return []
 
     def prepared(self, target: Target) -> Target:
-        """The target as both chains see it: with scores of bounded length, and what starts need."""
+        """The target as both chains see it, with scores of bounded length.
+
+        It also carries what the initial distribution needs to know about each of its points.
+        """
         parts = jax.tree.leaves(self, is_leaf=is_part)
         for part in parts:
             if isinstance(part, AbstractInitialDistribution):
@@ -91,9 +94,9 @@ class AbstractProcess(eqx.Module, Generic[Controls]):
         return self
 
     def starting_from(self, seen: AbstractInitialDistribution) -> "AbstractProcess":
-        """The same sampler, started from what was seen of the target unless a user chose a start.
+        """The same sampler, started from `seen`, which covers the modes that standardisation saw.
 
-        Samplers whose start is a part of their mathematics stay as they are.
+        A start that the user chose stays, and so does one that is part of a sampler's mathematics.
         """
         return self
 
@@ -124,7 +127,7 @@ class AbstractDenoising(AbstractProcess[Vector]):
 
 
 class AbstractWrapper(AbstractProcess[Controls]):
-    """A process inside another, which does what the inner one does unless a subclass says so."""
+    """A process around another one, which it follows in all that a subclass does not change."""
 
     process: eqx.AbstractVar[AbstractProcess[Controls]]
 
@@ -170,5 +173,5 @@ class AbstractWrapper(AbstractProcess[Controls]):
 
 
 def euler(point: Point, drift: Vector, diffusion: Vector, target: Target) -> Gaussian:
-    """One Euler-Maruyama step: variance `diffusion²`, mean moved by `diffusion² · drift`."""
+    """An Euler-Maruyama step of variance `diffusion²`, whose mean moves by `diffusion² · drift`."""
     return Gaussian(point.position + diffusion**2 * drift, diffusion, target)

@@ -13,7 +13,7 @@ from numpyro_bridge._core.types import RNGKey, Scalar, Vector
 from numpyro_bridge.processes.parts import AbstractPart
 
 NUM_FEATURES = 16
-"""Sines and cosines by which a control knows the time."""
+"""Number of sines and cosines in which a control sees the time."""
 
 
 class AbstractControl(AbstractPart):
@@ -21,7 +21,7 @@ class AbstractControl(AbstractPart):
 
     Samplers make their controls by calling what is passed as `control=` with `(rng_key, dim)`;
     underdamped samplers add `num_inputs=`, since their controls see the momentum too. A control
-    that is zero at first leaves a sampler at its untrained reference.
+    should be zero at first, so that training begins at the uncontrolled sampler.
     """
 
     @abc.abstractmethod
@@ -30,7 +30,7 @@ class AbstractControl(AbstractPart):
 
         Args:
             time: 0 at the initial distribution, 1 at the target.
-            inputs: The position, shape `(dim,)`; with the momentum behind it where there is one.
+            inputs: The position, shape `(dim,)`, followed by the momentum where there is one.
             score: Gradient of the target's log density at the position, of bounded length.
         """
 
@@ -40,15 +40,16 @@ class ScoreInformedControl(AbstractControl):
 
     $$u(t, x) = \mathrm{MLP}(x, \nabla \log \gamma(x), t) + g(t) \odot \nabla \log \gamma(x)$$
 
-    Both terms are zero at first. What depends on time alone is not batched over trajectories and
-    costs nothing.
+    Both terms are zero at first. The layers that see time alone are evaluated once for all
+    trajectories, and cost next to nothing.
 
     Args:
         rng_key: Randomness of the first weights.
         dim: Number of coordinates.
         width: Units of each hidden layer, at least 1.
         depth: Number of hidden layers, at least 0.
-        num_inputs: Numbers that it sees besides time and score: the position if not given.
+        num_inputs: Length of what it sees besides time and score; `dim`, for a position, if not
+            given.
 
     Raises:
         ValueError: if `width` or `depth` is too small.
@@ -91,4 +92,4 @@ class ScoreInformedControl(AbstractControl):
 
 
 MakesControl = Callable[..., AbstractControl]
-"""What samplers take as `control=`: a constructor, such as `partial(ScoreInformedControl, width=32)`."""
+"""What samplers take as `control=`, such as `partial(ScoreInformedControl, width=32)`."""

@@ -10,7 +10,7 @@ from numpyro_bridge.target import Point, Target
 
 
 class DDS(AbstractStationary):
-    r"""Noise is removed that an Ornstein-Uhlenbeck process adds; the backward chain is fixed.
+    r"""Removes the noise that an Ornstein-Uhlenbeck process adds; the backward chain is fixed.
 
     With $a_k = 1 - e^{-\sigma_k^2}$, the part of the variance that step $k$ renews,
 
@@ -29,8 +29,8 @@ class DDS(AbstractStationary):
         rng_key: Randomness of the control's first weights.
         dim: Dimension of the unconstrained target.
         num_steps: Steps of the bridge.
-        diffusion: First root mean square of $\sigma_k$ over the steps; they fall like a squared
-            cosine, towards small steps at the target.
+        diffusion: First root mean square of $\sigma_k$ over the steps. The $\sigma_k$ fall like a
+            squared cosine, so that steps are small near the target.
         control: Makes the control from `(rng_key, dim)`.
 
     Raises:

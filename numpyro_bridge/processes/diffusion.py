@@ -14,15 +14,15 @@ from numpyro_bridge.processes.parts import AbstractPart
 class Diffusion(AbstractPart):
     r"""Standard deviations $\sigma_k$ of the noise, one for each step and coordinate.
 
-    They are learned on a logarithmic scale, which keeps them positive. Learned diffusion
-    coefficients are what Sanokowski et al. (2025), arXiv:2506.10982, gain most by.
+    They are learned on a logarithmic scale, which keeps them positive. To learn them is what brings
+    the largest gain in Sanokowski et al. (2025), arXiv:2506.10982.
 
     Args:
         num_steps: Number of steps; at least 1.
         dim: Number of coordinates.
         scale: First value of every $\sigma_k$, or their root mean square where `rates` differ.
-        rates: Share of the variance that each step has, with a mean of one, shape `(num_steps,)`;
-            the same for all if not given.
+        rates: Variance of each step relative to the mean over all steps, shape `(num_steps,)`; one
+            for every step if not given.
 
     Raises:
         ValueError: if `num_steps` is below 1, or `scale` is not a positive finite number.
@@ -57,7 +57,7 @@ class Diffusion(AbstractPart):
 
 
 def cosine_rates(num_steps: int) -> Float[Array, " steps"]:
-    """How much of the noise each step handles, mean one: a fourth power of a cosine, falling.
+    """Relative variances of the steps, with mean one, that fall like the fourth power of a cosine.
 
     Reference: the schedule of Vargas, Grathwohl and Doucet (2023), arXiv:2302.13834, whose noise
     scale is a squared cosine.
@@ -67,7 +67,7 @@ def cosine_rates(num_steps: int) -> Float[Array, " steps"]:
 
 
 def linear_rates(num_steps: int) -> Float[Array, " steps"]:
-    """How much of the noise each step handles, mean one: falling linearly to a hundredth."""
+    """Relative variances of the steps, with mean one, that fall linearly to a hundredth."""
     rates = 1.0 - 0.99 * _middles(num_steps)
     return rates / jnp.mean(rates)
 

@@ -17,12 +17,13 @@ class DIS(AbstractStationary):
     $$\overleftarrow{p}(x_k \mid x_{k+1}) = \mathcal{N}\left(x_{k+1} - \tfrac12 \sigma_k^2
       (x_{k+1} - m),\ \sigma_k^2 s^2\right)$$
 
-    The control is what the score of the noised target has beyond that of the initial distribution
-    $\mathcal{N}(m, s^2)$, so no control is right for that target, to first order in the steps.
+    The control learns the difference between the score of the noised target and that of the initial
+    distribution $\mathcal{N}(m, s^2)$. Where this distribution is the target, no control is needed,
+    to first order in the steps.
 
     Choose it for comparisons: nothing is learned about the way back, so it needs more training
-    than CMCD. Arguments and errors are those of `DDS`, but for `diffusion`: the first root mean
-    square of $\sigma_k$ over the steps, where $\sigma_k^2$ falls linearly to a hundredth.
+    than CMCD. Arguments and errors are those of `DDS`, except that here `diffusion` is the first
+    root mean square of $\sigma_k$ whose squares fall linearly to a hundredth.
 
     Reference: Berner, Richter and Ullrich (2024), arXiv:2211.01364. Departs from it in the exact
     weights of the discrete chains instead of the divergence formula of continuous time, and in

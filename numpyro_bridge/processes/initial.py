@@ -16,7 +16,7 @@ from numpyro_bridge.target import Point, Target
 
 
 class AbstractInitialDistribution(AbstractPart):
-    """A distribution that can be drawn from, evaluated and differentiated; its arrays are trained."""
+    """A distribution that can be drawn from and evaluated, with a score; its arrays are trained."""
 
     @abc.abstractmethod
     def kernel(self, target: Target) -> AbstractKernel:
@@ -24,14 +24,17 @@ class AbstractInitialDistribution(AbstractPart):
 
     @abc.abstractmethod
     def score(self, point: Point) -> Vector:
-        """The gradient of its log density at a point."""
+        """The gradient of the log density at a point."""
 
     def prepared(self, target: Target) -> Target:
-        """The target with what this distribution needs to know about each of its points."""
+        """The target, with points that carry what this distribution needs to know about them."""
         return target
 
     def unless_chosen(self, seen: "AbstractInitialDistribution") -> "AbstractInitialDistribution":
-        """What to start from where modes of the target were seen: `seen` replaces a default."""
+        """The distribution to start from once several modes of the target were seen.
+
+        `seen` covers them and replaces a default; a distribution that the user chose stays.
+        """
         return self
 
 
@@ -70,7 +73,7 @@ def chosen_or_normal(
     """What a constructor was given to start from, or a standard normal distribution.
 
     Raises:
-        ValueError: if it is no initial distribution.
+        ValueError: if `initial` is anything else.
     """
     if initial is None:
         return InitialNormal(dim)
@@ -110,7 +113,7 @@ class InitialMixture(AbstractInitialDistribution):
     def _parts(
         self, position: Vector
     ) -> tuple[Float[Array, "modes dim dim"], Float[Array, "modes dim"], Float[Array, " modes"]]:
-        """Inverse factors; from each mode, whitened displacement and unnormalised log density."""
+        """Inverse factor, whitened displacement and unnormalised log density for each mode."""
         whitenings = jax.vmap(inverse_of_lower)(self.factors)
         whitened = jnp.einsum("mij,mj->mi", whitenings, position - self.means)
         diagonals = jnp.diagonal(self.factors, axis1=1, axis2=2)
@@ -121,11 +124,11 @@ class InitialMixture(AbstractInitialDistribution):
         return whitenings, whitened, log_parts
 
     def draw(self, rng_key: RNGKey) -> Vector:
-        """A position; differentiable in means and factors, not in the weights."""
+        """A position, through which means and factors can be learned but not the weights."""
         choice_key, noise_key = jax.random.split(rng_key)
         choice = jax.random.categorical(choice_key, self.log_weights)
         noise = jax.random.normal(noise_key, self.means.shape[1:], self.means.dtype)
-        # What the density does not read must not move the draws: training changes every entry.
+        # Training changes entries above the diagonal too; like the density, draws ignore them.
         return self.means[choice] + jnp.tril(self.factors[choice]) @ noise
 
 
@@ -143,11 +146,11 @@ class GaussianMixture(AbstractKernel):
 
 
 def inverse_of_lower(factor: Float[Array, "dim dim"]) -> Float[Array, "dim dim"]:
-    """Inverse of a lower-triangular matrix by products alone, blind to what is above the diagonal.
+    """Inverse of a lower-triangular matrix by products; entries above the diagonal are ignored.
 
-    Blocks on the diagonal are inverted in pairs, from single entries up. A position then costs one
-    product, where a triangular solve for each of many positions is slow, and has been seen to
-    deadlock the CPU runtime of JAX 0.10.
+    It starts from the inverses of single diagonal entries, and joins neighbouring blocks until one
+    is left. With the inverse each position costs one product. Triangular solves for many positions
+    are slow, and have been seen to deadlock the CPU runtime of JAX 0.10.
     """
     dim = len(factor)
     size = 1 << (dim - 1).bit_length()

@@ -13,9 +13,9 @@ class InitialPrior(AbstractInitialDistribution):
         nb.BridgeSampler(model, process=process)
 
     With $p_0$ the prior, the annealed path $p_0^{1-\beta} \gamma^{\beta}$ is the prior times
-    $\text{likelihood}^{\beta}$. Each state costs one more evaluation, that of the prior. Choose it
-    where the prior is informative and covers all modes; where it is vague, the normal distribution
-    that standardisation fits is far closer to the posterior.
+    $\text{likelihood}^{\beta}$. The prior is evaluated at each state as well. Choose it where the
+    prior is informative and covers all modes; where it is vague, the normal distribution that
+    standardisation fits is far closer to the posterior.
 
     Raises:
         ValueError: when a sampler runs, if the target has no prior that can be drawn from.

@@ -1,9 +1,9 @@
-"""Integrators of underdamped dynamics: one step of each, scored by what is random in it.
+"""Integrators of underdamped dynamics: kernels of one step, scored by the moves that are random.
 
-A step is made of three moves. O renews a part of the momentum and is random; B, a kick by the
-force, and A, a drift by the velocity, are not, and preserve volume. A chain that takes the moves
-back in reverse order visits the same states, so the densities of the renewals are all that its
-weights are made of.
+A step is made of three moves. O renews a part of the momentum and is random. B, a kick by the
+force, and A, a drift by the velocity, are deterministic and preserve volume. The backward chain
+takes the moves back in reverse order, through the same states, so that only the densities of the
+renewals enter the weights.
 
 Reference: Blessing, Berner, Richter and Neumann (2025), arXiv:2503.01006.
 """
@@ -27,7 +27,8 @@ class Dynamics(eqx.Module):
 
     Args:
         target: The density that is evaluated where a step ends.
-        step_size: Positive going forward, negative going backward; a scalar.
+        step_size: Length of the step in time; positive in the forward chain, negative in the
+            backward chain.
         friction: Rate at which momentum is renewed, shape `(dim,)`.
         mass: Variance of the momentum at rest, shape `(dim,)`.
         force: Gradient of a log density at a point.
@@ -50,9 +51,9 @@ class Dynamics(eqx.Module):
         return position + part * self.step_size * momentum / self.mass
 
     def renewal(self, point: Point, part: float = 1.0) -> tuple[Vector, Vector]:
-        """O: mean and standard deviation of the momentum that replaces that of a point.
+        """O: mean and standard deviation of the momentum that replaces the one of a point.
 
-        Without control, the exact solution of an Ornstein-Uhlenbeck process.
+        Without control this is an exact step of an Ornstein-Uhlenbeck process.
         """
         time = part * jnp.abs(self.step_size) * self.friction
         variance = -jnp.expm1(-2 * time) * self.mass
@@ -61,10 +62,10 @@ class Dynamics(eqx.Module):
 
 
 class AbstractIntegrator(eqx.Module):
-    """An order of moves; makes the kernels of the two chains.
+    """An order of moves, which makes the kernels of the two chains.
 
-    `fixes_force` and `fixes_step` tell whether given states determine the force that acted
-    between them, and step size and mass.
+    `fixes_force` says whether the force is determined by the states before and after it acted,
+    `fixes_step` whether step size and mass are.
     """
 
     fixes_force: eqx.AbstractClassVar[bool]
@@ -72,15 +73,15 @@ class AbstractIntegrator(eqx.Module):
 
     @abc.abstractmethod
     def forward(self, start: Point, dynamics: Dynamics) -> AbstractKernel:
-        """The moves in order."""
+        """The kernel that takes the moves in order."""
 
     @abc.abstractmethod
     def backward(self, start: Point, dynamics: Dynamics) -> AbstractKernel:
-        """The moves taken back, with a `dynamics` whose step size is negative."""
+        """The kernel that takes the moves back, for `dynamics` with a negative step size."""
 
 
 class EulerMaruyama(AbstractIntegrator):
-    """Renewal and kick in one normal law, then a drift. The simplest, first order in the step."""
+    """One normal draw renews and kicks the momentum, then a drift: simplest, and of first order."""
 
     fixes_force: ClassVar[bool] = False
     fixes_step: ClassVar[bool] = True
@@ -93,7 +94,7 @@ class EulerMaruyama(AbstractIntegrator):
 
 
 class OBAB(AbstractIntegrator):
-    """A whole renewal, then a leapfrog step; second order."""
+    """A whole renewal, then a leapfrog step; of second order."""
 
     fixes_force: ClassVar[bool] = True
     fixes_step: ClassVar[bool] = True
@@ -106,7 +107,7 @@ class OBAB(AbstractIntegrator):
 
 
 class BAOAB(AbstractIntegrator):
-    """A leapfrog step with the renewal in its middle; second order, its own mirror image."""
+    """A leapfrog step with the renewal in its middle; of second order, and the same in reverse."""
 
     fixes_force: ClassVar[bool] = True
     fixes_step: ClassVar[bool] = True
@@ -118,10 +119,10 @@ class BAOAB(AbstractIntegrator):
 
 
 class OBABO(AbstractIntegrator):
-    """A leapfrog step between two half renewals; second order, its own mirror image. The default.
+    """A leapfrog step between two half renewals; of second order, and the same in reverse.
 
-    Two renewals reach every state from every other, so the step has a density and all that is
-    in it can be learned by every loss.
+    This is the default. Two renewals can lead from every state to every other, so the step has a
+    density, and every loss can learn all of its parameters.
     """
 
     fixes_force: ClassVar[bool] = False
@@ -133,7 +134,7 @@ class OBABO(AbstractIntegrator):
     backward = forward
 
 
-# Each kernel below is one order of moves. Where two chains are mirror images it serves both.
+# Each kernel below is one order of moves. It serves both chains if that order is its own reverse.
 
 
 class _Step(AbstractKernel):
@@ -166,7 +167,7 @@ class _DriftedKick(_Step):
 
 
 def _kicked(dynamics: Dynamics, place: Point, before: Point) -> tuple[Vector, Vector]:
-    """An Euler-Maruyama step of the momentum of `before` at the position of `place`."""
+    """Mean and scale of an Euler-Maruyama step of the momentum of `before` at the place `place`."""
     time = jnp.abs(dynamics.step_size) * dynamics.friction
     variance = 2 * time * dynamics.mass
     drift = variance * dynamics.control(place._replace(momentum=momentum_of(before)))
@@ -212,9 +213,9 @@ class _LeapAround(_Step):
         return normal_log_prob(momentum, *self.dynamics.renewal(self._middle()))
 
     def _middle(self) -> Point:
-        """Where the renewal happens, with the score of the start.
+        """The state in the middle of the step, where the momentum is renewed.
 
-        The target is not evaluated in between; the control sees what its chain knows.
+        The target is not evaluated there, so the control sees the score at the start of the step.
         """
         momentum = self.dynamics.kick(self.start, momentum_of(self.start))
         position = self.dynamics.drift(self.start.position, momentum, 0.5)
@@ -235,7 +236,7 @@ class _LeapBetween(_Step):
         moving = (point.position - self.start.position) / rate
         renewed = self.dynamics.kick(self.start, moving, -0.5)
         arrived = point._replace(momentum=self.dynamics.kick(point, moving))
-        # The first renewal is seen through the position that it leads to.
+        # The outcome of the first renewal is read off the position that it led to.
         return (
             normal_log_prob(renewed, *self.dynamics.renewal(self.start, 0.5))
             + normal_log_prob(momentum_of(point), *self.dynamics.renewal(arrived, 0.5))

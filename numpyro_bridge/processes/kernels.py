@@ -12,7 +12,7 @@ from numpyro_bridge.target import Point, Target
 
 
 class AbstractKernel(eqx.Module):
-    """One Markov step: a law over the next state that can be sampled and evaluated."""
+    """One Markov step: a distribution of the next state that can be drawn from and evaluated."""
 
     @abc.abstractmethod
     def sample(self, rng_key: RNGKey) -> Point:
@@ -24,7 +24,7 @@ class AbstractKernel(eqx.Module):
 
 
 class Gaussian(AbstractKernel):
-    """An independent normal law per coordinate.
+    """An independent normal distribution for each coordinate.
 
     Args:
         mean: Where the step goes on average, shape `(dim,)`.
@@ -47,7 +47,7 @@ class Gaussian(AbstractKernel):
 
 
 class AtRest(AbstractKernel):
-    """Adds to a point a momentum that has nothing to do with where it is.
+    """Adds to a point a momentum that does not depend on its position.
 
     Args:
         point: What the momentum is added to.
@@ -68,7 +68,7 @@ class AtRest(AbstractKernel):
 
 
 class WithMomentum(AbstractKernel):
-    """A law over positions, and a momentum at rest for what it draws."""
+    """A distribution of positions, to each of which an independent momentum is added."""
 
     positions: AbstractKernel
     mass: Vector
@@ -88,7 +88,7 @@ def momentum_of(point: Point) -> Vector:
     """The momentum of a state of an underdamped sampler.
 
     Raises:
-        ValueError: if it has none.
+        ValueError: if the state has none.
     """
     if point.momentum is None:
         raise ValueError("this state has no momentum; states of underdamped samplers have one")

@@ -1,4 +1,4 @@
-"""Make a process for a standardised target: where several modes were seen, it starts from all."""
+"""Make a process for a standardised target, started from all modes where several were seen."""
 
 from collections.abc import Callable
 
@@ -18,7 +18,7 @@ def make_process(
     dim: int,
     standardisation: Standardisation,
 ) -> AbstractProcess:
-    """Call the constructor; where several modes were seen, start from all of them if it can."""
+    """Call the constructor; where several modes were seen, start from all if the process can."""
     made = process(rng_key, dim)
     modes, transform = standardisation.modes, standardisation.map
     if modes is None or not isinstance(transform, AbstractAffineMap):

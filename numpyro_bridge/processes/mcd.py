@@ -9,7 +9,7 @@ from numpyro_bridge.target import Target
 
 
 class MCD(AbstractControlledLangevin):
-    r"""Forward as annealed Langevin dynamics does, backward by a learned drift.
+    r"""Annealed Langevin dynamics forward, and a learned drift backward.
 
     With $\pi_\beta \propto p_0^{1-\beta}\gamma^{\beta}$,
 
@@ -18,8 +18,9 @@ class MCD(AbstractControlledLangevin):
     $$\overleftarrow{p}(x_k \mid x_{k+1}) = \mathcal{N}\left(x_{k+1} + \sigma_k^2\left[\tfrac12
       \nabla \log \pi_{\beta_{k+1}}(x_{k+1}) + v_{k+1}(x_{k+1})\right],\ \sigma_k^2\right)$$
 
-    The control changes the weights and not the draws: a baseline between `AnnealedLangevin` and
-    `CMCD`, which learns both. Arguments and errors are those of `CMCD`.
+    The control changes the weights but not the draws. It is a baseline between `AnnealedLangevin`,
+    which learns no control, and `CMCD`, whose control acts on both chains. Arguments and errors are
+    those of `CMCD`.
 
     Reference: Doucet, Grathwohl, Matthews and Strathmann (2022), arXiv:2208.07698, whose score
     network is the annealed score plus the control here.

@@ -24,7 +24,7 @@ class AbstractPart(eqx.Module):
 
 
 def is_part(node: Any) -> bool:
-    """Whether a node of a pytree is a part."""
+    """Whether a node of a pytree is a part of a sampler."""
     return isinstance(node, AbstractPart)
 
 

@@ -2,14 +2,13 @@
 
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
-
 from numpyro_bridge._core.storage import load_header, load_tree, save_tree
-from numpyro_bridge.training.metrics import Metrics
+from numpyro_bridge.training.metrics import AbstractFitMetrics, FitMetrics, concatenate
 from numpyro_bridge.training.run_identity import Run, difference
-from numpyro_bridge.training.state import Progress, TrainingState, concatenate
+from numpyro_bridge.training.state import Progress, TrainingState
 
 SECONDS_BETWEEN_CHECKPOINTS = 5.0
 
@@ -28,7 +27,9 @@ class Keeper:
     def __exit__(self, *exception) -> None:
         self._write()
 
-    def offer(self, state: TrainingState, progress: Progress, history: list[Metrics]) -> None:
+    def offer(
+        self, state: TrainingState, progress: Progress, history: Sequence[AbstractFitMetrics]
+    ) -> None:
         """Take note of the state after a chunk; write it if the last write is long ago."""
         self._latest = (state, replace(progress), concatenate(history))
         if time.perf_counter() - self._last_written > SECONDS_BETWEEN_CHECKPOINTS:
@@ -41,7 +42,7 @@ class Keeper:
         header = {
             "kind": "checkpoint",
             "run": self._run._asdict(),
-            "num_done": len(metrics.elbo),
+            "num_done": metrics.num_iterations,
             "progress": vars(progress),
         }
         save_tree(self._path, header, (state, metrics))
@@ -49,9 +50,9 @@ class Keeper:
 
 
 def resume(
-    path: str | os.PathLike, state: TrainingState, run: Run
-) -> tuple[TrainingState, Progress, list[Metrics]]:
-    """Where the run of a file was; `state` has the shapes to read.
+    path: str | os.PathLike, state: TrainingState, run: Run, metrics: type[FitMetrics]
+) -> tuple[TrainingState, Progress, list[FitMetrics]]:
+    """Where the run of a file was; `state` has the shapes to read, `metrics` is what it kept.
 
     Raises:
         ValueError: if the file is no checkpoint, or one of another run.
@@ -68,7 +69,6 @@ def resume(
             f"{os.fspath(path)!r} is not a checkpoint of this run: it has {other}; delete it to "
             "start anew, or give the settings that it was made with"
         )
-    blank = Metrics(*(np.zeros(header["num_done"]) for _ in Metrics._fields))
-    _, (state, metrics) = load_tree(path, (state, blank))
-    history = [metrics] if header["num_done"] else []
+    _, (state, done) = load_tree(path, (state, metrics.blank(header["num_done"])))
+    history = [done] if header["num_done"] else []
     return state, Progress(**header["progress"]), history

@@ -2,10 +2,9 @@
 
 import os
 
-import numpy as np
 from tqdm.auto import tqdm
 
-from numpyro_bridge.training.metrics import Metrics
+from numpyro_bridge.training.metrics import AbstractFitMetrics
 from numpyro_bridge.training.state import Progress
 
 
@@ -23,12 +22,9 @@ class Bar:
     def __exit__(self, *exception) -> None:
         self._bar.close()
 
-    def show(self, progress: Progress, metrics: Metrics) -> None:
+    def show(self, progress: Progress, metrics: AbstractFitMetrics) -> None:
         """Move to where training is, with the averages of its last iterations."""
         self._bar.total = progress.end
-        shown = {"ELBO": np.mean(metrics.elbo), "ESS": np.mean(metrics.ess)}
-        if np.isnan(metrics.ess).all():
-            del shown["ESS"]  # losses of draws have no weights
-        numbers = {name: f"{value:.2f}" for name, value in shown.items()}
+        numbers = {name: f"{value:.2f}" for name, value in metrics.averages().items()}
         self._bar.set_postfix(numbers, refresh=False)
         self._bar.update(progress.iteration - self._bar.n)

@@ -15,16 +15,16 @@ from numpyro_bridge.trajectories.trajectory import Trajectory
 
 
 class End(NamedTuple):
-    """All that is kept of a trajectory."""
+    """The last state of a trajectory and the weight of its whole path: all that is kept of it."""
 
     position: Float[Array, "*batch dim"]
-    """Unconstrained, in the coordinates of the model."""
+    """The last state, in the unconstrained coordinates of the model."""
     log_density: Float[Array, "*batch"]
-    """That of the model there, in nats."""
+    """Log density of the model at that position, in nats."""
     log_weight: Float[Array, "*batch"]
-    """That of the whole path, in nats."""
+    """Log weight of the whole path, in nats."""
     finite: Bool[Array, "*batch"]
-    """Whether no density or score was replaced on the way."""
+    """Whether every density and score on the path was finite, so that none was replaced."""
 
 
 def end_of(run: Trajectory, target: StandardisedTarget) -> End:
@@ -38,7 +38,7 @@ def end_of(run: Trajectory, target: StandardisedTarget) -> End:
     )
 
 
-# Compiled once, also for a guide that NumPyro calls step by step.
+# Compiled once, even if NumPyro calls a guide outside compiled code.
 @eqx.filter_jit
 def draw_end(rng_key: RNGKey, process: AbstractProcess, target: StandardisedTarget) -> End:
     """Run the forward chain once."""
@@ -52,6 +52,6 @@ def draw_path_to(
     target: StandardisedTarget,
     position: Float[Array, " dim"],
 ) -> End:
-    """Run the backward chain once from a position of the model: another path to the same end."""
+    """Run the backward chain once from a position of the model, for another path to that end."""
     inside = target.map.inverse(position)
     return end_of(simulate_backward(rng_key, process, target, inside), target)

@@ -77,7 +77,7 @@ def rescore_held(process: AbstractProcess, target: Target, states: Point) -> Tra
 
 
 def held(process: Process) -> Process:
-    """The process without gradients of the arrays that given states determine."""
+    """The process, with gradients stopped at the arrays that given states determine."""
     if not process.fixed_by_states():
         return process
     return eqx.tree_at(

@@ -18,19 +18,15 @@ from numpyro.infer import MCMC, NUTS
 from numpyro_bridge.atlas.maps import DenseMap
 from numpyro_bridge.atlas.standardisation import Standardisation
 from numpyro_bridge.atlas.standardised_target import StandardisedTarget
-from numpyro_bridge.compare import (
-    COST_LABELS,
-    Comparison,
-    compare_with_nuts,
-)
-from numpyro_bridge.compare.nuts import _length_of_union, blackjax_nuts, stopwatch
+from numpyro_bridge.compare import Comparison, Costs, compare_with_nuts
+from numpyro_bridge.compare.nuts import blackjax_nuts
 from numpyro_bridge.draws import plots
 from numpyro_bridge.draws.backward_runs import BackwardRuns
-from numpyro_bridge.draws.draws import Verdict
+from numpyro_bridge.draws.verdict import Verdict
 from numpyro_bridge.infer import Posterior
 from numpyro_bridge.processes import CMCD
 from numpyro_bridge.target import target_from_log_density, target_from_model
-from numpyro_bridge.training.metrics import Metrics
+from numpyro_bridge.training import RunReport, Seconds, TrajectoryMetrics
 from tests.catalogue import narrow
 
 SCHOOLS = ["north", "east", "south"]
@@ -74,15 +70,15 @@ def untrained(target, mean, sd):
     return Posterior(
         CMCD(jax.random.key(4), target.dim, num_steps=4, control=narrow(8)),
         StandardisedTarget(target, affine),
-        Standardisation(affine, "exact", 0.0, {}, None, 0),
-        Metrics(elbo, jnp.ones(60), jnp.linspace(0.1, 0.9, 60), jnp.zeros(60), jnp.zeros(60)),
-        {
-            "process": "CMCD",
-            "standardise_time": 1.5,
-            "compile_time": 2.0,
-            "training_time": 0.5,
-            "num_gradient_evaluations": 4_000,
-        },
+        Standardisation(affine),
+        TrajectoryMetrics(
+            elbo, jnp.ones(60), jnp.linspace(0.1, 0.9, 60), jnp.zeros(60), jnp.zeros(60)
+        ),
+        RunReport(
+            "CMCD",
+            num_gradient_evaluations=4_000,
+            seconds=Seconds(standardise=1.5, compile=2.0, train=0.5),
+        ),
     )
 
 
@@ -158,14 +154,15 @@ def test_wasserstein_distance_of_shifted_draws_is_the_shift(comparison, posterio
 
 def test_costs_add_up(comparison, posterior):
     costs = comparison.costs
-    assert list(costs.index) == list(COST_LABELS) and list(costs) == ["bridge", "nuts"]
+    assert list(costs.index) == [row.name for row in Costs().rows()]
+    assert list(costs) == ["bridge", "nuts"]
     seconds = [row for row in costs.index if row.endswith("_seconds") and row != "total_seconds"]
     np.testing.assert_allclose(costs.loc["total_seconds"], costs.loc[seconds].sum())
     assert np.isnan(costs.loc["standardise_seconds", "nuts"])
     assert (costs.loc["compile_seconds"] > 0).all()
     steps_per_draw = posterior.process.num_steps + 1
     assert costs.loc["gradients_drawing", "bridge"] == 1_000 * steps_per_draw  # one whole batch
-    assert costs.loc["gradients_before", "bridge"] == posterior.info["num_gradient_evaluations"]
+    assert costs.loc["gradients_before", "bridge"] == posterior.report.num_gradient_evaluations
     sampling_steps = comparison.nuts["sample_stats"]["n_steps"].values.sum()
     assert costs.loc["gradients_drawing", "nuts"] == sampling_steps
     assert costs.loc["gradients_before", "nuts"] >= 2 * 200  # a step or more in each warm-up step
@@ -173,6 +170,25 @@ def test_costs_add_up(comparison, posterior):
     np.testing.assert_allclose(
         costs.loc["ess_per_second"], costs.loc["min_ess_bulk"] / costs.loc["total_seconds"]
     )
+
+
+def test_costs_that_are_not_known_are_not_added_up():
+    known = Costs(compile_seconds=2.0, draw_seconds=0.5, min_ess_bulk=100.0)
+    assert known.total_seconds == 2.5
+    assert (known.ess_per_second, known.ess_per_second_drawing) == (40.0, 200.0)
+    texts = {row.name: row.text for row in known.rows()}
+    assert texts["total_seconds"] == "2.50" and texts["gradients_before"] == "-"
+    unknown = Costs(compile_seconds=2.0, gradients_drawing=12_000, min_ess_bulk=100.0)
+    assert unknown.total_seconds is None and unknown.ess_per_second is None
+    assert dict((row.name, row.text) for row in unknown.rows())["gradients_drawing"] == "12,000"
+
+
+def test_a_comparison_without_a_record_of_training_plots_the_rest(comparison):
+    silent = dataclasses.replace(comparison.posterior, metrics=None)
+    figures = dataclasses.replace(comparison, posterior=silent).plot()
+    for figure in figures.values():
+        pyplot.close(figure)
+    assert list(figures) == ["marginals", "forest", "pairs", "weights"]
 
 
 def test_arviz_objects_agree_in_their_dimensions(comparison):
@@ -237,6 +253,7 @@ def test_finished_run_is_taken_as_it_is(posterior, nuts_run):
     assert isinstance(result, Comparison)
     drawn = result.nuts["posterior"]["effect"].values
     np.testing.assert_array_equal(drawn, nuts_run.get_samples(group_by_chain=True)["effect"])
+    assert result.nuts_costs.total_seconds is None is result.nuts_costs.ess_per_second
     assert np.isnan(result.costs.loc["total_seconds", "nuts"])
     steps = nuts_run.get_extra_fields()["num_steps"].sum()
     assert result.costs.loc["gradients_drawing", "nuts"] == steps
@@ -319,26 +336,6 @@ def test_scalar_draws_are_labelled_by_coordinates(comparison):
     np.testing.assert_array_equal(
         draws["effect[east]"], comparison.bridge["posterior"]["effect"].values[..., 1]
     )
-
-
-def test_overlapping_spans_count_once():
-    assert _length_of_union([(0.0, 2.0), (1.0, 1.5), (1.0, 3.0), (5.0, 6.0)]) == 4.0
-    assert _length_of_union([]) == 0.0
-
-
-def test_a_stopwatch_tells_compiling_from_running():
-    @jax.jit
-    def slow_to_compile(x):
-        for _ in range(40):
-            x = jnp.sort(jnp.sin(x))
-        return x
-
-    with stopwatch() as first:
-        jax.block_until_ready(slow_to_compile(jnp.arange(3.0)))
-    with stopwatch() as second:
-        jax.block_until_ready(slow_to_compile(jnp.arange(3.0)))
-    assert first.compiling > 0.02 and second.compiling < 0.2 * first.compiling
-    assert first.running < first.compiling
 
 
 def test_a_missing_blackjax_is_named(monkeypatch, posterior):

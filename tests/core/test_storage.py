@@ -14,7 +14,8 @@ import numpyro_bridge as nb
 from numpyro_bridge._core import descriptions, storage
 from numpyro_bridge._core.rebuilding import rebuild
 from numpyro_bridge.atlas.maps import identity_map
-from numpyro_bridge.training.metrics import Metrics
+from numpyro_bridge.diffusion.samples import SampleLosses
+from numpyro_bridge.training.metrics import TrajectoryMetrics
 from tests import catalogue
 
 
@@ -120,7 +121,8 @@ def test_every_process_is_rebuilt(name):
 def test_containers_numbers_and_named_tuples_are_rebuilt():
     tree = {
         "map": identity_map(3),
-        "metrics": Metrics(*(np.full(2, i) for i in range(len(Metrics._fields)))),
+        "metrics": TrajectoryMetrics(*(np.full(2, i) for i in range(5))),
+        "losses": SampleLosses(jnp.ones(2)),
         "others": [1, 2.5, "text", None, True, (jnp.asarray([1, 2]), ["nested"])],
         "empty": [[], (), {}],
         "function": nb.diffusion.predicts_flow,

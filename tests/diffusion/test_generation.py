@@ -199,6 +199,7 @@ def straightened():
         optimizer=optax.adam(5e-3),
         num_iterations=600,
         tolerance=0.0,
+        metrics=nb.training.LossMetrics,
         progress_bar=False,
     )
     return bent, training.module

@@ -5,7 +5,7 @@ import pytest
 
 from numpyro_bridge.draws.inference_data import to_inference_data
 from numpyro_bridge.target import target_from_model
-from tests.schools import DATA, INFO, SCALE, draws_near, schools
+from tests.schools import DATA, REPORT, SCALE, draws_near, schools
 
 
 @pytest.fixture(scope="session")
@@ -15,7 +15,7 @@ def target():
 
 @pytest.fixture(scope="session")
 def draws(target):
-    return draws_near(target, jax.random.key(1), info=INFO)
+    return draws_near(target, jax.random.key(1), report=REPORT)
 
 
 @pytest.fixture(scope="session")

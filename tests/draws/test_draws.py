@@ -11,7 +11,8 @@ import pytest
 from jax.scipy.stats import multivariate_normal
 from numpyro.distributions import constraints
 
-from numpyro_bridge.draws.draws import Draws, ReliabilityWarning
+from numpyro_bridge.draws.draws import Draws
+from numpyro_bridge.draws.verdict import ReliabilityWarning
 from numpyro_bridge.target import target_from_log_density, target_from_model
 from tests import targets
 

@@ -1,19 +1,19 @@
 """ArviZ objects: their groups, dimensions, labels, attributes and files."""
 
+import dataclasses
 import sys
 from typing import Any
 
 import arviz as az
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.scipy.stats import norm
 
-from numpyro_bridge.draws.draws import Draws
 from numpyro_bridge.draws.inference_data import to_inference_data
+from numpyro_bridge.training import Round, RunReport
 from tests import targets
-from tests.schools import AZ1, BARE, DATA, INFO, SCALE, groups_of, values
+from tests.schools import AZ1, BARE, DATA, REPORT, SCALE, groups_of, values
 
 
 def test_groups_and_dims(idata):
@@ -131,7 +131,7 @@ def test_attributes_say_what_arviz_has_no_place_for(idata, draws):
     for attrs in (idata.attrs, idata["posterior"].attrs, idata["sample_stats"].attrs):
         for name in ("elbo", "log_evidence", "log_evidence_error", "ess", "pareto_k"):
             assert attrs[name] == getattr(draws, name)
-        assert INFO.items() <= attrs.items()
+        assert REPORT.attributes().items() <= attrs.items()
         assert attrs["inference_library"] == "numpyro_bridge"
         assert attrs["correction"] == "metropolis"
         assert isinstance(attrs["inference_library_version"], str)
@@ -139,9 +139,10 @@ def test_attributes_say_what_arviz_has_no_place_for(idata, draws):
 
 
 def test_netcdf_round_trip(draws, tmp_path):
-    info = {**INFO, "seconds": np.float32(0.5), "converged": True, "count": jnp.asarray(3)}
-    named = Draws(**{**vars_of(draws), "info": info})
-    idata = to_inference_data(named, coords={"school": ["A", "B", "C", "D"]})
+    rounds = (Round(0.25, -3.5, 0.4, 2.0), Round(0.5, -3.25, float("inf"), 1.5))
+    report = dataclasses.replace(REPORT, rounds=rounds, num_temperatures=7)
+    draws = dataclasses.replace(draws, report=report)
+    idata = to_inference_data(draws, coords={"school": ["A", "B", "C", "D"]})
     path = tmp_path / "draws.nc"
     idata.to_netcdf(str(path))
     back: Any = az.from_netcdf(str(path))
@@ -153,13 +154,9 @@ def test_netcdf_round_trip(draws, tmp_path):
         for name, labels in idata[group].coords.items():
             np.testing.assert_array_equal(back[group].coords[name].values, labels.values)
     for attrs in (back.attrs, back["posterior"].attrs):
-        assert attrs["log_evidence"] == named.log_evidence and attrs["process"] == "CMCD"
-        assert (attrs["seconds"], attrs["converged"], attrs["count"]) == (0.5, 1, 3)
+        assert attrs["log_evidence"] == draws.log_evidence and attrs["process"] == "CMCD"
+        assert RunReport.from_attributes(attrs) == report
     back.close()
-
-
-def vars_of(draws):
-    return {name: getattr(draws, name) for name in draws.__dataclass_fields__}
 
 
 # --- refusals -------------------------------------------------------------------------------------

@@ -130,6 +130,9 @@ def test_a_trained_guide_is_a_posterior_with_the_exact_evidence(trained):
     for i in range(2):
         assert_same_weighted_mean(draws.sites["w"][:, i], draws.log_weight, mean[i])
     np.testing.assert_array_equal(posterior.metrics.elbo, -np.asarray(result.losses, float))
+    assert posterior.report.num_iterations == len(result.losses)
+    without = guide.to_posterior(result.params)
+    assert without.metrics is None and without.report.num_iterations is None
     idata = nb.to_inference_data(draws, prior=False, predictive=False)
     assert idata["posterior"]["w"].shape == (4, 500, 2)
     assert idata["log_likelihood"]["y"].shape == (4, 500, 6)

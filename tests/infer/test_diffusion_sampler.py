@@ -60,14 +60,18 @@ def test_draws_become_weighted_draws_and_evidence(posterior):
     assert draws.ess > 0.95
     assert draws.verdict.trustworthy
     assert_same_weighted_mean(draws.sites["slope"], draws.log_weight, MEAN[1])
-    assert posterior.info["num_gradient_evaluations"] == 1_000
-    assert posterior.info["weighting"] == "uniform"
+    assert posterior.report.num_gradient_evaluations == 1_000
+    assert posterior.report.weighting == "uniform"
+    assert posterior.standardisation.fit is None
+    assert posterior.metrics.loss[-20:].mean() < posterior.metrics.loss[:20].mean()
 
 
 def test_a_learned_posterior_is_a_small_file(posterior, tmp_path):
     path = tmp_path / "posterior"
     posterior.save(path)
     loaded = nb.load(path, targets.regression)
+    assert loaded.report == posterior.report
+    jax.tree.map(np.testing.assert_array_equal, loaded.metrics, posterior.metrics)
     before, after = (p.sample(jax.random.key(2), num_samples=10) for p in (posterior, loaded))
     np.testing.assert_array_equal(before.log_weight, after.log_weight)
     assert path.stat().st_size < 200_000
@@ -219,9 +223,9 @@ def test_the_log_joint_alone_is_enough():
     assert draws.ess > 0.2
     heavy = draws.position[:, 0] > 0
     assert_same_weighted_mean(heavy, draws.log_weight, targets.HEAVY)
-    assert posterior.info["num_rounds"] == 2
-    rounds = [posterior.info[f"round_{number}_ess"] for number in (1, 2)]
-    assert posterior.info["num_iterations"] == 300 and max(rounds) > 0.2
+    first, second = posterior.report.rounds
+    assert posterior.report.num_iterations == 300 and max(first.ess, second.ess) > 0.2
+    assert posterior.report.num_temperatures > 2 and posterior.report.seconds.particles > 0
 
 
 def test_a_normal_fit_is_a_start_where_there_is_no_prior():

@@ -20,7 +20,6 @@ from numpyro_bridge._core.storage import save_tree
 from numpyro_bridge.atlas.fit_normal import gaussian_vi, laplace
 from numpyro_bridge.atlas.standardised_target import StandardisedTarget
 from numpyro_bridge.processes.initial import InitialNormal
-from numpyro_bridge.training.metrics import Metrics
 from tests import targets
 from tests.catalogue import narrow
 from tests.statistics import assert_same_weighted_mean
@@ -114,14 +113,17 @@ def test_no_two_draws_are_the_same_and_the_same_key_repeats_them(draws, posterio
 
 
 def test_a_result_says_how_it_was_made(posterior, draws):
-    info = posterior.info
-    assert info["process"] == "CMCD" and info["objective"] == "reverse_kl_ld"
-    assert info["stopped"] == "budget" and info["num_iterations"] == 50
+    report = posterior.report
+    assert report.process == "CMCD" and report.objective == "reverse_kl_ld"
+    assert report.stopped is nb.training.Stop.BUDGET and report.num_iterations == 50
     assert len(posterior.metrics.elbo) == 50
-    assert info["num_gradient_evaluations"] >= 50 * 32 * 5
-    assert draws.info["num_gradient_evaluations"] - info["num_gradient_evaluations"] >= 2_500 * 5
-    assert draws.info["sampling_time"] > 0
-    assert all(isinstance(value, str | int | float) for value in draws.info.values())
+    assert report.num_gradient_evaluations >= 50 * 32 * 5
+    spent_on_drawing = draws.report.num_gradient_evaluations - report.num_gradient_evaluations
+    assert spent_on_drawing >= 2_500 * 5
+    assert draws.report.seconds.draw > 0 and report.seconds.draw is None
+    stages = (report.seconds.standardise, report.seconds.compile, report.seconds.train)
+    assert all(seconds > 0 for seconds in stages)
+    assert report.rounds == () and report.num_simulations is None
     assert repr(posterior) == (
         "Posterior(CMCD, dim=2, num_steps=4, num_iterations=50, stopped=budget)"
     )
@@ -134,10 +136,10 @@ def test_a_loaded_posterior_gives_the_same_draws(posterior, saved):
     loaded = nb.load(saved, targets.regression)
     key = jax.random.key(1)
     assert_same_draws(loaded.sample(key, num_samples=100), posterior.sample(key, num_samples=100))
-    assert loaded.info == posterior.info
+    assert loaded.report == posterior.report
     jax.tree.map(np.testing.assert_array_equal, loaded.metrics, posterior.metrics)
-    assert loaded.standardisation.method == posterior.standardisation.method
-    assert loaded.standardisation.candidates == posterior.standardisation.candidates
+    assert loaded.standardisation.fit == posterior.standardisation.fit
+    assert posterior.standardisation.fit.method == "laplace"
     # The data are in the file, and may be given again.
     x, y = targets.regression_data()
     again = nb.load(saved, targets.regression, x, y=y)
@@ -207,7 +209,7 @@ def untrained_posterior(target: nb.target.Target) -> nb.Posterior:
         process=nb.CMCD(jax.random.key(0), target.dim, num_steps=2, control=narrow(4)),
         target=StandardisedTarget(target, standardisation.map),
         standardisation=standardisation,
-        metrics=Metrics(*(np.zeros(0) for _ in Metrics._fields)),
+        metrics=None,
     )
 
 
@@ -232,6 +234,7 @@ def test_data_that_cannot_be_saved_are_asked_for(tmp_path):
     with pytest.raises(ValueError, match=r"call nb.load\(path, model, \*args, \*\*kwargs\)"):
         nb.load(tmp_path / "file", model_of_a_table)
     loaded = nb.load(tmp_path / "file", model_of_a_table, table)
+    assert loaded.standardisation.fit is None and loaded.metrics is None
     key = jax.random.key(1)
     assert_same_draws(loaded.sample(key, num_samples=10), posterior.sample(key, num_samples=10))
 
@@ -313,8 +316,10 @@ def test_modes_survive_a_file(two_modes, tmp_path):
 
 
 def test_a_training_that_did_nothing_is_reported(posterior):
-    idle = {**posterior.info, "num_skipped_updates": posterior.info["num_iterations"]}
-    draws = dataclasses.replace(posterior, info=idle).sample(jax.random.key(0), num_samples=10)
+    idle = dataclasses.replace(
+        posterior.report, num_skipped_updates=posterior.report.num_iterations
+    )
+    draws = dataclasses.replace(posterior, report=idle).sample(jax.random.key(0), num_samples=10)
     (warning,) = draws.warnings
     assert "50 of the 50 updates of the training were not finite" in warning
     assert not draws.verdict.trustworthy

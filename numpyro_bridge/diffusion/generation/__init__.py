@@ -1,4 +1,4 @@
-"""Generation: a trained denoiser turns noise into draws, one step rule or one operation a file."""
+"""Generation: step rules by which a trained denoiser turns noise into draws, one a file."""
 
 from numpyro_bridge.diffusion.generation.base import Noisy, Step
 from numpyro_bridge.diffusion.generation.churn import churned_step

@@ -1,4 +1,4 @@
-"""What every step of generation has in common."""
+"""What all steps of generation share: the noisy vector that they move, and their type."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -20,21 +20,21 @@ class Noisy(NamedTuple):
     position: Vector
     time: Scalar
     clean: Vector
-    """The clean vector as the step before saw it, for steps that extrapolate."""
+    """The clean vector as estimated in the step before, for steps that extrapolate."""
     clean_time: Scalar
-    """When that was; equal to `time` before the first step."""
+    """The time of that estimate; equal to `time` before the first step."""
 
     def moved(self, position: Vector, time: Scalar, seen: Denoised) -> "Noisy":
-        """At a new place and time, with what was seen on the way."""
+        """The vector at a new position and time, after a step in which the denoiser saw `seen`."""
         return Noisy(position, time, seen.clean, self.time)
 
 
 Step = Callable[[RNGKey, Denoiser, Noisy, Scalar, Context], Noisy]
-"""`(rng_key, denoiser, noisy, next_time, context)` to the vector at `next_time`."""
+"""A step: `(rng_key, denoiser, noisy, next_time, context)` to the vector at `next_time`."""
 
 
 def first_noise(rng_key: RNGKey, denoiser: Denoiser, dim: int, time: Scalar) -> Noisy:
-    """Pure noise at a time, with the scale that standardised data have there."""
+    """Pure noise, with the scale that noisy standardised data have at a time."""
     noise = jax.random.normal(rng_key, (dim,), jnp.result_type(float))
     scale = denoiser.schedule.at(time).scale
     return Noisy(scale * noise, time, jnp.zeros_like(noise), time)

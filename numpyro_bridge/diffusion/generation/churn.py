@@ -1,4 +1,4 @@
-"""Churn: go further than wanted, and put the noise back."""
+"""Churn: step further towards the data than meant, then add noise to come back."""
 
 import jax
 import jax.numpy as jnp
@@ -10,23 +10,25 @@ from numpyro_bridge.diffusion.noise import unit_level
 
 
 def churned_step(amount: float) -> Step:
-    r"""The general stochastic step, with as much fresh noise as wanted.
+    r"""Make a stochastic step with as much fresh noise as wanted.
 
-    A DDIM step over $(1 + c)$ times the step in log-SNR, then noise is added until the level is the
-    one that was meant. No `amount` is DDIM, one is DDPM to second order in the step, and more
-    forgets earlier errors faster. The marginal laws are the same for any amount, as the steps get
-    small.
+    The step is one of DDIM over $1 + c$ times the distance in log-SNR, after which noise is added
+    until the level is the one that was meant. With $c = 0$ it is DDIM, with $c = 1$ it is DDPM to
+    second order in the step, and the larger $c$ is, the faster earlier errors are forgotten. As the
+    steps get small, the marginal distributions are the same for any $c$.
 
     Args:
-        amount: $c$, at least 0.
+        amount: The number $c$, at least 0.
 
     Raises:
-        ValueError: if it is negative.
+        ValueError: if `amount` is negative.
 
     Reference: the view of stochasticity in Gao et al. (2024), "Diffusion meets flow matching".
     """
     if not amount >= 0:
-        raise ValueError(f"amount is a share of a step that is put back, at least 0; got {amount}")
+        raise ValueError(
+            f"amount is the share of a step that is taken back, at least 0; got {amount}"
+        )
     return jax.tree_util.Partial(_churned, jnp.asarray(amount, jnp.result_type(float)))
 
 
@@ -41,7 +43,7 @@ def _churned(
     seen = denoiser(noisy.position, noisy.time, context)
     now, then = denoiser.schedule.at(noisy.time), denoiser.schedule.at(next_time)
     further = amount * (then.log_snr - now.log_snr)
-    # From pure noise every step is infinitely long, and so is what it goes beyond, if it does.
+    # A step from pure noise is infinitely long, and zero times infinity would be NaN.
     further = jnp.where(amount > 0, further, 0.0)
     beyond = unit_level(then.log_snr + further)
     position = renoised(rng_key, projected(seen, beyond), beyond, then)

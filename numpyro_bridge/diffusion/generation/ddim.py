@@ -1,4 +1,4 @@
-"""DDIM: keep clean vector and noise, and mix them anew."""
+"""DDIM: keep the estimates of clean vector and noise, and mix them at the next level."""
 
 from numpyro_bridge._core.types import RNGKey, Scalar
 from numpyro_bridge.diffusion.denoiser import Denoiser
@@ -10,7 +10,7 @@ def ddim_step(
 ) -> Noisy:
     r"""A deterministic step of first order: $z_s = \alpha_s \hat x + \sigma_s \hat\varepsilon$.
 
-    It is Euler's step of the flow, whatever the schedule, and the same for any rescaling of it.
+    For every schedule it equals Euler's step along the flow in coordinates of straight paths.
 
     Reference: Song, Meng and Ermon (2021), arXiv:2010.02502.
     """

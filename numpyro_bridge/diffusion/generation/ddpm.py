@@ -11,13 +11,14 @@ from numpyro_bridge.diffusion.generation.base import Context, Noisy
 def ddpm_step(
     rng_key: RNGKey, denoiser: Denoiser, noisy: Noisy, next_time: Scalar, context: Context = None
 ) -> Noisy:
-    r"""A random step: the law of $z_s$ given $z_t$ and the estimated clean vector.
+    r"""A random step: the distribution of $z_s$ given $z_t$ and the estimated clean vector.
 
     $$z_s \sim \mathcal{N}\left(c_z z_t + c_x \hat x,\ \sigma_{t|s}^2\,\sigma_s^2 / \sigma_t^2
       + c_x^2 V_t\right)$$
 
-    Its variance is the one that is right for standard normal data at any length of step, which lies
-    between the two of the paper; `DenoisingProcess` has the same kernels and weighs their paths.
+    The variance is the one that is right for standard normal data at any length of step; it lies
+    between the two variances of the paper. `DenoisingProcess` has the same kernels, and gives exact
+    weights to their paths.
 
     Reference: Ho, Jain and Abbeel (2020), arXiv:2006.11239. Departs from it in the variance.
     """

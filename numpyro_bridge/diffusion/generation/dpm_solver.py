@@ -15,8 +15,8 @@ def dpm_solver_step(
     $$z_s = \frac{\sigma_s}{\sigma_t} z_t + \alpha_s (1 - e^{-h}) D, \qquad D = \hat x_t +
       \frac{h}{2 h'} (\hat x_t - \hat x_{t'})$$
 
-    with $h$ the step in half the log-SNR and $h'$ the step before. The first step is DDIM's, and so
-    is one of infinite length. Choose it where few evaluations matter.
+    with $h$ the step in half the log-SNR and $h'$ the step before. The first step is a DDIM step,
+    and so is any step of infinite length. Choose it where evaluations of the network are to be few.
 
     Reference: Lu et al. (2022), arXiv:2211.01095, algorithm 2.
     """
@@ -26,7 +26,7 @@ def dpm_solver_step(
     )
     length = 0.5 * (then.log_snr - now.log_snr)
     length_before = 0.5 * (now.log_snr - before.log_snr)
-    # Nothing to extrapolate from at the first step, and nothing to divide there either.
+    # The first step has no earlier estimate to extrapolate from, nor a length to divide by.
     second = (noisy.time > noisy.clean_time) & jnp.isfinite(length) & jnp.isfinite(length_before)
     ratio = 0.5 * jnp.where(second, length, 0.0) / jnp.where(second, length_before, 1.0)
     clean = seen.clean + ratio * (seen.clean - noisy.clean)

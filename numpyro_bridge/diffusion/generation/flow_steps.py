@@ -9,7 +9,7 @@ from numpyro_bridge.diffusion.noise import Level
 def euler_step(
     rng_key: RNGKey, denoiser: Denoiser, noisy: Noisy, next_time: Scalar, context: Context = None
 ) -> Noisy:
-    r"""One step along the flow, of first order.
+    r"""A step of first order along the flow.
 
     In the coordinates $z / (\alpha + \sigma)$ and the time $\tau = \alpha / (\alpha + \sigma)$
     every schedule is the straight path, $dz = \hat u\, d\tau$ with $\hat u = \hat x -
@@ -22,10 +22,10 @@ def euler_step(
 def heun_step(
     rng_key: RNGKey, denoiser: Denoiser, noisy: Noisy, next_time: Scalar, context: Context = None
 ) -> Noisy:
-    """A step of second order: Euler's, then again by the mean of the flow at its two ends.
+    """A step of second order: Euler's step, taken again with the mean of the flow at its two ends.
 
-    Two evaluations of the network a step. Reference: Karras et al. (2022), arXiv:2206.00364, who
-    take the noise level for time; the denoiser must be finite at the last time.
+    It evaluates the network twice, also at the time where it ends, so the denoiser must be finite
+    there. Reference: Karras et al. (2022), arXiv:2206.00364, where the noise level is the time.
     """
     seen: Denoised = denoiser(noisy.position, noisy.time, context)
     trial = _along(seen.flow, denoiser, noisy, next_time)

@@ -1,4 +1,4 @@
-"""Generation: from noise to data by any step."""
+"""Generate draws from noise, by any step rule."""
 
 import equinox as eqx
 import jax
@@ -30,9 +30,9 @@ def generate(
         denoiser: Trained on standardised data.
         step: `ddim_step`, `euler_step`, `heun_step`, `dpm_solver_step`, `ddpm_step`, or one made by
             `churned_step`.
-        times: Rising, from 0 to 1 of the denoiser's schedule: `jnp.linspace(0, 1, num_steps + 1)`.
+        times: Rising times of the denoiser's schedule, such as those of `even_times(num_steps)`.
         dim: Length of the draw.
-        context: What it is conditioned on.
+        context: What the draw is conditioned on.
 
     Returns:
         The draw at the last time, divided by `alpha` there; where the schedule ends at a finite

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 from jax.typing import ArrayLike
 
-from numpyro_bridge.draws.draws import GOOD_PARETO_K, MAX_PARETO_K
 from numpyro_bridge.draws.plots.base import COLOURS, panels
+from numpyro_bridge.draws.verdict import GOOD_PARETO_K, MAX_PARETO_K
 
 NEGLIGIBLE = 30.0
 """Nats below the largest weight at which a weight is as good as zero; shown no further away."""

@@ -32,7 +32,8 @@ from numpyro_bridge.infer.learning import HELD_OUT, Watched, trained, training_l
 from numpyro_bridge.target import ModelTarget, repeat_good_rows
 from numpyro_bridge.target.clipped import clipped_score
 from numpyro_bridge.target.simulation import BATCH, Simulations, prior_predictive
-from numpyro_bridge.training.loop import Training
+from numpyro_bridge.training.metrics import LossMetrics
+from numpyro_bridge.training.training import Training
 
 MAX_EXCESS = 2.0
 """Root-mean-square entry beyond which what a score has besides that of a normal law is shortened.
@@ -46,7 +47,7 @@ class Learned(NamedTuple):
     """What was learned from simulations, and how."""
 
     bridge: ConditionalBridge
-    trainings: tuple[Training, Training]
+    trainings: tuple[Training[LossMetrics], Training[LossMetrics]]
     """Of the normal law, and of the denoiser."""
     num_left_out: int
     """Simulations with a number, a density or a gradient that is not finite."""

@@ -13,6 +13,7 @@ from numpyro_bridge.infer.amortise.context import Summaries
 from numpyro_bridge.infer.amortise.posterior import AmortisedPosterior
 from numpyro_bridge.target import Target, target_from_model
 from numpyro_bridge.target.simulation import target_of_data
+from numpyro_bridge.training.report import RunReport, Seconds
 
 MIN_SIMULATIONS = 100
 """With fewer, quantiles of the data mean little."""
@@ -63,20 +64,15 @@ def learn_amortised(
         weighting=weighting,
     )
     of_normal, of_denoiser = learned.trainings
-    info = {
-        "process": "DenoisingProcess",
-        "objective": "diffusion_elbo",
-        "weighting": name_of(weighting),
-        "stopped": of_denoiser.stopped,
-        "num_iterations": of_normal.num_iterations + of_denoiser.num_iterations,
-        "num_skipped_updates": of_normal.num_skipped + of_denoiser.num_skipped,
-        "num_simulations": 2 * num_simulations,
-        "num_left_out": learned.num_left_out,
-        "simulation_time": learned.simulation_time,
-        "compile_time": of_normal.compile_time + of_denoiser.compile_time,
-        "training_time": of_normal.training_time + of_denoiser.training_time,
-        "num_gradient_evaluations": num_simulations,
-    }
+    report = RunReport(
+        process="DenoisingProcess",
+        objective="diffusion_elbo",
+        weighting=name_of(weighting),
+        num_gradient_evaluations=num_simulations,
+        seconds=Seconds(simulate=learned.simulation_time),
+        num_simulations=2 * num_simulations,
+        num_left_out=learned.num_left_out,
+    )
     return AmortisedPosterior(
         sampler.model,
         target,
@@ -85,5 +81,5 @@ def learn_amortised(
         summaries,
         of_denoiser.metrics,
         of_normal.metrics,
-        info,
+        report.after(of_normal, of_denoiser),
     )

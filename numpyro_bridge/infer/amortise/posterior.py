@@ -1,11 +1,10 @@
 """AmortisedPosterior: the posterior of any data that a model may have made, learned once."""
 
-import math
 import os
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from typing import Any
@@ -23,7 +22,7 @@ from numpyro_bridge.atlas.standardisation import Standardisation
 from numpyro_bridge.atlas.standardised_target import StandardisedTarget
 from numpyro_bridge.diffusion.denoiser import Denoiser
 from numpyro_bridge.draws.calibration import Calibration
-from numpyro_bridge.draws.draws import ReliabilityWarning
+from numpyro_bridge.draws.verdict import ReliabilityWarning
 from numpyro_bridge.infer.amortise.conditional_bridge import ConditionalBridge
 from numpyro_bridge.infer.amortise.conditional_training import simulated
 from numpyro_bridge.infer.amortise.context import Context, Summaries, all_values, flattened
@@ -32,7 +31,8 @@ from numpyro_bridge.infer.posterior import Posterior
 from numpyro_bridge.target import ModelTarget, target_from_model
 from numpyro_bridge.target.fingerprint import difference, fingerprint
 from numpyro_bridge.target.simulation import shown_data, target_of_data, with_data
-from numpyro_bridge.training.metrics import Metrics
+from numpyro_bridge.training.metrics import LossMetrics
+from numpyro_bridge.training.report import RunReport
 
 SAME_DENSITY = 1e-4
 """Relative difference of two log densities that rounding explains."""
@@ -52,10 +52,10 @@ class AmortisedPosterior:
         bridge: The networks.
         num_steps: Steps of the bridges.
         summaries: What of the data the networks look at.
-        metrics: Of every training iteration of the denoiser, on held-out simulations.
-        normal_metrics: Likewise of the normal law that the denoiser starts from: `elbo` is its mean
-            log density in units of the prior.
-        info: Plain strings and numbers: simulations, those left out, seconds.
+        metrics: The loss of every training iteration of the denoiser, on held-out simulations.
+        normal_metrics: The loss of every training iteration of the normal law that the denoiser
+            starts from: minus its mean log density in units of the prior, on held-out simulations.
+        report: How it was made and what it cost, with the number of simulations.
     """
 
     model: Callable[..., Any]
@@ -63,21 +63,21 @@ class AmortisedPosterior:
     bridge: ConditionalBridge
     num_steps: int
     summaries: Summaries
-    metrics: Metrics
-    normal_metrics: Metrics
-    info: dict[str, str | int | float] = field(default_factory=dict)
+    metrics: LossMetrics
+    normal_metrics: LossMetrics
+    report: RunReport = RunReport()
 
     def __repr__(self) -> str:
         """Say what is inside, not every number."""
         shapes = {name: value.shape for name, value in self._data.items()}
-        num = self.info.get("num_simulations")
+        num = self.report.num_simulations
         return f"AmortisedPosterior(data: {shapes}, dim={self.target.dim}, num_simulations={num})"
 
     @property
     def _data(self) -> dict[str, Any]:
         return self.target.model_args[0]
 
-    def condition(self, *args: Any, **kwargs: Any) -> Posterior:
+    def condition(self, *args: Any, **kwargs: Any) -> Posterior[LossMetrics]:
         """The posterior given data, without any training.
 
         Its weights, evidence and k-hat are those of the model with these data, exact for any
@@ -107,9 +107,9 @@ class AmortisedPosterior:
         return Posterior(
             self.bridge.process(values, self.num_steps),
             StandardisedTarget(target, map),
-            Standardisation(map, "amortised", math.nan, {}, None, 0),
+            Standardisation(map),
             self.metrics,
-            self.info,
+            self.report,
         )
 
     def calibrate(
@@ -145,8 +145,7 @@ class AmortisedPosterior:
         ranks, ess = ranks_of(
             draw_key, self.bridge, self.target, truth, self.num_steps, num_draws, corrected
         )
-        info: dict[str, str | int | float] = {"sampling_time": time.perf_counter() - before}
-        return Calibration(ranks, num_draws, ess, corrected, info)
+        return Calibration(ranks, num_draws, ess, corrected, time.perf_counter() - before)
 
     def save(self, path: str | os.PathLike) -> None:
         """Write the networks and the arguments of the training call to one file, atomically.
@@ -180,7 +179,7 @@ class AmortisedPosterior:
             "num_features": self.bridge.scale.size,
             "fingerprint": fingerprint(self.target),
             "num_steps": self.num_steps,
-            "info": self.info,
+            "report": self.report.attributes(),
         }
         save_parts(path, header, parts)
 
@@ -260,7 +259,7 @@ def load_amortised(
         summaries,
         metrics,
         normal_metrics,
-        header["info"],
+        RunReport.from_attributes(header["report"]),
     )
 
 

@@ -1,4 +1,4 @@
-"""Curricula: what a loss is shown while training goes on."""
+"""Curricula: what a loss is shown as training goes on."""
 
 from numpyro_bridge.objectives.curricula.base import AbstractCurriculum, Unchanged
 from numpyro_bridge.objectives.curricula.replay import ReplayBuffer, replayed

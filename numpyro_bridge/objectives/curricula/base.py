@@ -1,4 +1,4 @@
-"""What a curriculum is: a view of the data that changes between chunks of iterations."""
+"""What a curriculum is: it changes the data that a loss sees, between chunks of iterations."""
 
 import abc
 from typing import Any, Generic, TypeVar
@@ -12,20 +12,22 @@ Memory = TypeVar("Memory")
 
 
 class AbstractCurriculum(eqx.Module, Generic[Memory]):
-    """Shows the loss something else than the data as they are, and changes it as training goes on.
+    """Shows the loss something other than the data themselves, and changes it during training.
 
-    What it remembers is a pytree of arrays, carried by the training loop and saved in its
-    checkpoints, so a resumed run is the same run. `advance` is called before every chunk of
-    iterations, inside compiled code.
+    What it remembers is a pytree of arrays. The training loop carries it and saves it in its
+    checkpoints, so a resumed run goes on as if it had not been interrupted. `advance` is called
+    before every chunk of iterations, inside compiled code.
     """
 
     warm_up: eqx.AbstractVar[int]
-    """Iterations before the loss is shown the target itself. Until then no ELBO is compared with
-    another, so training neither stops nor goes back."""
+    """Number of iterations before the loss is shown the target itself.
+
+    Until then ELBOs are not compared, so training neither stops nor returns to an earlier state.
+    """
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Keyword arguments that the loss gets beside its own, such as where it samples from."""
+        """Further keyword arguments for the loss, such as where it samples from."""
         return {}
 
     @abc.abstractmethod
@@ -36,7 +38,7 @@ class AbstractCurriculum(eqx.Module, Generic[Memory]):
     def advance(
         self, rng_key: RNGKey, iteration: Int[Array, ""], memory: Memory, module: Any, data: Any
     ) -> Memory:
-        """What is remembered at an iteration, for a module trained so far."""
+        """What is remembered from an iteration on, given the module as trained so far."""
 
     @abc.abstractmethod
     def shown(self, memory: Memory, data: Any) -> Any:
@@ -44,7 +46,7 @@ class AbstractCurriculum(eqx.Module, Generic[Memory]):
 
 
 class Unchanged(AbstractCurriculum[tuple[()]]):
-    """The data themselves. The default."""
+    """Shows the data themselves, which is the default."""
 
     warm_up: int = eqx.field(static=True, default=0)
 

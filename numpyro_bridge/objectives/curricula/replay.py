@@ -1,4 +1,4 @@
-"""A replay buffer: trajectories of earlier chains, weighted to the present one."""
+"""A replay buffer: trajectories of earlier forward chains, weighted to the present one."""
 
 from typing import Any, NamedTuple
 
@@ -19,18 +19,18 @@ from numpyro_bridge.trajectories.trajectory import Trajectory
 
 
 class Remembered(NamedTuple):
-    """Trajectories, and how likely each was when it was drawn."""
+    """Trajectories, and the log density that each had when it was drawn."""
 
     states: Point
     """Leading axes: trajectories, steps 0 … num_steps."""
     log_forward: Float[Array, " capacity"]
-    """Under the forward chain of that time, in nats."""
+    """Log density under the forward chain that made the trajectory, in nats."""
     oldest: Int[Array, ""]
-    """Row that is overwritten next."""
+    """The row that is overwritten next."""
 
 
 class ReplayBuffer(AbstractCurriculum[Remembered]):
-    """Keep trajectories and train on them again; for losses that choose where they sample.
+    """Keep trajectories and train on them again; for losses that take `sampling=`.
 
         nb.BridgeSampler(model, curriculum=nb.ReplayBuffer())
 
@@ -39,9 +39,9 @@ class ReplayBuffer(AbstractCurriculum[Remembered]):
     gradient evaluations that is reported counts replayed trajectories as if they were new.)
 
     Args:
-        capacity: Trajectories that are kept.
-        num_new: How many of them are drawn anew before every chunk of 25 iterations, the oldest
-            first; at most `capacity`.
+        capacity: How many trajectories are kept.
+        num_new: How many new ones replace the oldest before every chunk of 25 iterations; at most
+            `capacity`.
 
     Raises:
         ValueError: if `num_new` is not between 1 and `capacity`.
@@ -105,14 +105,14 @@ def replayed(
     r"""Half new trajectories of the forward chain, half from a `ReplayBuffer`.
 
     A replayed trajectory is weighted by $\vec{p}(x) / \vec{p}_{\text{then}}(x)$, the exact ratio
-    of its densities now and when it was drawn. As a group the replayed ones count as many as they
-    are worth by their effective sample size, so that old and unlikely ones do no harm. Losses that
-    are right for any trajectories, such as `log_variance`, leave the weights aside.
+    of its densities now and when it was drawn. All replayed ones together count as much as their
+    effective sample size, so that old and unlikely ones do no harm. Losses that are right for any
+    trajectories, such as `log_variance`, ignore the weights.
 
     Args:
         rng_key: Randomness of the batch.
         process: The two chains.
-        target: What a `ReplayBuffer` shows.
+        target: What a `ReplayBuffer` shows: the density, with the trajectories that it keeps.
         num_trajectories: Batch size, at least 4.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Tempering: a flat target first, the target itself in the end."""
+"""Tempering: train on a flatter target first, and on the target itself in the end."""
 
 from typing import Any
 
@@ -23,10 +23,10 @@ class Tempering(AbstractCurriculum[Scalar]):
 
     Args:
         temperature: First temperature, at least 1; it falls geometrically, chunk by chunk.
-        num_iterations: Iterations until it is one; at most half of the budget of training.
+        num_iterations: Iterations until the temperature is one; at most half of all iterations.
 
     Raises:
-        ValueError: if the temperature is below 1 or there is no iteration.
+        ValueError: if `temperature` or `num_iterations` is below 1.
 
     Reference: the annealing of Sanokowski et al. (2025), arXiv:2506.10982.
     """
@@ -65,7 +65,7 @@ class TemperedTarget(TargetWrapper):
 
     Args:
         base: The target at temperature one.
-        temperature: Positive.
+        temperature: The temperature, positive.
     """
 
     base: Target

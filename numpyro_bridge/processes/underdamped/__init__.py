@@ -7,4 +7,11 @@ from numpyro_bridge.processes.underdamped.ldvi import LDVI
 from numpyro_bridge.processes.underdamped.scales import UnderdampedScales
 from numpyro_bridge.processes.underdamped.uha import UHA
 
-__all__ = ["LDVI", "UHA", "UnderdampedCMCD", "UnderdampedDBS", "UnderdampedDIS"]
+__all__ = [
+    "LDVI",
+    "UHA",
+    "UnderdampedCMCD",
+    "UnderdampedDBS",
+    "UnderdampedDIS",
+    "UnderdampedScales",
+]

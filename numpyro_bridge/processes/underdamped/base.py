@@ -26,8 +26,8 @@ class AbstractUnderdamped(AbstractProcess[None]):
     $$dx = M^{-1} p\,dt, \qquad dp = \left[F_t(x) - \gamma p + 2 \gamma M u_t(x, p)\right] dt +
       \sqrt{2 \gamma M}\,dW$$
 
-    and the backward chain is the same with its own control and time running back. What a step is
-    in discrete time is the integrator's business; see `numpyro_bridge.processes.integrators`.
+    and the backward chain is the same with its own control and time running back. The integrator
+    decides what a step is in discrete time; see `numpyro_bridge.processes.integrators`.
 
     A subclass says what the force is and what the two controls are.
     """
@@ -42,14 +42,14 @@ class AbstractUnderdamped(AbstractProcess[None]):
 
     @abc.abstractmethod
     def force_parameters(self) -> list:
-        """Parts of the process that the force reads."""
+        """The parts of the process that the force is computed from."""
 
     def forward_control(self, step: Int[Array, ""], point: Point) -> Vector:
-        """The drift of the momentum that is learned; zero where nothing is."""
+        """The learned drift of the momentum; zero unless a subclass learns one."""
         return jnp.zeros_like(point.position)
 
     def backward_control(self, step: Int[Array, ""], point: Point) -> Vector:
-        """The same for the backward chain, between `step + 1` and `step`."""
+        """The learned drift in the backward chain, between `step + 1` and `step`."""
         return jnp.zeros_like(point.position)
 
     def start(self, target: Target) -> WithMomentum:
@@ -59,7 +59,7 @@ class AbstractUnderdamped(AbstractProcess[None]):
         return AtRest(point, self.scales.mass)
 
     def controls(self, step: Int[Array, ""], point: Point) -> None:
-        return None  # an integrator looks at states between the steps too
+        return None  # the integrator evaluates controls, also at states between the steps
 
     def forward(self, step: Int[Array, ""], state: State[None], target: Target) -> AbstractKernel:
         dynamics = self._dynamics(step, target, 1.0, self.forward_control)
@@ -148,7 +148,7 @@ def chosen_or_obabo(integrator: AbstractIntegrator | None) -> AbstractIntegrator
     """The integrator that a constructor was given, or the default.
 
     Raises:
-        ValueError: if it is none.
+        ValueError: if `integrator` is anything else.
     """
     if integrator is None:
         return OBABO()

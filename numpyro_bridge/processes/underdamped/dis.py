@@ -15,9 +15,9 @@ from numpyro_bridge.target import Point
 class UnderdampedDIS(AbstractUnderdamped):
     """A noising Langevin diffusion with momentum, run backward by a learned control.
 
-    The force is the score of the initial distribution and the backward chain has no control: it is
-    fixed and forgets where it came from. With no control the bridge is exact where the target is
-    the initial distribution, to second order in the step. Arguments and errors are those of
+    The force is the score of the initial distribution. The backward chain has no control: it is
+    fixed and forgets where it came from. Where the target is the initial distribution, the bridge
+    is exact without a control, to second order in the step. Arguments and errors are those of
     `UnderdampedCMCD`, without `initial`.
 
     Reference: Blessing, Berner, Richter and Neumann (2025), arXiv:2503.01006.
@@ -56,4 +56,4 @@ class UnderdampedDIS(AbstractUnderdamped):
         return self._evaluated(self.control, step, point)
 
     def starting_from(self, seen: AbstractInitialDistribution) -> "UnderdampedDIS":
-        return self  # the noising chain forgets into this start and no other
+        return self  # the noising chain leads to this start and to no other

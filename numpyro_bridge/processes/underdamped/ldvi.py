@@ -8,10 +8,11 @@ from numpyro_bridge.target import Point
 
 
 class LDVI(AbstractControlledForce):
-    """`UHA` against a backward chain with a learned control.
+    """The forward chain of `UHA`, with a learned control in the backward chain.
 
-    The control changes the weights and not the draws: a baseline between `UHA` and
-    `UnderdampedCMCD`, which learns both chains. Arguments and errors are those of the latter.
+    The control changes the weights but not the draws. It is a baseline between `UHA`, which learns
+    no control, and `UnderdampedCMCD`, whose control acts on both chains. Arguments and errors are
+    those of `UnderdampedCMCD`.
 
     Reference: Geffner and Domke (2023), arXiv:2208.07743.
     """

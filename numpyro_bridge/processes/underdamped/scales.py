@@ -1,4 +1,4 @@
-"""How far, how noisily and how heavily an underdamped sampler moves."""
+"""The scales of an underdamped sampler: step sizes, friction and masses."""
 
 import math
 

@@ -13,8 +13,8 @@ from numpyro_bridge.processes.underdamped.scales import UnderdampedScales
 class UHA(AbstractAnnealedForce):
     """Annealed importance sampling with Hamiltonian moves and partial renewal of momentum.
 
-    A baseline: it is what `UnderdampedCMCD` is before its control is trained. Arguments and errors
-    are those of that sampler, without a control.
+    Choose it as a baseline: `UnderdampedCMCD` is this sampler before its control is trained.
+    Arguments and errors are those of `UnderdampedCMCD`, without a control.
 
     Reference: Geffner and Domke (2021), arXiv:2107.04150; Zhang, Hsu, Li, Finn and Grosse (2021),
     arXiv:2107.10211.

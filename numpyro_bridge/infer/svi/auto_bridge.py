@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, NoReturn
 
@@ -10,7 +11,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro
-from jax.core import Tracer
 from jaxtyping import Array, Float
 from numpyro import handlers
 from numpyro.infer.autoguide import AutoContinuous
@@ -25,8 +25,10 @@ from numpyro_bridge.infer.posterior import Posterior
 from numpyro_bridge.processes import CMCD, AbstractProcess
 from numpyro_bridge.processes.make import make_process
 from numpyro_bridge.target import ModelTarget, Target, joined_in_order, target_from_model
+from numpyro_bridge.target.arguments import holds_tracers
 from numpyro_bridge.target.seen_data import SeenData
-from numpyro_bridge.training.metrics import Metrics
+from numpyro_bridge.training.metrics import SVIMetrics
+from numpyro_bridge.training.report import RunReport
 from numpyro_bridge.trajectories.ends import draw_end
 
 NUM_DRAWS = 4_000
@@ -120,7 +122,7 @@ class AutoBridge(AutoContinuous):
 
     def to_posterior(
         self, params: Mapping[str, Any], losses: Float[Array, " iterations"] | None = None
-    ) -> Posterior:
+    ) -> Posterior[SVIMetrics | None]:
         """What `BridgeSampler.run` would have returned with this bridge.
 
         For weights, evidence, diagnostics, files and ArviZ:
@@ -128,25 +130,23 @@ class AutoBridge(AutoContinuous):
 
         Args:
             params: From `svi.get_params` or `result.params`.
-            losses: `result.losses`, if the training curve is wanted.
+            losses: `result.losses`, if the posterior is to have `metrics`.
         """
         process, target = self.bridge(params)
-        elbo = np.zeros(0) if losses is None else -np.asarray(losses, np.float64)
-        unknown = np.full_like(elbo, np.nan)
-        return Posterior(
-            process,
-            target,
-            self._standardisation_of(target.map),
-            Metrics(elbo, unknown, unknown, unknown, unknown),
-            {"process": type(process).__name__, "objective": "SVI", "num_iterations": len(elbo)},
-        )
+        report = RunReport(type(process).__name__, "SVI")
+        standardisation = self._standardisation_of(target.map)
+        if losses is None:
+            return Posterior(process, target, standardisation, None, report)
+        metrics = SVIMetrics(-np.asarray(losses, np.float64))
+        report = replace(report, num_iterations=len(losses))
+        return Posterior(process, target, standardisation, metrics, report)
 
     def _standardisation_of(self, map: AbstractMap) -> Standardisation:
         """What is known of a map: nothing of one that another posterior brought."""
         chosen = self._standardisation
         if bool(eqx.tree_equal(map, chosen.map)):
             return chosen
-        return Standardisation(map, "given", float("nan"), {}, None, 0)
+        return Standardisation(map)
 
     def params_from(self, posterior: Posterior) -> dict[str, Any]:
         """Parameters that continue from a trained bridge: `svi.run(..., init_params=...)`.
@@ -244,7 +244,7 @@ class AutoBridge(AutoContinuous):
 
     def _setup_prototype(self, *args: Any, **kwargs: Any) -> None:
         rng_key = _key_for("its first call")
-        if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((rng_key, args, kwargs))):
+        if holds_tracers((rng_key, args, kwargs)):
             raise ValueError(
                 "AutoBridge reads the model and standardises it when it is first called, which "
                 "cannot be done inside jax.jit, vmap or grad: call svi.init(rng_key, ...) outside, "
@@ -333,7 +333,7 @@ def _at_location(location: Float[Array, " dim"], scale: float) -> Standardisatio
     """A narrow normal law where an initialisation strategy put it."""
     location = location.astype(jnp.result_type(float))
     affine: AbstractAffineMap = diagonal_map(location, jnp.full_like(location, scale))
-    return Standardisation(as_dense(affine), "init_loc_fn", float("nan"), {}, None, 0)
+    return Standardisation(as_dense(affine))
 
 
 @eqx.filter_jit

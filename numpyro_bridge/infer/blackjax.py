@@ -1,6 +1,7 @@
-"""A bridge in BlackJAX's style: a variational algorithm of three functions."""
+"""A bridge in the style of BlackJAX: a variational algorithm, and a sampling algorithm."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -8,23 +9,25 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
-from jax.core import Tracer
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from numpyro_bridge._core.checks import check_function, check_optimizer
 from numpyro_bridge._core.types import RNGKey, Scalar, Vector
 from numpyro_bridge.atlas.maps import AbstractMap
 from numpyro_bridge.atlas.standardisation import Standardisation, no_standardisation, standardise
 from numpyro_bridge.atlas.standardised_target import StandardisedTarget
+from numpyro_bridge.infer.posterior import Posterior
 from numpyro_bridge.objectives import reverse_kl_ld
 from numpyro_bridge.processes import CMCD, AbstractProcess
 from numpyro_bridge.processes.make import make_process
 from numpyro_bridge.target import Target, target_from_log_density
+from numpyro_bridge.target.arguments import holds_tracers
 from numpyro_bridge.training.loop import gradient_step
-from numpyro_bridge.training.metrics import Metrics
+from numpyro_bridge.training.metrics import TrajectoryMetrics
 from numpyro_bridge.training.optimizer import bridge_optimizer
-from numpyro_bridge.trajectories.ends import draw_end
+from numpyro_bridge.trajectories.ends import End, draw_end, draw_path_to
+from numpyro_bridge.trajectories.path_moves import global_move
 
 
 class BridgeVIState(NamedTuple):
@@ -42,7 +45,7 @@ class BridgeVI(NamedTuple):
     """A `VIAlgorithm` in BlackJAX's sense: three functions."""
 
     init: Callable[..., BridgeVIState]
-    step: Callable[[RNGKey, BridgeVIState], tuple[BridgeVIState, Metrics]]
+    step: Callable[[RNGKey, BridgeVIState], tuple[BridgeVIState, TrajectoryMetrics]]
     sample: Callable[..., tuple[Any, Float[Array, " num_samples"]]]
 
 
@@ -88,23 +91,38 @@ def as_blackjax(
     optimizer = bridge_optimizer() if optimizer is None else optimizer
     check_optimizer(optimizer)
     loss = partial(objective, num_trajectories=num_trajectories)
+    algorithm = _Algorithm(logdensity_fn, process, loss, standardise, optimizer)
+    return BridgeVI(algorithm.init, algorithm.step, algorithm.sample)
 
-    def init(position: Any, rng_key: RNGKey | None = None) -> BridgeVIState:
+
+@dataclass(frozen=True, eq=False)
+class _Algorithm:
+    """What the three functions of `as_blackjax` share."""
+
+    logdensity_fn: Callable[[Any], Scalar]
+    process: Callable[..., AbstractProcess]
+    loss: Callable[..., Any]
+    standardise: Callable[[RNGKey, Target], Standardisation]
+    optimizer: optax.GradientTransformation
+
+    def init(self, position: Any, rng_key: RNGKey | None = None) -> BridgeVIState:
         rng_key = jax.random.key(0) if rng_key is None else rng_key
-        hidden = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((rng_key, position)))
-        if hidden and standardise is not no_standardisation:
+        hidden = holds_tracers((rng_key, position))
+        if hidden and self.standardise is not no_standardisation:
             raise ValueError(
                 "init standardises the density, which cannot be done inside jax.jit or vmap: call "
                 "it outside, or write nb.as_blackjax(..., standardise=nb.no_standardisation)"
             )
         map_key, process_key = jax.random.split(rng_key)
-        target = _target_of(logdensity_fn, position)
-        chosen = standardise(map_key, target)
-        made = make_process(process, process_key, target.dim, chosen)
+        target = _target_of(self.logdensity_fn, position)
+        chosen = self.standardise(map_key, target)
+        made = make_process(self.process, process_key, target.dim, chosen)
         params: Any = eqx.filter(made, eqx.is_inexact_array)
-        return BridgeVIState(made, chosen.map, optimizer.init(params), position)
+        return BridgeVIState(made, chosen.map, self.optimizer.init(params), position)
 
-    def step(rng_key: RNGKey, state: BridgeVIState) -> tuple[BridgeVIState, Metrics]:
+    def step(
+        self, rng_key: RNGKey, state: BridgeVIState
+    ) -> tuple[BridgeVIState, TrajectoryMetrics]:
         params, static = eqx.partition(state.process, eqx.is_inexact_array)
         one = jnp.ones((), jnp.result_type(float))
         params, optimizer_state, metrics = gradient_step(
@@ -112,21 +130,19 @@ def as_blackjax(
             params,
             state.optimizer_state,
             static,
-            loss,
-            _standardised(logdensity_fn, state),
-            optimizer,
+            self.loss,
+            _standardised(self.logdensity_fn, state),
+            self.optimizer,
             one,
         )
         trained = eqx.combine(params, static)
         return state._replace(process=trained, optimizer_state=optimizer_state), metrics
 
     def sample(
-        rng_key: RNGKey, state: BridgeVIState, num_samples: int = 1
+        self, rng_key: RNGKey, state: BridgeVIState, num_samples: int = 1
     ) -> tuple[Any, Float[Array, " num_samples"]]:
         keys = jax.random.split(rng_key, num_samples)
-        return _draw(keys, state.process, _standardised(logdensity_fn, state), state.position)
-
-    return BridgeVI(init, step, sample)
+        return _draw(keys, state.process, _standardised(self.logdensity_fn, state), state.position)
 
 
 class _OnVectors(eqx.Module):
@@ -160,3 +176,69 @@ def _standardised(logdensity_fn: Callable, state: BridgeVIState) -> Standardised
 def _draw(keys: Any, process: AbstractProcess, target: StandardisedTarget, like: Any):
     ends = jax.vmap(draw_end, in_axes=(0, None, None))(keys, process, target)
     return jax.vmap(partial(_unravel, like))(ends.position), ends.log_weight
+
+
+class PathState(NamedTuple):
+    """A state of the chain; the rest of the path is in its weight."""
+
+    position: Any
+    """Unconstrained values by site, or the vector of a log density."""
+    logdensity: Float[Array, ""]
+    """That of the model, in nats."""
+    log_weight: Float[Array, ""]
+    """That of the path, in nats."""
+
+
+class PathInfo(NamedTuple):
+    """What a step did."""
+
+    acceptance_rate: Float[Array, ""]
+    """Probability with which the proposal was accepted."""
+    is_accepted: Bool[Array, ""]
+
+
+class PathMetropolis(NamedTuple):
+    """A `SamplingAlgorithm` in BlackJAX's sense: a pair of functions."""
+
+    init: Callable[..., PathState]
+    step: Callable[[RNGKey, PathState], tuple[PathState, PathInfo]]
+
+
+def path_metropolis(posterior: Posterior) -> PathMetropolis:
+    r"""A trained bridge as a BlackJAX sampling algorithm, exact however well it is trained.
+
+        run = blackjax.util.run_inference_algorithm
+        algorithm = nb.path_metropolis(posterior)
+        state, (states, info) = run(key, algorithm, 1_000, initial_position=position)
+
+    Each step draws a path and moves to its end with probability $\min(1, w' / w)$, where $w'$ and
+    $w$ are the weights of the two paths. This leaves the law of paths that end in the posterior
+    invariant. `init(position, rng_key)` draws a path to a given position by the backward chain.
+
+    Args:
+        posterior: Of `BridgeSampler.run`, `AutoBridge.to_posterior` or `nb.load`.
+
+    Returns:
+        `init(position, rng_key)` and `step(rng_key, state)`. A position holds unconstrained values
+        by site, as NumPyro's potential energy takes them.
+    """
+    process, target = posterior.process, posterior.target
+
+    def init(position: Any, rng_key: RNGKey | None = None) -> PathState:
+        if rng_key is None:
+            raise ValueError(
+                "the path to the first position is random: call init(position, rng_key)"
+            )
+        end = draw_path_to(rng_key, process, target, target.base.joined(position))
+        return state_of(end)
+
+    def state_of(end: End) -> PathState:
+        return PathState(target.base.by_site(end.position), end.log_density, end.log_weight)
+
+    def step(rng_key: RNGKey, state: PathState) -> tuple[PathState, PathInfo]:
+        position = target.base.joined(state.position)
+        end = End(position, state.logdensity, state.log_weight, jnp.asarray(True))
+        end, probability, accepted = global_move(rng_key, process, target, end)
+        return state_of(end), PathInfo(probability, accepted)
+
+    return PathMetropolis(init, step)

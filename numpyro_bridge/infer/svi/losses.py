@@ -9,7 +9,7 @@ from numpyro.infer import ELBO
 
 from numpyro_bridge._core.checks import check_count, check_function
 from numpyro_bridge._core.types import RNGKey, Scalar
-from numpyro_bridge.infer.auto_bridge import AutoBridge
+from numpyro_bridge.infer.svi.auto_bridge import AutoBridge
 from numpyro_bridge.objectives import log_variance, reverse_kl_ld
 
 
@@ -22,7 +22,8 @@ class TraceObjective(ELBO):
     the objective is, so that curves of different losses, `Trace_ELBO` among them, can be compared.
 
     Args:
-        objective: Such as `nb.log_variance` or `partial(nb.log_variance, sampling=nb.objectives.widened)`.
+        objective: Such as `nb.log_variance`, or
+            `partial(nb.log_variance, sampling=nb.objectives.widened)`.
         num_particles: Trajectories per iteration.
     """
 

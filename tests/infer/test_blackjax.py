@@ -29,9 +29,7 @@ def logdensity(position):
 
 
 def centred(rng_key, target):
-    return nb.atlas.Standardisation(
-        diagonal_map(jnp.full(3, 0.7), jnp.ones(3)), "given", 0.0, {}, None, 0
-    )
+    return nb.atlas.Standardisation(diagonal_map(jnp.full(3, 0.7), jnp.ones(3)))
 
 
 OPTIMIZER: Any = nb.bridge_optimizer()

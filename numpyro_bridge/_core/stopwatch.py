@@ -1,0 +1,48 @@
+"""A stopwatch that tells compiling from running: JAX reports when it traces, lowers or compiles."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from jax import monitoring
+
+
+@dataclass
+class Watch:
+    """Seconds between start and end, apart from those that JAX spent on compiling."""
+
+    compiling: float = 0.0
+    running: float = 0.0
+    spans: list[tuple[float, float]] = field(default_factory=list)
+
+
+@contextmanager
+def stopwatch() -> Iterator[Watch]:
+    """Measure a block; the seconds can be read when it has ended."""
+    watch = Watch()
+
+    def listen(event: str, start_time: float, end_time: float, **_: Any) -> None:
+        if event.startswith("/jax/core/compile/"):
+            watch.spans.append((start_time, end_time))
+
+    monitoring.register_event_time_span_listener(listen)
+    begin = time.perf_counter()
+    try:
+        yield watch
+    finally:
+        seconds = time.perf_counter() - begin
+        monitoring.unregister_event_time_span_listener(listen)
+        watch.compiling = min(_length_of_union(watch.spans), seconds)
+        watch.running = seconds - watch.compiling
+
+
+def _length_of_union(spans: list[tuple[float, float]]) -> float:
+    """Seconds covered by at least one span: a function is traced while its caller is."""
+    total, reached = 0.0, -np.inf
+    for start, end in sorted(spans):
+        total += max(0.0, end - max(start, reached))
+        reached = max(reached, end)
+    return total

@@ -1,0 +1,43 @@
+"""The printed summary of draws: weighted moments and quantiles of every number."""
+
+from collections.abc import Iterator
+from itertools import product
+
+import numpy as np
+from jaxtyping import Array, Float
+
+
+def table_lines(
+    sites: dict[str, Array], weight: Float[np.ndarray, " num_samples"], prob: float
+) -> Iterator[str]:
+    """One line per site element, in the columns of NumPyro's own `print_summary`.
+
+    Args:
+        sites: site name to values, shape (num_samples, ...).
+        weight: normalised weights of the draws.
+        prob: mass between the two outer quantiles.
+    """
+    levels = (0.5, (1 - prob) / 2, (1 + prob) / 2)
+    columns = ["mean", "std", "median", *(f"{100 * level:.1f}%" for level in levels[1:])]
+    rows = {}
+    for name, value in sites.items():
+        value = np.asarray(value, np.float64)
+        for index in product(*map(range, value.shape[1:])):
+            label = f"{name}[{','.join(map(str, index))}]" if index else name
+            rows[label] = _weighted_summary(value[(slice(None), *index)], weight, levels)
+    width = max([10, *map(len, rows)])
+    yield f"{'':>{width}}" + "".join(f" {column:>9}" for column in columns)
+    for label, numbers in rows.items():
+        yield f"{label:>{width}}" + "".join(f" {number:>9.2f}" for number in numbers)
+
+
+def _weighted_summary(
+    values: np.ndarray, weight: np.ndarray, levels: tuple[float, ...]
+) -> list[float]:
+    mean = weight @ values
+    sd = np.sqrt(weight @ (values - mean) ** 2)
+    order = np.argsort(values)
+    # A draw stands for the middle of its own weight: half a draw in from both ends.
+    middle = np.cumsum(weight[order]) - weight[order] / 2
+    quantiles = np.interp(levels, middle, values[order])
+    return [float(number) for number in (mean, sd, *quantiles)]
