@@ -22,7 +22,6 @@ nothing is imported, so this script can measure an earlier state too. What count
   process, which is now with the diffusion models and is left out too.
 """
 
-import argparse
 import ast
 import statistics
 from collections.abc import Callable
@@ -30,6 +29,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from benchmarks import command_line, pages
 from benchmarks.source import (
     PACKAGE,
     Imports,
@@ -148,24 +148,20 @@ def table(root: Path, against: Path | None) -> str:
     titled = {"now": measure(root)}
     if against is not None:
         titled = {"before": measure(against), "after": titled["now"]}
-    columns = [rows(structure) for structure in titled.values()]
-    lines = [
-        f"| | {' | '.join(titled)} | held to |",
-        "|---|" + "--:|" * (len(titled) + 1),
-        *(
-            f"| {' | '.join([same[0].measure, *(row.value for row in same), same[0].limit])} |"
-            for same in zip(*columns, strict=True)
-        ),
-    ]
+    measured = zip(*map(rows, titled.values()), strict=True)
+    lines = pages.table(
+        ["", *titled, "held to"],
+        [[same[0].measure, *(row.value for row in same), same[0].limit] for same in measured],
+    )
     for title, structure in titled.items():
-        lines += ["", f"Longest chain of imports, {title}: "]
-        lines[-1] += " -> ".join(structure.imports.longest_chain) + "."
+        chain = " -> ".join(structure.imports.longest_chain)
+        lines += ["", f"Longest chain of imports, {title}: {chain}."]
     return "\n".join(lines)
 
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = command_line.parser(__doc__, data=False)
     parser.add_argument(
         "--root", type=Path, default=ROOT, help="checkout to measure, by default this one"
     )

@@ -89,6 +89,10 @@ OBJECTIVES = {
 """Every loss that reads trajectories of any process."""
 
 
+CONTROLS = {"ScoreInformedControl": narrow(8)}
+"""Constructors `(rng_key, dim)` of every control, small."""
+
+
 def perturbed(rng_key, module, size: float = 0.1):
     """The module with noise on every array: no control is zero, nothing is at its default."""
     arrays, static = eqx.partition(module, eqx.is_inexact_array)

@@ -21,7 +21,7 @@ from tests.gradients import (
     gradients,
     many_gradients,
 )
-from tests.statistics import z_scores
+from tests.statistics import assert_same_mean, z_scores
 
 
 class DetachedScore(nb.processes.AbstractProcess):
@@ -82,6 +82,19 @@ def test_states_that_determine_parts_of_a_process_leave_these_parts_alone():
 @pytest.mark.parametrize("name", ["CMCD", "UnderdampedCMCD by BAOAB"])
 def test_the_path_gradient_is_the_gradient_with_less_noise_near_the_optimum(name):
     assert_one_gradient(many_gradients("reverse_kl_path", name), many_gradients("reverse_kl", name))
+
+
+@pytest.mark.parametrize("objective", catalogue.OBJECTIVES)
+def test_a_loss_is_at_rest_where_the_bridge_is_exact(objective):
+    """There its gradient is zero on average, in every parameter, and elsewhere it is not."""
+    known, loss = targets.normal(np.zeros(2), np.eye(2)), catalogue.OBJECTIVES[objective]
+    exact = nb.DDS(jax.random.key(0), 2, num_steps=3, control=narrow(4))
+    at_rest, moving = (
+        gradients(loss, jax.random.key(1), process, 200, 16, known.target)
+        for process in (exact, catalogue.perturbed(jax.random.key(2), exact, size=0.2))
+    )
+    assert_same_mean(at_rest, 0.0)
+    assert np.max(np.abs(z_scores(moving, 0.0))) > 10
 
 
 def test_gradients_have_no_noise_where_the_weights_are_equal():

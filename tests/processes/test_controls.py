@@ -14,15 +14,19 @@ from tests import catalogue
 pytestmark = pytest.mark.fast
 
 
-def test_an_untrained_control_is_zero():
-    control = ScoreInformedControl(jax.random.key(0), 3, width=8)
+every_control = pytest.mark.parametrize("make", catalogue.CONTROLS.values(), ids=catalogue.CONTROLS)
+
+
+@every_control
+def test_an_untrained_control_is_zero(make):
+    control = make(jax.random.key(0), 3)
     value = control(jnp.asarray(0.3), jnp.ones(3), 5 * jnp.ones(3))
     np.testing.assert_array_equal(value, np.zeros(3))
 
 
-def test_a_control_sees_time_position_and_score():
-    control = ScoreInformedControl(jax.random.key(0), 3, width=8)
-    control = catalogue.perturbed(jax.random.key(1), control)
+@every_control
+def test_a_control_sees_time_position_and_score(make):
+    control = catalogue.perturbed(jax.random.key(1), make(jax.random.key(0), 3))
     inputs = (jnp.asarray(0.3), jnp.ones(3), jnp.ones(3))
     jacobian = jax.jit(jax.jacobian(lambda *inputs: control(*inputs), argnums=(0, 1, 2)))
     for derivative in jacobian(*inputs):
