@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
+import equinox as eqx
 import jax
 import jaxtyping
 import numpy as np
@@ -17,6 +18,7 @@ from scipy.stats import norm
 
 import numpyro_bridge as nb
 from numpyro_bridge.atlas.fit_normal import laplace
+from numpyro_bridge.training.optimizer import parameter_kinds
 from tests.catalogue import narrow
 
 ROOT = Path(__file__).parents[1]
@@ -204,6 +206,32 @@ def test_the_code_of_the_interfaces_page_runs(names):
 def no_pooling_log_evidence(names) -> float:
     scale = np.hypot(np.asarray(names["error"]), 15.0)
     return float(np.sum(norm.logpdf(np.asarray(names["effect"]), scale=scale)))
+
+
+def test_the_parts_of_the_extending_page_are_trained_saved_loaded_and_known_by_type(
+    monkeypatch, tmp_path
+):
+    monkeypatch.chdir(tmp_path)  # the page saves to the present folder
+    fewer = {
+        "num_iterations=200": "num_iterations=10",
+        "num_trajectories=128": "num_trajectories=16",
+    }
+    fewer |= {"num_steps=32": "num_steps=4", "num_steps=24": "num_steps=4"}
+    names = run_code("docs/explanation/extending.md", {}, fewer, standardise=nb.no_standardisation)
+    assert {path.stem for path in tmp_path.iterdir()} == {"decay", "linear", "langevin", "robust"}
+    process = names["langevin"](jax.random.key(0), 2)
+    kinds = parameter_kinds(process)
+    assert kinds.noise.log_noise == kinds.initial.mean == "diffusion"
+    assert set(jax.tree.leaves(kinds.control)) == {"control"}
+    wide = process.widened(2.0)
+    np.testing.assert_allclose(wide.noise(0), 2 * process.noise(0), rtol=1e-6)
+    np.testing.assert_allclose(wide.initial.log_scale, math.log(2), rtol=1e-6)
+    assert eqx.tree_equal(wide.control, process.control)
+    # The posterior that the page read last was trained with its noise held fixed.
+    untrained = names["short"](jax.random.key(0), 2)
+    trained = names["posterior"].process
+    np.testing.assert_array_equal(trained.diffusion.log_noise, untrained.diffusion.log_noise)
+    assert not np.array_equal(trained.annealing.increments, untrained.annealing.increments)
 
 
 def test_the_reference_has_every_public_name():
