@@ -208,6 +208,7 @@ def no_pooling_log_evidence(names) -> float:
     return float(np.sum(norm.logpdf(np.asarray(names["effect"]), scale=scale)))
 
 
+@pytest.mark.filterwarnings("ignore::numpyro_bridge.ReliabilityWarning")  # hardly trained
 def test_the_parts_of_the_extending_page_are_trained_saved_loaded_and_known_by_type(
     monkeypatch, tmp_path
 ):
