@@ -31,8 +31,8 @@ demo: $(VENV)/.core
 # file, which share what they compile, mostly run in one worker.
 PYTEST = $(BIN)/python -m pytest -n 2 --dist worksteal
 
-# What the tests compile is kept and read back by the next run; another JAX finds nothing there.
-test test-fast: export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.jax_cache
+# What the fast tests compile is kept and read back by their next run; another JAX finds nothing there.
+test-fast: export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.jax_cache
 
 test: $(VENV)/.test
 	$(PYTEST) $(PYTEST_ARGS)

@@ -159,6 +159,17 @@ def test_no_function_is_too_long():
     assert not long, f"more than {limit} lines: {long}; name the steps and call them"
 
 
+def test_no_test_file_is_imported_by_another():
+    """What several need has a file of its own, beside `tests/catalogue.py`."""
+    imports = [
+        f"{module.path} imports {node.module}"
+        for module in read_modules(ROOT / "tests").values()
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.ImportFrom) and ".test_" in f".{node.module}"
+    ]
+    assert not imports
+
+
 # --- exports and their documentation --------------------------------------------------------------
 
 
