@@ -24,7 +24,7 @@ from tests.statistics import assert_mean_at_most, assert_same_mean
 
 @eqx.filter_jit
 def compiled(function, *arguments):
-    """The value of a method: step by step each operation would be a program of its own."""
+    """The value of a method, as one compiled program instead of one for each operation."""
     return function(*arguments)
 
 
@@ -97,7 +97,7 @@ def test_a_far_state_meets_no_exponential():
         np.testing.assert_allclose(a, b, rtol=1e-4)
 
 
-def test_a_target_seen_through_it_is_the_same_law():
+def test_a_target_seen_through_it_is_the_same_distribution():
     target = StandardisedTarget(targets.funnel().target, random_map())
     position = jax.random.normal(jax.random.key(3), (5,))
     point = compiled(target.at, position)
@@ -187,7 +187,7 @@ def test_the_direction_that_steers_is_found_in_any_coordinates():
     np.testing.assert_allclose(directions.T @ directions, np.eye(6), atol=1e-9)
 
 
-def test_nothing_steers_a_normal_law():
+def test_nothing_steers_a_normal_distribution():
     known = targets.normal(np.zeros(3), np.eye(3))
     strength, _ = steering(
         jax.random.key(0), StandardisedTarget(known.target, DenseMap(jnp.zeros(3), jnp.eye(3)))

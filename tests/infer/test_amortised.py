@@ -58,8 +58,8 @@ def data_target(model, *args, **kwargs) -> nb.target.ModelTarget:
     return target_of_data(jax.random.key(0), target)
 
 
-def test_simulations_are_of_the_joint_law():
-    """Every one with noise of its own, independent of the latent values."""
+def test_simulations_follow_the_joint_distribution():
+    """Each has noise of its own, independent of the latent values."""
     target = data_target(targets.regression, X, y=Y)
     made = prior_predictive(jax.random.key(1), target, 4_000)
     w = made.position
@@ -118,19 +118,19 @@ def test_discrete_latent_sites_are_simulated_and_summed_out():
 # --- the two networks -----------------------------------------------------------------------------
 
 
-def test_the_conditional_law_is_normal(key):
+def test_the_conditional_distribution_is_normal(key):
     """Its density is that of the map to its draws, whatever the weights."""
-    law = ConditionalNormal(key, 3, 4, width=8)
+    normal = ConditionalNormal(key, 3, 4, width=8)
     context, position = jnp.asarray([0.3, -1.0, 2.0, 0.0]), jnp.asarray([0.5, 0.1, -0.7])
 
     @eqx.filter_jit
-    def both(law):
-        law = jax.tree.map(lambda leaf: leaf + 0.2 * jax.random.normal(key, leaf.shape), law)
-        map = law.map(context)
+    def both(normal):
+        normal = jax.tree.map(lambda leaf: leaf + 0.2 * jax.random.normal(key, leaf.shape), normal)
+        map = normal.map(context)
         logpdf = multivariate_normal.logpdf(position, map.location, map.factor @ map.factor.T)
-        return law.log_prob(position, context), logpdf
+        return normal.log_prob(position, context), logpdf
 
-    np.testing.assert_allclose(*both(law))
+    np.testing.assert_allclose(*both(normal))
 
 
 def test_contexts_have_unit_scale_whatever_the_tails():
@@ -254,7 +254,7 @@ def test_a_denoiser_that_a_user_wrote_is_saved_and_loaded(amortised, tmp_path):
         nb.load_amortised(path, targets.regression, denoiser=nb.diffusion.untrained_denoiser)
 
 
-def test_ranks_tell_a_trained_law_from_a_narrow_one(amortised):
+def test_ranks_tell_a_trained_distribution_from_a_narrow_one(amortised):
     settings = {"num_simulations": 200, "num_draws": 39}
     trained = amortised.calibrate(jax.random.key(5), **settings)
     assert [*trained.parameters] == ["w[0]", "w[1]", "log joint"]
@@ -271,7 +271,7 @@ def test_ranks_tell_a_trained_law_from_a_narrow_one(amortised):
     assert max(calibration.p_values.values()) < 1e-3
 
 
-def test_corrected_draws_are_calibrated_for_a_law_that_is_not(amortised):
+def test_corrected_draws_are_calibrated_where_uncorrected_ones_are_not(amortised):
     def mean(bridge):
         return bridge.law.output_layer.bias
 

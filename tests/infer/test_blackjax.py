@@ -23,7 +23,7 @@ POSITION = {"a": np.zeros(2), "b": 0}
 
 
 def logdensity(position):
-    """Normal laws about one, times exp(2)."""
+    """Normal densities about one, times exp(2)."""
     squares = jnp.sum((position["a"] - 1) ** 2) + (position["b"] - 1) ** 2
     return 2.0 - 0.5 * squares / SCALE**2
 

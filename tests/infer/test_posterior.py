@@ -1,4 +1,4 @@
-"""From a model to a posterior: draws of the right law, files that load, errors that teach."""
+"""From a model to a posterior: draws with the right moments, evidence, predictions and modes."""
 
 import dataclasses
 import functools
@@ -147,14 +147,14 @@ def test_a_loaded_posterior_gives_the_same_draws(posterior, saved):
 
 
 def other_regression(x, y=None):
-    """Another prior: same sites, same shapes."""
+    """The same sites and shapes under another prior."""
     w = numpyro.sample("w", dist.Normal(0, 5).expand([2]).to_event(1))
     intercept, slope = jnp.asarray(w)
     numpyro.sample("y", dist.Normal(intercept + slope * x, targets.NOISE), obs=y)
 
 
 def larger_regression(x, y=None):
-    """Another parameter."""
+    """The same model with one parameter more."""
     scale = numpyro.sample("scale", dist.HalfNormal(1))
     w = numpyro.sample("w", dist.Normal(0, 1).expand([2]).to_event(1))
     intercept, slope = jnp.asarray(w)
@@ -328,11 +328,11 @@ def test_a_training_that_did_nothing_is_reported(posterior):
 def test_a_mode_that_no_draw_visits_is_reported(two_modes):
     """A bridge whose start was moved onto one mode cannot reach the other."""
     known, posterior = two_modes
-    law = InitialNormal(2, scale=0.05)
+    initial = InitialNormal(2, scale=0.05)
     heavy = posterior.target.map.inverse(jnp.asarray([4.0, 4.0]))
-    law = eqx.tree_at(lambda law: law.mean, law, heavy)
+    initial = eqx.tree_at(lambda i: i.mean, initial, heavy)
     process = nb.CMCD(
-        jax.random.key(0), 2, num_steps=4, control=narrow(8), diffusion=0.01, initial=law
+        jax.random.key(0), 2, num_steps=4, control=narrow(8), diffusion=0.01, initial=initial
     )
     lost = dataclasses.replace(posterior, process=process)
     draws = lost.sample(jax.random.key(0), num_samples=500)

@@ -1,4 +1,4 @@
-"""Metrics: what an iteration reports, and what decisions and plots make of it."""
+"""Metrics: what an iteration reports, and how decisions and plots use it."""
 
 import jax.numpy as jnp
 import numpy as np

@@ -39,7 +39,7 @@ def climb_with_gaps(rng_key, hill: Hill, top):
 
 
 def climb_with_bad_gradients(rng_key, hill: Hill, top):
-    """The loss is finite and its gradient is not, now and then."""
+    """Now and then the loss is finite and its gradient is not."""
     loss, runs = climb(rng_key, hill, top)
     # The square root of zero has no derivative.
     kept = jnp.where(is_bad(rng_key), 0.0, 1.0)
@@ -92,7 +92,7 @@ def test_interruption_before_anything_is_trained_returns_the_start(monkeypatch):
 def test_resumed_training_ends_where_uninterrupted_training_does(
     monkeypatch, tmp_path, tolerance, share
 ):
-    """To the last bit, whether the interruption comes before the plateau or after."""
+    """Both agree to the last bit, whether the interruption comes early or late."""
     run = partial(
         fit, jax.random.key(0), Hill(), climb, TOP, num_iterations=400, tolerance=tolerance
     )
@@ -132,7 +132,7 @@ def test_a_gradient_that_is_not_finite_is_skipped_too():
 
 @pytest.mark.parametrize("loss", [climb, climb_on_rough_ground])
 def test_a_plateau_ends_training_before_its_budget(loss):
-    """Where the weights are equal, and where they are not and the ELBO rises no more."""
+    """On a hill where weights become equal, and on one where only the ELBO says that it is flat."""
     training = fit(jax.random.key(0), Hill(), loss, TOP, num_iterations=4_000, tolerance=0.01)
     assert training.stopped == "plateau"
     assert 2 * train.CHUNK <= training.num_iterations < 2_000
@@ -152,7 +152,7 @@ def test_a_plateau_never_lengthens_the_budget(num_iterations):
 
 
 def test_a_collapse_restores_the_best_parameters_and_shortens_the_steps():
-    """At this rate each step overshoots by more than it was off; at half of it, by nothing."""
+    """At this rate each step ends farther from the top than it began; at half of it, at the top."""
     key, optimizer = jax.random.key(0), optax.sgd(2.1)
     training = fit(key, Hill(), climb, TOP, optimizer=optimizer, num_iterations=300)
     assert np.min(training.metrics.elbo) < training.metrics.elbo[0] - 50
@@ -279,7 +279,7 @@ class SteepHill(Hill):
 
 
 def test_a_run_is_its_arrays_names_and_densities(tmp_path):
-    """Another scalar setting is not seen: what is resumed is the run of the file."""
+    """A changed scalar setting goes unnoticed: the run of the file is resumed."""
     settings = {"checkpoint": tmp_path / "checkpoint", "num_iterations": 30}
     first = fit(jax.random.key(0), SteepHill(1.0), climb, TOP, **settings)
     again = fit(jax.random.key(0), SteepHill(2.0), climb, TOP, **settings)
@@ -294,7 +294,7 @@ def test_a_run_is_its_arrays_names_and_densities(tmp_path):
 
 
 def test_a_checkpoint_of_another_model_is_refused(tmp_path):
-    """The same numbers in other formulas."""
+    """The model is another formula with the same numbers."""
     run = partial(short_run, tmp_path / "checkpoint")
     run(normal)
     run(normal)
