@@ -43,6 +43,13 @@ def climb(rng_key, hill: Hill, top):
     return cost - 0.1 * gap @ jnp.mean(noise, axis=0), runs_with(noise @ gap - cost)
 
 
+def climb_on_rough_ground(rng_key, hill: Hill, top):
+    """Weights that stay unequal whatever is learned."""
+    loss, runs = climb(rng_key, hill, top)
+    roughness = jax.random.normal(jax.random.fold_in(rng_key, 1), (NUM,))
+    return loss, runs._replace(log_backward=runs.log_backward + roughness)
+
+
 TOP = jnp.asarray([1.0, -2.0, 0.5])
 ADAM = optax.adam(0.05)
 
