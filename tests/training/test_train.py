@@ -159,7 +159,7 @@ def test_a_collapse_restores_the_best_parameters_and_shortens_the_steps():
     np.testing.assert_allclose(training.module.position, TOP, atol=0.1)
 
 
-def test_what_is_not_trainable_stays():
+def test_arrays_that_are_not_trainable_stay_as_they_are():
     run = partial(fit, jax.random.key(0), loss=climb, data=TOP, num_iterations=30)
     hill = eqx.tree_at(lambda h: h.ground, Hill(), jnp.asarray(2.0))
     tree = eqx.tree_at(lambda h: h.ground, jax.tree.map(lambda _: True, hill), False)
@@ -172,7 +172,7 @@ def test_what_is_not_trainable_stays():
     np.testing.assert_array_equal(by_tree.position, by_shape.position)
 
 
-def test_something_is_trained():
+def test_a_filter_that_selects_nothing_is_refused():
     with pytest.raises(ValueError, match="trainable selects no array of Hill"):
         fit(jax.random.key(0), Hill(), climb, TOP, num_iterations=2, trainable=False)
 
