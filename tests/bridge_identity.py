@@ -1,4 +1,4 @@
-"""The identity that the two chains of a bridge obey at any parameters, and who is checked by it."""
+"""The identity that both chains of a bridge obey at any parameters, and the cases it is run on."""
 
 import functools
 
@@ -58,7 +58,7 @@ def runs_of(process: str, target: str) -> tuple[Trajectory, Trajectory]:
 
 
 def features(runs: Trajectory):
-    """Bounded functions of a path: one, how far its steps go, and where it starts and ends."""
+    """Bounded functions of a path: the constant, the length of its steps, its start and its end."""
     path = runs.states.position
     steps = jnp.mean(jnp.diff(path, axis=1) ** 2, axis=(1, 2))
     ends = [bounded_moments(path[:, 0]), bounded_moments(path[:, -1])]
@@ -66,7 +66,7 @@ def features(runs: Trajectory):
 
 
 def bounded_moments(x):
-    """Where positions in two dimensions are, and how wide they lie along and across a diagonal."""
+    """Bounded moments of positions in two dimensions, with widths along and across a diagonal."""
     along, across = x[:, 0] + x[:, 1], x[:, 0] - x[:, 1]
     return jnp.tanh(jnp.stack([*x.T, across, across**2, along**2 / 9], axis=1))
 

@@ -1,4 +1,4 @@
-"""One line per sampler and per loss: the tests of laws run over these."""
+"""One line per sampler and per loss: the tests of identities run over these."""
 
 from functools import partial
 
@@ -71,7 +71,7 @@ FAST = ("CMCD", "DBS", "UnderdampedCMCD")
 
 
 def some_fast(cases) -> list:
-    """Arguments for `pytest.mark.parametrize`: those of the samplers in `FAST` are marked so."""
+    """Arguments for `pytest.mark.parametrize`, where the samplers in `FAST` are marked as fast."""
     rows = [case if isinstance(case, tuple) else (case,) for case in cases]
     return [pytest.param(*row, marks=pytest.mark.fast if row[0] in FAST else ()) for row in rows]
 

@@ -1,4 +1,4 @@
-"""Denoisers of which everything is known: those of mixtures of normal laws."""
+"""Exact denoisers: those of mixtures of normal distributions."""
 
 import equinox as eqx
 import jax
@@ -9,7 +9,7 @@ from numpyro_bridge.diffusion.noise import Truncated, VPCosine, unit_level
 
 
 class ExactVelocity(eqx.Module):
-    """The best velocity for a mixture of round normal laws."""
+    """The best velocity for a mixture of round normal distributions."""
 
     weights: jax.Array
     means: jax.Array
@@ -56,5 +56,5 @@ def mixture(dim: int = 2) -> ExactVelocity:
     return ExactVelocity(jnp.asarray([0.4, 0.6]), means, jnp.asarray([0.3, 0.4]))
 
 
-def exact(law: ExactVelocity, schedule=None) -> nb.diffusion.Denoiser:
-    return nb.diffusion.Denoiser(law, Truncated(VPCosine()) if schedule is None else schedule)
+def exact(velocity: ExactVelocity, schedule=None) -> nb.diffusion.Denoiser:
+    return nb.diffusion.Denoiser(velocity, Truncated(VPCosine()) if schedule is None else schedule)

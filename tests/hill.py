@@ -1,4 +1,4 @@
-"""Training without a sampler: a module that climbs a hill, and what every training is asked."""
+"""Training without a sampler: a module that climbs a hill, with a loss and settings for it."""
 
 from functools import partial
 
@@ -16,7 +16,7 @@ NUM = 8
 
 
 class Hill(eqx.Module):
-    """The mean of a unit normal distribution, and a number that only costs."""
+    """The mean of a unit normal distribution, and a number that only adds to the loss."""
 
     position: jax.Array
     ground: jax.Array
@@ -27,7 +27,7 @@ class Hill(eqx.Module):
 
 
 def runs_with(log_weight) -> nb.trajectories.Trajectory:
-    """As much of a trajectory as metrics are made of."""
+    """Trajectories with these log weights, and nothing else that a metric reads."""
     flags = jnp.ones((NUM, 1), bool)
     zeros = jnp.zeros((NUM, 1, 1))
     states = nb.target.Point(zeros, zeros[..., 0], zeros, flags)
@@ -35,12 +35,19 @@ def runs_with(log_weight) -> nb.trajectories.Trajectory:
 
 
 def climb(rng_key, hill: Hill, top):
-    """The negative ELBO for a unit normal at `top`, and the log weights that it is a mean of."""
+    """The negative ELBO for a unit normal at `top`, and the log weights whose mean it is."""
     noise = jax.random.normal(rng_key, (NUM, *hill.position.shape))
     gap = top - hill.position
     cost = 0.5 * gap @ gap + hill.ground**2
     # The gradient is a little noisy, as it would be with more trajectories.
     return cost - 0.1 * gap @ jnp.mean(noise, axis=0), runs_with(noise @ gap - cost)
+
+
+def climb_on_rough_ground(rng_key, hill: Hill, top):
+    """Weights that stay unequal whatever is learned."""
+    loss, runs = climb(rng_key, hill, top)
+    roughness = jax.random.normal(jax.random.fold_in(rng_key, 1), (NUM,))
+    return loss, runs._replace(log_backward=runs.log_backward + roughness)
 
 
 TOP = jnp.asarray([1.0, -2.0, 0.5])
@@ -54,7 +61,7 @@ def assert_same(a, b):
 
 
 def interrupt_after(monkeypatch, num_chunks: int):
-    """Press Ctrl-C when so many chunks are done."""
+    """Press Ctrl-C after `num_chunks` chunks."""
     shown = []
 
     def show(*_):

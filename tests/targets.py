@@ -76,7 +76,7 @@ def conjugate_normal() -> Known:
 
 
 def skewed() -> Known:
-    """Two independent Gumbel laws times exp(1.5): one tail light, the other heavy."""
+    """Two independent Gumbel distributions times exp(1.5): one tail light, the other heavy."""
 
     def log_density(x):
         return 1.5 - jnp.sum(x + jnp.exp(-x))
@@ -88,7 +88,7 @@ def skewed() -> Known:
 
 
 def funnel(dim: int = 5) -> Known:
-    """Neal's (2003): all coordinates but the first are as wide as that one says, times exp(0.5)."""
+    """Neal's funnel (2003) times exp(0.5): the first coordinate sets the width of all others."""
 
     def log_density(x):
         width = jnp.exp(x[0] / 2)
@@ -107,7 +107,7 @@ HEAVY = 0.7
 
 
 def two_modes(distance: float = 2.0) -> Known:
-    """Two normal laws of unequal weight and scale, times exp(-2), at `±distance` in two dims."""
+    """Two unequal normal distributions, times exp(-2), at `±distance` in two dimensions."""
     centres = distance * jnp.asarray([[1.0, 1.0], [-1.0, -1.0]])
     scales = jnp.asarray([0.6, 0.8])
     weights = jnp.asarray([HEAVY, 1 - HEAVY])
@@ -130,7 +130,7 @@ def _normal_log_density(mean, precision, position):
 
 
 def normal(mean, covariance) -> Known:
-    """A normal law without its normalising constant; all of one size share compiled code."""
+    """A normal density without its normalising constant; all of one size share compiled code."""
     mean, covariance = jnp.asarray(mean, float), jnp.asarray(covariance, float)
     precision = jnp.linalg.inv(covariance)
     target = target_from_log_density(Partial(_normal_log_density, mean, precision), mean.size)
@@ -145,7 +145,7 @@ def normal(mean, covariance) -> Known:
 
 @eqx.filter_jit
 def each(method, batch):
-    """What a method of a target says of each of a batch."""
+    """The values of a method of a target over a batch of positions."""
     return jax.vmap(method)(batch)
 
 

@@ -26,13 +26,13 @@ from tests.statistics import assert_same_mean
 
 
 def quantiles(mean: float, scale: float, num: int = 200):
-    """A normal law as equally weighted points on the line."""
+    """A normal distribution as equally weighted points on the line."""
     levels = (jnp.arange(num) + 0.5) / num
     return (mean + scale * jax.scipy.stats.norm.ppf(levels))[:, None]
 
 
 def entropic_cost_of_normals(distance, first, second, epsilon):
-    """Between normal laws on the line, Janati et al. (2020), arXiv:2006.02572."""
+    """Between normal distributions on the line, Janati et al. (2020), arXiv:2006.02572."""
     root = math.sqrt(4 * (first * second) ** 2 + epsilon**2 / 4)
     overlap = (
         root - epsilon / 2 * (1 - math.log(epsilon)) - epsilon / 2 * math.log(root + epsilon / 2)
@@ -41,7 +41,7 @@ def entropic_cost_of_normals(distance, first, second, epsilon):
 
 
 @pytest.mark.parametrize("epsilon", [0.3, 2.0])
-def test_entropic_cost_between_normal_laws(epsilon):
+def test_entropic_cost_between_normal_distributions(epsilon):
     cost = metrics.entropic_cost(quantiles(0.0, 1.0), quantiles(1.5, 0.6), epsilon)
     np.testing.assert_allclose(cost, entropic_cost_of_normals(1.5, 1.0, 0.6, epsilon), rtol=0.01)
 
@@ -80,7 +80,7 @@ def test_sinkhorn_divergence_of_a_shift_is_its_square():
 
 
 def test_mmd_is_unbiased():
-    """Over many small batches, against the closed form for two normal laws."""
+    """Over many small batches, against the closed form for two normal distributions."""
     width, shift = 1.3, jnp.asarray([0.8, 0.0])
     x, y = jax.random.normal(jax.random.key(0), (2, 2_000, 10, 2))
     values = jax.vmap(metrics.squared_mmd, in_axes=(0, 0, None))(x, y + shift, width)
@@ -117,9 +117,9 @@ DENSITIES = {
 
 @eqx.filter_jit
 def two_sides(rng_key, target, log_evidence, exact):
-    """Bounded functions under the target and under a normal law, whose means must agree.
+    """Bounded functions under the target and under a normal one, whose means must agree.
 
-    As in the laws of the samplers: `p sigmoid(-l)` and `q sigmoid(l)` are the same function.
+    As in the identity of the samplers: `p sigmoid(-l)` and `q sigmoid(l)` are the same function.
     """
     mean, covariance = jnp.zeros(target.dim), 6.0 * jnp.eye(target.dim)
     normal = jax.random.multivariate_normal(rng_key, mean, covariance, (len(exact),))
@@ -174,8 +174,8 @@ def test_a_cox_process_without_correlation_is_a_product_of_cells():
 # --- reference evidences --------------------------------------------------------------------------
 
 
-def test_bridge_sampling_between_two_normal_laws(key):
-    """The law of the draws has 3/2 of the normal law's scale, and mass e²."""
+def test_bridge_sampling_between_two_normal_distributions(key):
+    """The draws have 3/2 of the normal distribution's scale, and mass e²."""
 
     def log_ratio(x):
         return 2.0 - 0.5 * (x / 1.5) ** 2 - math.log(1.5) + 0.5 * x**2

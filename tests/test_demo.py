@@ -1,4 +1,4 @@
-"""`python -m numpyro_bridge`, in a hurry: it runs, and writes what it names."""
+"""`python -m numpyro_bridge` with little training: it runs, and writes the files that it names."""
 
 import contextlib
 import io

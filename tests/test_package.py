@@ -188,7 +188,7 @@ def test_exports_are_present_and_documented(namespace):
 def is_documented(public, name: str) -> bool:
     if name in DOCUMENTED_CONSTANTS:
         return True
-    # A number has the docstring of its type, a dataclass without one its signature.
+    # A number inherits the docstring of its type; a dataclass without one gets its signature.
     has_its_own = callable(public) or isinstance(public, ModuleType)
     documentation = (public.__doc__ if has_its_own else None) or ""
     return bool(documentation) and not documentation.startswith(f"{name}(")

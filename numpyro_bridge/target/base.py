@@ -131,7 +131,7 @@ class Target(eqx.Module):
 
 
 class TargetWrapper(Target):
-    """A target around another: it answers as the inner one does, unless a subclass differs."""
+    """A target around another one, which it follows in all that a subclass does not change."""
 
     base: AbstractVar[Target]
 
@@ -183,7 +183,7 @@ class TargetWrapper(Target):
 
 
 def check_position(position: Array, dim: int) -> None:
-    """Raise if this is not one position."""
+    """Raise a ValueError unless this is one position."""
     if position.shape != (dim,):
         raise ValueError(
             f"Expected one position of shape ({dim},), got shape {position.shape}. For a batch of "

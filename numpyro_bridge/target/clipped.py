@@ -16,7 +16,7 @@ class ClippedScore(TargetWrapper):
     """The same density, whose points carry scores of bounded length.
 
     Every sampler runs on such a target. Far from the posterior a score can be so long that one
-    step of a chain would leave the numbers. Both chains see the same shortened value, so weights
+    step of a chain would overflow. Both chains see the same shortened value, so weights
     stay exact; `log_density` and its derivatives are those of the target itself.
 
     Args:

@@ -302,7 +302,7 @@ def _observed_values(target: ModelTarget) -> dict[str, Array]:
 
 
 class PriorDraws(eqx.Module):
-    """Batches of positions from the prior of a model, as they come: some may be infinite.
+    """Batches of positions from the prior of a model, some of which may be infinite.
 
     Raises:
         NotImplementedError: when called, if a distribution of the model has no sampler.

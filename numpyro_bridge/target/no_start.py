@@ -1,4 +1,4 @@
-"""Why no starting point of a model has a finite density: the sites and the data that spoil all."""
+"""Why no starting point of a model has a finite density: which sites and data are to blame."""
 
 import inspect
 import math

@@ -1,4 +1,4 @@
-"""What a sampler was given, a model or a target, as a target."""
+"""Make a target of what a sampler was given: a model, or a target already."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""The data that something was made for, to tell whether it is used with others."""
+"""The data that a result was made for, to notice when it is used with other data."""
 
 import inspect
 from typing import Any, NamedTuple

@@ -1,4 +1,4 @@
-"""Simulations: latent values from the prior of a model, and the data that it makes of them."""
+"""Simulations: latent values from the prior of a model, and data drawn given them."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple

@@ -59,7 +59,7 @@ def unconstrained_value(site: dict) -> Array:
 def joined_in_order(names: Iterable[str], values: Mapping[str, ArrayLike]) -> Vector:
     """One vector of the values of sites, in the order of `names`.
 
-    A target joins them in the order of their names, NumPyro's guides in that of the model.
+    A target joins them by name, NumPyro's guides in the order of the model.
     """
     return jnp.concatenate([jnp.ravel(values[name]) for name in names])
 

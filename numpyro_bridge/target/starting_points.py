@@ -26,7 +26,7 @@ class StartingPoints(NamedTuple):
 
     @property
     def known_to_be_complete(self) -> bool:
-        """Whether all are finite, as far as that is known: not inside a JAX transformation."""
+        """Whether every one is known to be finite; inside a JAX transformation nothing is known."""
         return not holds_tracers(self.finite) and bool(self.finite.all())
 
 
@@ -78,13 +78,13 @@ class UniformDraws(eqx.Module):
 
 
 def known_to_fail(good: Bool[Array, " num"]) -> bool:
-    """Whether none is good, as far as that is known: not inside a JAX transformation."""
+    """Whether every one is known to be bad; inside a JAX transformation nothing is known."""
     return not holds_tracers(good) and not bool(good.any())
 
 
 @jax.jit
 def repeat_good_rows(rows: Rows, good: Bool[Array, " num"]) -> Rows:
-    """Overwrite each row that is not good by one that is, taking the good ones in turn.
+    """Overwrite each bad row by a good one, taking the good ones in turn.
 
     Args:
         rows: A pytree of arrays whose leading axis counts rows.

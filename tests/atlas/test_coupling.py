@@ -24,7 +24,7 @@ from tests.statistics import assert_mean_at_most, assert_same_mean
 
 @eqx.filter_jit
 def compiled(function, *arguments):
-    """The value of a method: step by step each operation would be a program of its own."""
+    """The value of a method, as one compiled program instead of one for each operation."""
     return function(*arguments)
 
 
@@ -47,7 +47,7 @@ def random_map(dim: int = 5, lead: int = 2) -> CouplingMap:
 @pytest.mark.parametrize(
     ("dim", "lead"), [(5, 2), pytest.param(2, 1, marks=pytest.mark.fast), (1, 1), (3, 3)]
 )
-def test_it_is_invertible_and_knows_its_determinant(dim, lead):
+def test_the_coupling_is_invertible_and_has_its_determinant(dim, lead):
     @eqx.filter_jit
     def seen(map, noise):
         return map.inverse(map(noise)), jax.jacobian(map)(noise), map.log_det(noise)
@@ -59,7 +59,7 @@ def test_it_is_invertible_and_knows_its_determinant(dim, lead):
         np.testing.assert_allclose(log_det, np.linalg.slogdet(jacobian)[1], rtol=1e-9)
 
 
-def test_a_new_one_changes_nothing():
+def test_a_new_coupling_changes_nothing():
     noise = 3 * jax.random.normal(jax.random.key(1), (4,))
     coupling = Coupling(jax.random.key(0), 4, 1)
     np.testing.assert_allclose(compiled(coupling, noise), noise, rtol=1e-12)
@@ -97,7 +97,7 @@ def test_a_far_state_meets_no_exponential():
         np.testing.assert_allclose(a, b, rtol=1e-4)
 
 
-def test_a_target_seen_through_it_is_the_same_law():
+def test_a_target_seen_through_a_coupling_is_the_same_distribution():
     target = StandardisedTarget(targets.funnel().target, random_map())
     position = jax.random.normal(jax.random.key(3), (5,))
     point = compiled(target.at, position)
@@ -187,7 +187,7 @@ def test_the_direction_that_steers_is_found_in_any_coordinates():
     np.testing.assert_allclose(directions.T @ directions, np.eye(6), atol=1e-9)
 
 
-def test_nothing_steers_a_normal_law():
+def test_nothing_steers_a_normal_distribution():
     known = targets.normal(np.zeros(3), np.eye(3))
     strength, _ = steering(
         jax.random.key(0), StandardisedTarget(known.target, DenseMap(jnp.zeros(3), jnp.eye(3)))
@@ -209,7 +209,7 @@ def test_nothing_steers_a_normal_law():
         ([3.0], 1),
     ],
 )
-def test_those_not_much_weaker_than_the_strongest_steer(strength, expected):
+def test_directions_not_much_weaker_than_the_strongest_steer_too(strength, expected):
     assert num_leading(np.asarray(strength)) == expected
 
 
@@ -232,7 +232,7 @@ def test_an_update_that_is_not_finite_is_left_out():
     assert all(jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(map))
 
 
-def test_one_that_is_no_better_is_not_taken(monkeypatch):
+def test_a_coupling_that_is_no_better_is_not_taken(monkeypatch):
     def worse(rng_key, target, affine):
         map = random_map(5, 1)
         return CouplingMap(affine, map.rotation, map.coupling)
@@ -247,7 +247,7 @@ def test_one_that_is_no_better_is_not_taken(monkeypatch):
     assert result.fit.candidates["coupling"] < result.fit.elbo
 
 
-def test_one_dimension_can_be_shaped():
+def test_a_target_of_one_dimension_can_be_shaped():
     known = targets.skewed()
     target = nb.target_from_log_density(lambda x: 0.75 - jnp.sum(x + jnp.exp(-x)), 1)
     affine = DenseMap(jnp.full(1, 0.3), jnp.full((1, 1), 1.1))

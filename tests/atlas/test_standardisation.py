@@ -73,7 +73,7 @@ def test_a_map_does_what_its_factor_says(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_dense_map_stands_for_the_same_normal_law(kind):
+def test_a_dense_map_stands_for_the_same_normal_distribution(kind):
     map = random_map(kind)
     factor, dense = factor_of(map), as_dense(map)
     np.testing.assert_allclose(dense.factor, np.tril(dense.factor))
@@ -95,7 +95,7 @@ def test_lower_factor_keeps_small_scales_exact():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_standardised_target_is_the_same_law_in_other_coordinates(kind):
+def test_a_standardised_target_is_the_same_distribution_in_other_coordinates(kind):
     base = targets.normal(np.arange(5.0), np.diag(np.arange(1.0, 6.0))).target
     map = random_map(kind)
     target = StandardisedTarget(base, map)
@@ -127,7 +127,7 @@ def badly_scaled() -> targets.Known:
 
 
 def assert_moments(map, known: targets.Known, *, rtol: float) -> None:
-    """The law of the map has mean and covariance of the normal target, in units of its scales."""
+    """The map has mean and covariance of the normal target, in units of its scales."""
     assert isinstance(known.target, nb.target.LogDensityTarget)
     mean, precision = known.target.arrays
     covariance = np.linalg.inv(precision)
@@ -146,7 +146,7 @@ def test_a_badly_scaled_normal_becomes_standard():
     assert result.modes is None
     assert result.fit.elbo == max(result.fit.candidates.values())
     assert result.fit.candidates[result.fit.method] == result.fit.elbo
-    # All starts agree on the best normal law there is, so that nothing else is tried.
+    # All starts agree on the best normal fit there is, so that nothing else is tried.
     assert set(result.fit.candidates) == {"no_map", "gaussian_vi"}
     assert result.num_gradient_evaluations > 0
     # Its draws are standard normal in the new coordinates.

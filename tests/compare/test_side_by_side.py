@@ -90,7 +90,7 @@ def posterior():
 
 @pytest.fixture(scope="module")
 def of_log_density():
-    """A normal law with mean one, given as a function."""
+    """A normal density with mean one, given as a function."""
     target = target_from_log_density(lambda x: -0.5 * jnp.sum((x - 1.0) ** 2), 2)
     return untrained(target, np.ones(2), np.ones(2))
 

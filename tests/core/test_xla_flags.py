@@ -83,7 +83,7 @@ def test_no_flag_where_nothing_can_hang(affected):
     assert "XLA_FLAGS" not in os.environ
 
 
-def test_too_late_is_said(affected):
+def test_a_flag_that_comes_too_late_warns(affected):
     affected.setattr(xla_flags, "_jax_has_started", lambda: True)
     with pytest.warns(UserWarning, match="import numpyro_bridge before that"):
         avoid_hang()

@@ -1,4 +1,4 @@
-"""Noise schedules, and the four languages of a denoiser."""
+"""Noise schedules, and the four quantities that a denoiser may predict."""
 
 from functools import partial
 
@@ -59,28 +59,28 @@ def test_schedules_run_from_noise_to_data():
 
 
 class Speaking(eqx.Module):
-    """An exact network that says the same in another language."""
+    """An exact network that predicts another quantity, from which the same follows."""
 
-    law: denoisers.ExactVelocity
+    exact: denoisers.ExactVelocity
     prediction: object = eqx.field(static=True)
 
     def __call__(self, noisy, log_snr, context=None):
         level = unit_level(log_snr)
         of_clean, of_noise = self.prediction(level)
-        clean, noise = self.law.parts(noisy, level)
+        clean, noise = self.exact.parts(noisy, level)
         return of_clean * clean + of_noise * noise
 
 
 @pytest.mark.fast
 @pytest.mark.parametrize("prediction", PREDICTIONS, ids=lambda function: function.__name__)
-def test_predictions_are_each_other(prediction):
-    """Whatever the network predicts, what the denoiser says is the same."""
-    law = denoisers.mixture()
-    denoiser = nb.diffusion.Denoiser(Speaking(law, prediction), prediction=prediction)
+def test_every_kind_of_prediction_gives_the_same_denoiser(prediction):
+    """What the denoiser returns does not depend on what its network predicts."""
+    exact = denoisers.mixture()
+    denoiser = nb.diffusion.Denoiser(Speaking(exact, prediction), prediction=prediction)
     clean, noise = jnp.asarray([0.3, -0.4]), jnp.asarray([-1.1, 0.6])
     for level in (Level(jnp.asarray(3.0), jnp.asarray(1.0)), unit_level(jnp.asarray(-2.0))):
         noisy = level.mix(clean, noise)
-        expected = law.parts(noisy / level.scale, level.unit)
+        expected = exact.parts(noisy / level.scale, level.unit)
         seen = denoiser.at_level(noisy, level)
         np.testing.assert_allclose(seen, expected, rtol=1e-10)
         np.testing.assert_allclose(level.mix(*seen), noisy, rtol=1e-10)
@@ -98,14 +98,14 @@ def test_predictions_are_each_other(prediction):
 
 
 def test_the_score_is_that_of_the_noisy_density():
-    law, level = denoisers.mixture(), unit_level(jnp.asarray(0.5))
+    exact, level = denoisers.mixture(), unit_level(jnp.asarray(0.5))
     noisy = jnp.asarray([0.2, -0.9])
-    score = jax.grad(lambda z: jax.nn.logsumexp(law.log_parts(z, level)))(noisy)
-    seen = denoisers.exact(law).at_level(noisy, level)
+    score = jax.grad(lambda z: jax.nn.logsumexp(exact.log_parts(z, level)))(noisy)
+    seen = denoisers.exact(exact).at_level(noisy, level)
     np.testing.assert_allclose(seen.score(level), score, rtol=1e-10)
 
 
-def test_an_untrained_denoiser_is_that_of_a_standard_normal_law():
+def test_an_untrained_denoiser_is_exact_for_a_standard_normal_distribution():
     denoiser = nb.diffusion.untrained_denoiser(jax.random.key(0), 2, width=8, depth=1)
     noisy = jnp.asarray([0.4, -2.0])
     for log_snr in (-3.0, 2.0, jnp.inf):
@@ -129,16 +129,16 @@ def test_the_network_wants_the_context_it_was_made_for():
 
 def test_the_target_score_identity_changes_the_noise_of_the_gradient_and_not_its_mean():
     """At the exact denoiser the gradient is zero on average, with scores and without."""
-    law = denoisers.mixture()
-    denoiser, level = denoisers.exact(law), unit_level(jnp.asarray(-0.5))
-    clean = law.draw(jax.random.key(0), 20_000)
+    exact = denoisers.mixture()
+    denoiser, level = denoisers.exact(exact), unit_level(jnp.asarray(-0.5))
+    clean = exact.draw(jax.random.key(0), 20_000)
     noise = jax.random.normal(jax.random.key(1), clean.shape)
 
     class Shifted(eqx.Module):
         shift: jax.Array
 
         def __call__(self, noisy, log_snr, context=None):
-            return law(noisy, log_snr) + self.shift * jnp.tanh(noisy)
+            return exact(noisy, log_snr) + self.shift * jnp.tanh(noisy)
 
     def gradient(clean, noise, score):
         def error(shift):
@@ -147,12 +147,12 @@ def test_the_target_score_identity_changes_the_noise_of_the_gradient_and_not_its
 
         return jax.grad(error)(jnp.zeros(2))
 
-    scores = jax.jit(jax.vmap(jax.grad(law.log_prob)))(clean)
+    scores = jax.jit(jax.vmap(jax.grad(exact.log_prob)))(clean)
     plain = jax.jit(jax.vmap(partial(gradient, score=None)))(clean, noise)
     informed = jax.jit(jax.vmap(gradient))(clean, noise, scores)
     assert_same_mean(plain, 0.0)
     assert_same_mean(informed, 0.0)
-    # A normal law of any place and unit scale leaves no noise at all.
+    # A normal distribution with unit scale, wherever it lies, leaves no noise at all.
     shifted = denoisers.gaussian(0.7, 1.0)
     error = denoisers.exact(shifted).noise_error(
         clean[0], noise[0], level, score=jax.grad(shifted.log_prob)(clean[0])
@@ -161,14 +161,14 @@ def test_the_target_score_identity_changes_the_noise_of_the_gradient_and_not_its
 
 
 def test_ancestral_kernels_and_renoising_are_those_of_normal_data():
-    """Data, a step towards them, and noise put back: every joint law is the right one."""
+    """Data, a step towards them, and noise put back have the right joint distributions."""
     now, then = unit_level(jnp.asarray(-1.0)), unit_level(jnp.asarray(1.5))
     scale = 0.6
     of_noisy, of_clean, variance = ancestral_coefficients(now, then, scale**2)
     gain = now.alpha * scale**2 / (now.alpha**2 * scale**2 + now.sigma**2)
     slope = of_noisy + of_clean * gain
     spread = now.alpha**2 * scale**2 + now.sigma**2
-    # The law of both levels together, from what they have in common: covariance and variance.
+    # Both levels together are normal; what they share gives covariance and variance.
     shared = then.alpha * now.alpha * scale**2 + now.alpha / then.alpha * then.sigma**2
     np.testing.assert_allclose(slope * spread, shared, rtol=1e-12)
     later = then.alpha**2 * scale**2 + then.sigma**2

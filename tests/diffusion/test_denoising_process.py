@@ -20,9 +20,9 @@ from numpyro_bridge.trajectories.simulate import simulate_many
 from tests import catalogue, denoisers, targets
 from tests.statistics import assert_same_mean
 
-LAW = denoisers.mixture(1)
+DATA = denoisers.mixture(1)
 TARGET = nb.target_from_log_density(
-    jax.tree_util.Partial(lambda law, x: law.log_prob(x) - 2.0, LAW), 1
+    jax.tree_util.Partial(lambda data, x: data.log_prob(x) - 2.0, DATA), 1
 )
 run_forward = eqx.filter_jit(simulate_many)
 
@@ -36,7 +36,7 @@ def run_backward(rng_key, process, target, positions):
 
 @pytest.mark.fast
 @pytest.mark.parametrize("num_steps", [1, 3])
-def test_the_chains_are_each_other_on_a_standard_normal_target(num_steps):
+def test_both_chains_agree_on_a_standard_normal_target(num_steps):
     """At any number of steps, to rounding."""
     known = targets.normal(np.zeros(2), np.eye(2))
     denoiser = nb.diffusion.untrained_denoiser(jax.random.key(0), 2, width=8, depth=1)
@@ -47,7 +47,7 @@ def test_the_chains_are_each_other_on_a_standard_normal_target(num_steps):
 
 
 def test_an_exact_denoiser_weighs_alike_as_the_steps_get_small():
-    process = partial(nb.diffusion.DenoisingProcess, denoisers.exact(LAW), 1)
+    process = partial(nb.diffusion.DenoisingProcess, denoisers.exact(DATA), 1)
     few, many = (
         run_forward(jax.random.key(2), process(num_steps=num), TARGET, 4_000) for num in (8, 128)
     )
@@ -58,8 +58,8 @@ def test_an_exact_denoiser_weighs_alike_as_the_steps_get_small():
 
 def test_the_upper_bound_is_the_negative_elbo_of_the_draws():
     """EUBO of the discrete chains = mean log density of the draws + the bound by integration."""
-    denoiser = eqx.tree_at(lambda d: d.network.means, denoisers.exact(LAW), LAW.means + 0.15)
-    draws = LAW.draw(jax.random.key(3), 20_000)
+    denoiser = eqx.tree_at(lambda d: d.network.means, denoisers.exact(DATA), DATA.means + 0.15)
+    draws = DATA.draw(jax.random.key(3), 20_000)
     runs = run_backward(
         jax.random.key(4), nb.diffusion.DenoisingProcess(denoiser, 1, num_steps=96), TARGET, draws
     )
@@ -91,8 +91,8 @@ def test_the_target_is_asked_at_the_clean_vector_alone():
 
 
 def test_scales_and_levels_are_learned_afterwards():
-    """The denoiser held, `reverse_kl_ld` raises the ELBO of a bridge of few steps."""
-    process = nb.diffusion.DenoisingProcess(denoisers.exact(LAW), 1, num_steps=4)
+    """While the denoiser stays fixed, `reverse_kl_ld` raises the ELBO of a bridge of few steps."""
+    process = nb.diffusion.DenoisingProcess(denoisers.exact(DATA), 1, num_steps=4)
     held = eqx.tree_at(
         lambda p: p.denoiser,
         jax.tree.map(eqx.is_inexact_array, process),
@@ -113,12 +113,12 @@ def test_scales_and_levels_are_learned_afterwards():
         for p in (process, training.module)
     )
     assert before + 0.02 < after < -2.0 + 0.01
-    np.testing.assert_array_equal(training.module.denoiser.network.means, LAW.means)
+    np.testing.assert_array_equal(training.module.denoiser.network.means, DATA.means)
     assert jnp.all(jnp.diff(training.module.log_snrs[:-1]) > 0)
 
 
 def test_a_bridge_needs_a_step():
-    denoiser = nb.diffusion.Denoiser(LAW, prediction=predicts_velocity)
+    denoiser = nb.diffusion.Denoiser(DATA, prediction=predicts_velocity)
     with pytest.raises(ValueError, match="at least one step, got num_steps=0"):
         nb.diffusion.DenoisingProcess(denoiser, 1, num_steps=0)
 

@@ -34,7 +34,7 @@ WEIGHTINGS = {
 
 
 def known_error(log_snr):
-    """Squared error of the noise that the best denoiser of the normal law makes."""
+    """Squared error of the noise that the best denoiser of normal data makes."""
     snr = np.exp(log_snr)
     return DIM * SCALE**2 * snr / (SCALE**2 * snr + 1)
 
@@ -187,7 +187,7 @@ def test_the_bound_over_all_levels_wants_finite_ends():
 
 
 def test_fit_trains_a_denoiser_on_weighted_draws():
-    """Draws of one law, weighted to another: the denoiser learns the second."""
+    """From draws of one distribution, weighted to another, the denoiser learns the second."""
     wide = 1.5 * jax.random.normal(jax.random.key(0), (4_000, 1))
     log_ratio = -0.5 * ((wide[:, 0] - 0.5) / 0.6) ** 2 + 0.5 * (wide[:, 0] / 1.5) ** 2
     training = nb.training.fit(

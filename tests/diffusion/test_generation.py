@@ -1,4 +1,4 @@
-"""Generation: what each step is, on laws whose flows are known."""
+"""Generation: what each step does, on distributions whose flows are known."""
 
 import sys
 from functools import partial
@@ -49,14 +49,14 @@ def test_ddim_is_eulers_step_of_the_flow(schedule):
 
 def test_ddim_does_not_see_the_scale_of_a_schedule():
     """Any rescaling of alpha and sigma, different at every time, gives the same draw."""
-    law, cosine = denoisers.mixture(), VPCosine()
+    data, cosine = denoisers.mixture(), VPCosine()
     scaled = ScheduleFrom(
         lambda time: (1 + 3 * time**2) * cosine.at(time).alpha,
         lambda time: (1 + 3 * time**2) * cosine.at(time).sigma,
     )
     draws = [
         generation.generate_many(
-            KEY, denoisers.exact(law, s), generation.ddim_step, even_times(7), 50, dim=2
+            KEY, denoisers.exact(data, s), generation.ddim_step, even_times(7), 50, dim=2
         )
         for s in (cosine, scaled)
     ]
@@ -73,7 +73,7 @@ DETERMINISTIC = {
 
 @pytest.mark.parametrize(("step", "order"), DETERMINISTIC.values(), ids=DETERMINISTIC)
 def test_deterministic_steps_have_their_order(step, order):
-    """On a normal law the flow keeps the number of standard deviations from the mean."""
+    """On normal data the flow keeps the number of standard deviations from the mean."""
     mean, scale = 0.7, 0.5
     denoiser = denoisers.exact(denoisers.gaussian(mean, scale, 1), Truncated(VPCosine(), -3.0, 4.0))
     first, last = (denoiser.schedule.at(jnp.asarray(time)) for time in (0.0, 1.0))
@@ -127,7 +127,7 @@ def test_ddpm_is_ddim_over_twice_the_step_and_noise_put_back():
 
 @pytest.mark.parametrize("amount", [0.0, 0.4, 1.0, 3.0])
 def test_churn_leaves_the_marginals_unchanged(amount):
-    """Mean and variance at every time are those of the noised law, to first order in the step."""
+    """At every time mean and variance are right, to first order in the step."""
     mean, scale = 0.7, 0.5
     denoiser = denoisers.exact(denoisers.gaussian(mean, scale, 1), PIECE)
     step = generation.churned_step(amount)
@@ -152,12 +152,14 @@ def test_churn_leaves_the_marginals_unchanged(amount):
         right = level.alpha * mean, level.alpha**2 * scale**2 + level.sigma**2
         offset, slope, added = jax.vmap(affine)(times[:-1], times[1:])
 
-        def follow(law, rule):
-            law = rule[0] + rule[1] * law[0], rule[1] ** 2 * law[1] + rule[2]
-            return law, law
+        def follow(moments, rule):
+            mean, variance = moments
+            moments = rule[0] + rule[1] * mean, rule[1] ** 2 * variance + rule[2]
+            return moments, moments
 
-        _, laws = jax.lax.scan(follow, (right[0][0], right[1][0]), (offset, slope, added))
-        errors = [jnp.max(jnp.abs(law - exact[1:])) for law, exact in zip(laws, right, strict=True)]
+        _, found = jax.lax.scan(follow, (right[0][0], right[1][0]), (offset, slope, added))
+        pairs = zip(found, right, strict=True)
+        errors = [jnp.max(jnp.abs(ours - exact[1:])) for ours, exact in pairs]
         return jnp.max(jnp.stack(errors))
 
     few, many = float(worst(50)), float(worst(200))
@@ -172,11 +174,11 @@ def test_churn_refuses_to_take_noise_away():
 
 @pytest.mark.parametrize("step", [generation.ddpm_step, generation.churned_step(1.0)])
 def test_random_steps_go_from_pure_noise_to_pure_data(step):
-    """Ends of infinite log-SNR are no trouble, and the law is about right."""
-    law = denoisers.mixture()
-    denoiser = denoisers.exact(law, VPCosine())
+    """Infinite log-SNR at both ends does no harm, and the draws are about right."""
+    data = denoisers.mixture()
+    denoiser = denoisers.exact(data, VPCosine())
     draws = generation.generate_many(KEY, denoiser, step, even_times(64), 4_000, dim=2)
-    exact = law.draw(jax.random.key(1), 4_000)
+    exact = data.draw(jax.random.key(1), 4_000)
     np.testing.assert_allclose(jnp.mean(draws, 0), jnp.mean(exact, 0), atol=0.08)
     np.testing.assert_allclose(jnp.std(draws, 0), jnp.std(exact, 0), rtol=0.06)
 
@@ -215,7 +217,7 @@ def test_few_steps_lose_less_after_reflow(straightened):
     exact = jnp.sort(denoisers.mixture(1).draw(jax.random.key(4), 20_000)[:, 0])
 
     def distance(flow):
-        """From the law, as earth mover's distance, of Euler's method in four steps."""
+        """Earth mover's distance from the data to what four of Euler's steps generate."""
         few = generation.generate_many(
             KEY,
             generation.with_flow_path(flow),
@@ -235,30 +237,30 @@ def test_few_steps_lose_less_after_reflow(straightened):
 FINE = Truncated(VPCosine(), -16.0, 16.0)
 
 
-@pytest.mark.parametrize("law", [denoisers.gaussian(), denoisers.mixture()], ids=["normal", "two"])
-def test_the_density_of_the_flow_is_that_of_the_law(law):
-    denoiser = denoisers.exact(law, FINE)
-    clean = law.draw(jax.random.key(5), 20)
+@pytest.mark.parametrize("data", [denoisers.gaussian(), denoisers.mixture()], ids=["normal", "two"])
+def test_the_flow_has_the_density_of_the_data(data):
+    denoiser = denoisers.exact(data, FINE)
+    clean = data.draw(jax.random.key(5), 20)
     density = eqx.filter_jit(jax.vmap(partial(generation.log_density, denoiser, tolerance=1e-6)))
-    np.testing.assert_allclose(density(clean), jax.vmap(law.log_prob)(clean), atol=1e-3)
+    np.testing.assert_allclose(density(clean), jax.vmap(data.log_prob)(clean), atol=1e-3)
 
 
 def test_in_many_dimensions_the_divergence_is_estimated():
-    """The Jacobian of a round normal law is a multiple of one: any probe gives its trace."""
-    law = denoisers.gaussian(0.3, 0.8, dim=70)
-    denoiser = denoisers.exact(law, FINE)
-    clean = law.draw(jax.random.key(6), 1)[0]
+    """For round normal data the Jacobian is a multiple of one: any probe gives its trace."""
+    data = denoisers.gaussian(0.3, 0.8, dim=70)
+    denoiser = denoisers.exact(data, FINE)
+    clean = data.draw(jax.random.key(6), 1)[0]
     density = partial(generation.log_density, denoiser, num_probes=2)
     estimate = eqx.filter_jit(density)(clean, rng_key=KEY)
-    np.testing.assert_allclose(estimate, law.log_prob(clean), atol=5e-3)
+    np.testing.assert_allclose(estimate, data.log_prob(clean), atol=5e-3)
     with pytest.raises(ValueError, match="needs rng_key=...; this vector has 70"):
         density(clean)
 
 
 def test_noise_flows_to_the_quantile_that_it_is():
-    law = denoisers.gaussian(0.7, 0.5, dim=2)
+    data = denoisers.gaussian(0.7, 0.5, dim=2)
     noise = jnp.asarray([1.0, -2.0])
-    draw = eqx.filter_jit(generation.flow_of)(denoisers.exact(law, FINE), noise)
+    draw = eqx.filter_jit(generation.flow_of)(denoisers.exact(data, FINE), noise)
     np.testing.assert_allclose(draw, 0.7 + 0.5 * noise, atol=1e-3)
 
 

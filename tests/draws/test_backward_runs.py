@@ -57,7 +57,7 @@ def test_draws_may_have_names(posterior):
 
 
 def test_weighted_draws_count_by_their_weights(posterior, runs):
-    """Twenty thousand draws of a poor bridge; unweighted they would not be the posterior's."""
+    """Unweighted, the twenty thousand draws of this poor bridge would not follow the posterior."""
     draws = posterior.sample(jax.random.key(3), NUM)
     weighted = posterior.run_backward(jax.random.key(4), draws)
     error = np.hypot(weighted.eubo_error, runs.eubo_error) / np.sqrt(draws.ess)
@@ -69,8 +69,8 @@ def test_weighted_draws_count_by_their_weights(posterior, runs):
 def test_a_lost_mode_is_seen_from_the_other_end():
     """The weights of the forward chain are nearly equal, and know nothing of the other mode."""
     known = targets.two_modes(distance=3.0)
-    law = eqx.tree_at(lambda law: law.mean, InitialNormal(2, scale=0.6), jnp.full(2, 3.0))
-    settings = catalogue.SMALL | {"diffusion": 0.1, "initial": law}
+    initial = eqx.tree_at(lambda i: i.mean, InitialNormal(2, scale=0.6), jnp.full(2, 3.0))
+    settings = catalogue.SMALL | {"diffusion": 0.1, "initial": initial}
     process = nb.CMCD(jax.random.key(0), 2, **settings)
     forward = eqx.filter_jit(simulate_many)(jax.random.key(1), process, known.target, 2_000)
     assert effective_sample_size(forward.log_weight) > 0.9

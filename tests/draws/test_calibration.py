@@ -1,4 +1,4 @@
-"""Ranks: uniform for draws of the posterior, and told apart from uniform where draws are not."""
+"""Ranks: uniform for draws of the posterior, and seen not to be uniform for other draws."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ NUM, NUM_DRAWS = 400, 39
 
 
 def calibration(scale: float = 1.0, shift: float = 0.0, informed: bool = True) -> Calibration:
-    """Ranks of theta ~ N(0, 1) given y ~ N(theta, 1), among draws of a law near its posterior."""
+    """Ranks of theta ~ N(0, 1) given y ~ N(theta, 1), among draws from near its posterior."""
     rng = np.random.default_rng(3)
     theta = rng.normal(size=(NUM, 1))
     y = theta + rng.normal(size=(NUM, 1))
@@ -34,7 +34,7 @@ def test_exact_draws_are_calibrated():
 
 
 @pytest.mark.parametrize("wrong", [{"scale": 0.5}, {"scale": 1.6}, {"shift": 0.3}])
-def test_a_wrong_law_is_not_calibrated(wrong):
+def test_draws_of_another_distribution_are_not_calibrated(wrong):
     assert calibration(**wrong).p_values["theta"] < 1e-3
     assert "Not calibrated" in str(calibration(**wrong))
 

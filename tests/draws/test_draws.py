@@ -161,7 +161,7 @@ def test_summary_takes_integers_and_empty_sites(capsys):
 
 
 @pytest.mark.parametrize("prob", [0.0, 1.0, 90.0])
-def test_summary_refuses_a_mass_that_is_none(draws, prob):
+def test_summary_refuses_an_impossible_probability_mass(draws, prob):
     with pytest.raises(ValueError, match="between 0 and 1"):
         draws.print_summary(prob=prob)
 

@@ -1,4 +1,4 @@
-"""Weights of known law: tail index, evidence, resampling and Metropolis against arithmetic."""
+"""Weights of known distribution: tails, evidence, resampling and Metropolis against arithmetic."""
 
 import sys
 
@@ -127,7 +127,7 @@ def test_a_flipped_sign_is_noticed(library):
     assert jnp.argmax(smoothed) == jnp.argmax(log_weight)
 
 
-def test_smoothed_weights_are_normalised_ordered_and_tamed(library):
+def test_smoothed_weights_are_normalised_ordered_and_less_heavy(library):
     log_weight = pareto_log_weight(jax.random.key(4), 0.9, 2000)
     smoothed, _ = weights.pareto_smooth(log_weight)
     np.testing.assert_allclose(jnp.sum(jnp.exp(smoothed)), 1.0, rtol=1e-9)
@@ -217,7 +217,7 @@ def test_resampling_is_unbiased_and_in_random_order():
     log_weight = jnp.log(jnp.array([0.05, 0.15, 0.35, 0.45]))
     keys = jax.random.split(jax.random.key(2), 20_000)
     indices = jax.vmap(lambda key: weights.resample_indices(key, log_weight, 3))(keys)
-    for position in range(3):  # each place in the output has the law of the weights
+    for position in range(3):  # each place in the output follows the weights
         share = np.bincount(indices[:, position], minlength=4) / 20_000
         p = np.exp(log_weight)
         assert np.all(np.abs(share - p) < 4.5 * np.sqrt(p * (1 - p) / 20_000))
@@ -246,9 +246,9 @@ def discrete_chains(rng_key, num_chains, num_proposals):
 
 
 def test_metropolis_is_stationary_from_the_first_step_to_the_last():
-    """The law at *every* step is the target's; 16 proposals leave a bias of (1 - 0.3)^16 = 0.003.
+    """Chains follow the target at *every* step; 16 proposals leave a bias of (1 - 0.3)^16 = 0.003.
 
-    Starting at the first proposal, or at one chosen by weight among the 16, is out by ten times as
+    A start at the first proposal, or at one chosen by weight among the 16, is wrong by ten times as
     much at the first steps, which this many chains show.
     """
     num_chains = 30_000

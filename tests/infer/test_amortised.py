@@ -11,16 +11,11 @@ import numpyro
 import numpyro.distributions as dist
 import optax
 import pytest
-from jax.scipy.stats import multivariate_normal
 from numpyro import handlers
 from numpyro.contrib.control_flow import scan
 
 import numpyro_bridge as nb
-from numpyro_bridge.infer.amortise.conditional_normal import ConditionalNormal
-from numpyro_bridge.infer.amortise.context import compressed, context_scale
-from numpyro_bridge.target.simulation import prior_predictive, shown_data, target_of_data, with_data
 from tests import targets
-from tests.statistics import assert_same_mean
 
 X, Y = targets.regression_data()
 # One optimiser and one size for all, so that the training loop is compiled once.
@@ -48,112 +43,6 @@ def amortised() -> nb.infer.AmortisedPosterior:
 @pytest.fixture(scope="module")
 def posterior(amortised) -> nb.Posterior:
     return amortised.condition(X, y=Y)
-
-
-# --- simulations ----------------------------------------------------------------------------------
-
-
-def data_target(model, *args, **kwargs) -> nb.target.ModelTarget:
-    target = nb.target_from_model(jax.random.key(0), model, *args, **kwargs)
-    return target_of_data(jax.random.key(0), target)
-
-
-def test_simulations_are_of_the_joint_law():
-    """Every one with noise of its own, independent of the latent values."""
-    target = data_target(targets.regression, X, y=Y)
-    made = prior_predictive(jax.random.key(1), target, 4_000)
-    w = made.position
-    noise = (made.data["y"] - w[:, :1] - w[:, 1:] * X) / targets.NOISE
-    assert_same_mean(w, 0.0)
-    assert_same_mean(w**2, 1.0)
-    assert_same_mean(noise, 0.0)
-    assert_same_mean(noise**2, 1.0)
-    assert_same_mean(w[:, :1] * noise, 0.0)
-
-
-def test_a_target_of_data_is_that_of_the_model_with_these_data():
-    target = with_data(data_target(targets.regression, X, y=jnp.zeros(6)), {"y": jnp.asarray(Y)})
-    known = targets.conjugate_normal().target
-    position = jnp.asarray([0.3, -1.0])
-    np.testing.assert_allclose(target.log_density(position), known.log_density(position))
-
-
-def test_what_a_mask_hides_is_not_shown():
-    def model(y):
-        mu = numpyro.sample("mu", dist.Normal(0, 1))
-        with handlers.mask(mask=~jnp.isnan(y)), numpyro.plate("n", 3):
-            numpyro.sample("y", dist.Normal(mu, 1), obs=jnp.where(jnp.isnan(y), 5.0, y))
-
-    y = jnp.asarray([0.5, jnp.nan, 2.0])
-    target = nb.target_from_model(jax.random.key(0), model, y)
-    np.testing.assert_allclose(shown_data(target)["y"], [0.5, 0.0, 2.0])
-    made = prior_predictive(jax.random.key(0), target_of_data(jax.random.key(0), target), 10)
-    assert jnp.all(made.data["y"] != 0) and jnp.all((made.shown["y"] == 0) == jnp.isnan(y))
-
-
-def test_discrete_latent_sites_are_simulated_and_summed_out():
-    pytest.importorskip("funsor")
-
-    def mixture(y):
-        centre = numpyro.sample("centre", dist.Normal(0, 1))
-        with numpyro.plate("point", len(y)):
-            side = numpyro.sample("side", dist.Bernoulli(0.25), infer={"enumerate": "parallel"})
-            numpyro.sample("y", dist.Normal(centre + 100 * side, 1), obs=y)
-
-    target = data_target(mixture, jnp.zeros(2))
-    made = prior_predictive(jax.random.key(0), target, 2_000)
-    assert_same_mean(made.data["y"] > 50, 0.25)
-    data, (centre,) = {"y": jnp.asarray([0.3, 99.0])}, made.position[0]
-    value = with_data(target, data).log_density(made.position[0])
-    logpdf = jax.scipy.stats.norm.logpdf
-    expected = logpdf(centre) + jnp.sum(
-        jnp.logaddexp(
-            jnp.log(0.75) + logpdf(data["y"], centre),
-            jnp.log(0.25) + logpdf(data["y"], centre + 100),
-        )
-    )
-    np.testing.assert_allclose(value, expected)
-
-
-# --- the two networks -----------------------------------------------------------------------------
-
-
-def test_the_conditional_law_is_normal(key):
-    """Its density is that of the map to its draws, whatever the weights."""
-    law = ConditionalNormal(key, 3, 4, width=8)
-    context, position = jnp.asarray([0.3, -1.0, 2.0, 0.0]), jnp.asarray([0.5, 0.1, -0.7])
-
-    @eqx.filter_jit
-    def both(law):
-        law = jax.tree.map(lambda leaf: leaf + 0.2 * jax.random.normal(key, leaf.shape), law)
-        map = law.map(context)
-        logpdf = multivariate_normal.logpdf(position, map.location, map.factor @ map.factor.T)
-        return law.log_prob(position, context), logpdf
-
-    np.testing.assert_allclose(*both(law))
-
-
-def test_contexts_have_unit_scale_whatever_the_tails():
-    rng = np.random.default_rng(0)
-    normal, cauchy = 10 + 0.01 * rng.normal(size=2_000), rng.standard_cauchy(2_000) ** 3
-    rare = np.arange(2_000) == 7
-    values = jnp.asarray(np.stack([normal, cauchy, np.ones(2_000), rare], axis=1))
-    scale = context_scale(values)
-    contexts = jax.jit(jax.vmap(scale))(values)
-    assert np.std(contexts[:, 0]) == pytest.approx(1.0, abs=0.1)
-    assert np.max(np.abs(contexts)) < 100 and not np.any(contexts[:, 2])
-    assert scale.num_beyond(values[7]) == 0 and not scale.is_far(values[7])
-    assert scale.num_beyond(jnp.asarray([11.0, 0.0, 0.0, 1.0])) == 2
-    ends = jax.jit(jax.jacfwd(compressed))(jnp.asarray([1.99, 2.01]))
-    np.testing.assert_allclose(jnp.diagonal(ends), 1.0, atol=0.01)
-
-
-def test_data_may_be_unlike_the_simulations_in_no_number_but_as_a_whole():
-    common, own = np.random.default_rng(0).normal(size=(2, 2_000, 2))
-    scale = context_scale(jnp.asarray(np.c_[common[:, :1] + 0.1 * own, common[:, 1], own[:, 1]]))
-    unlike, like = jnp.asarray([[1.5, -1.5, 0.0, 0.0], [1.5, 1.5, 0.0, 0.0]])
-    assert scale.num_beyond(unlike) == 0
-    assert scale.is_far(unlike) and not scale.is_far(like)
 
 
 # --- the posterior of any data --------------------------------------------------------------------
@@ -254,7 +143,7 @@ def test_a_denoiser_that_a_user_wrote_is_saved_and_loaded(amortised, tmp_path):
         nb.load_amortised(path, targets.regression, denoiser=nb.diffusion.untrained_denoiser)
 
 
-def test_ranks_tell_a_trained_law_from_a_narrow_one(amortised):
+def test_ranks_tell_a_trained_distribution_from_a_narrow_one(amortised):
     settings = {"num_simulations": 200, "num_draws": 39}
     trained = amortised.calibrate(jax.random.key(5), **settings)
     assert [*trained.parameters] == ["w[0]", "w[1]", "log joint"]
@@ -271,7 +160,7 @@ def test_ranks_tell_a_trained_law_from_a_narrow_one(amortised):
     assert max(calibration.p_values.values()) < 1e-3
 
 
-def test_corrected_draws_are_calibrated_for_a_law_that_is_not(amortised):
+def test_corrected_draws_are_calibrated_where_uncorrected_ones_are_not(amortised):
     def mean(bridge):
         return bridge.law.output_layer.bias
 

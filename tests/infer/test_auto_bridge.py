@@ -58,7 +58,7 @@ def positive(x, y=None):
 
 
 def losses_of(guide, key):
-    """Minus the log weight of one path, as NumPyro's loss has it and by hand."""
+    """Minus the log weight of one path, by NumPyro's loss and by hand."""
 
     def by_numpyro(params):
         return Trace_ELBO().loss(key, params, guide.model, guide, X, y=Y)

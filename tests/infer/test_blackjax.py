@@ -23,7 +23,7 @@ POSITION = {"a": np.zeros(2), "b": 0}
 
 
 def logdensity(position):
-    """Normal laws about one, times exp(2)."""
+    """Normal densities about one, times exp(2)."""
     squares = jnp.sum((position["a"] - 1) ** 2) + (position["b"] - 1) ** 2
     return 2.0 - 0.5 * squares / SCALE**2
 
@@ -46,7 +46,7 @@ def trained():
     )  # fmt: skip
 
 
-def test_it_trains_under_the_loop_of_blackjax_and_has_the_exact_evidence(trained):
+def test_a_bridge_trains_under_the_loop_of_blackjax_and_has_the_exact_evidence(trained):
     state, metrics = trained
     assert metrics.elbo.shape == (200,)
     assert np.mean(metrics.elbo[-20:]) > np.mean(metrics.elbo[:20]) + 0.05
@@ -58,7 +58,7 @@ def test_it_trains_under_the_loop_of_blackjax_and_has_the_exact_evidence(trained
     assert_same_weighted_mean((positions["a"][:, 1] - 1) ** 2, log_weight, SCALE**2)
 
 
-def test_one_step_is_that_of_fit(key):
+def test_one_step_is_one_iteration_of_fit(key):
     """The interfaces share the iteration, not only the idea of it."""
     state = ALGORITHM.init(POSITION, key)
 
@@ -80,7 +80,7 @@ def test_one_step_is_that_of_fit(key):
     jax.tree.map(partial(np.testing.assert_allclose, atol=1e-10), stepped.process, expected)
 
 
-def test_it_can_be_compiled_where_nothing_is_standardised():
+def test_initialisation_can_be_compiled_where_nothing_is_standardised():
     algorithm = nb.as_blackjax(
         logdensity, process=partial(nb.CMCD, **SMALL), standardise=nb.no_standardisation
     )

@@ -57,12 +57,12 @@ def mcmc(kernel):
     return run(kernel, X, y=Y, extra_fields=("z.w", "accepted", "potential_energy"))
 
 
-# --- the law --------------------------------------------------------------------------------------
+# --- moves ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["CMCD", "UnderdampedCMCD"])
-def test_every_move_leaves_the_law_of_paths_invariant(name):
-    """Chains that start from exact draws, with paths from the backward chain, keep their law."""
+def test_every_move_leaves_the_distribution_of_paths_invariant(name):
+    """Chains from exact draws, with paths from the backward chain, keep their distribution."""
     known, num = targets.skewed(), 20_000
     affine = diagonal_map(jnp.ones(2), jnp.full(2, 1.2))
     bridge = posterior_of(known.target, untrained(name), affine)
@@ -113,9 +113,9 @@ def test_global_and_local_moves_together_mix_between_modes_where_nuts_does_not()
     """A bridge that starts at both modes, in the wrong proportion and too wide, is enough."""
     known = targets.two_modes(distance=4.0)
     centres = jnp.asarray([[4.0, 4.0], [-4.0, -4.0]])
-    law = InitialMixture(jnp.zeros(2), centres, jnp.stack([1.1 * jnp.eye(2)] * 2))
+    initial = InitialMixture(jnp.zeros(2), centres, jnp.stack([1.1 * jnp.eye(2)] * 2))
     process = nb.CMCD(
-        jax.random.key(0), 2, num_steps=4, control=narrow(8), diffusion=0.1, initial=law
+        jax.random.key(0), 2, num_steps=4, control=narrow(8), diffusion=0.1, initial=initial
     )
     settings = {**CHAINS, "num_chains": 4, "num_warmup": 200, "chain_method": "vectorized"}
     start = {"x": jnp.concatenate([centres, centres])}

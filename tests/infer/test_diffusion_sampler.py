@@ -100,7 +100,7 @@ def test_nuts_is_transported_by_the_flow(posterior):
 
 
 def test_the_flow_of_a_guide_has_the_density_of_its_draws(posterior):
-    """The determinant is that of the steps: with many of them, that of the equation."""
+    """The steps have a determinant of their own, which tends to that of the equation."""
     guide = posterior.as_guide(num_steps=32)
     flow = dist.TransformedDistribution(guide.get_base_dist(), guide.get_transform({}))
     values = jax.jit(lambda key: flow.sample(key, (5,)))(jax.random.key(2))
@@ -162,7 +162,7 @@ def test_a_posterior_is_the_prior_of_the_next_analysis(posterior):
 
 
 def test_weights_of_given_draws_count():
-    """Draws of one law with the weights of another teach the other, with scores and without."""
+    """Draws of one distribution, weighted to another, teach the other, with scores and without."""
     known = targets.conjugate_normal()
     wide = jax.random.multivariate_normal(jax.random.key(8), MEAN + 0.3, 2 * COVARIANCE, (2_000,))
     joint = jax.vmap(known.target.log_density)(wide)

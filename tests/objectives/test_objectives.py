@@ -98,7 +98,7 @@ def test_a_loss_is_at_rest_where_the_bridge_is_exact(objective):
 
 
 def test_gradients_have_no_noise_where_the_weights_are_equal():
-    """But the plain pathwise one, which has that of a score with mean zero."""
+    """The plain pathwise gradient has noise even so: that of a score, whose mean is zero."""
     known = targets.normal(np.zeros(2), np.eye(2))
     process = nb.DDS(jax.random.key(0), 2, num_steps=3, control=narrow(4))
     control = columns_of(process, lambda p: p.control)
@@ -108,7 +108,7 @@ def test_gradients_have_no_noise_where_the_weights_are_equal():
         return float(jnp.max(jnp.abs(rows[:, columns])))
 
     assert largest(nb.reverse_kl_ld, slice(None)) < 1e-12
-    # The backward chain reads noise and initial law, and its score keeps its noise here.
+    # The backward chain reads noise and initial distribution, whose score keeps its noise here.
     assert largest(nb.reverse_kl_path, control) < 1e-12
     assert largest(nb.reverse_kl, control) > 0.01
 
@@ -251,10 +251,10 @@ FIXED_BACKWARD = ["PIS", "DDS", "DIS"]
 
 @pytest.mark.parametrize("name", FIXED_BACKWARD)
 def test_log_variance_and_reverse_kl_ld_have_one_gradient_against_a_fixed_backward_chain(name):
-    """The theorem of Sanokowski et al. (2025): of the control, batch by batch, to rounding.
+    """The theorem of Sanokowski et al. (2025), for the control: batch by batch, to rounding.
 
-    With the leave-one-out baseline the two are one estimator. What both chains read, noise and
-    initial law, is left out here, and has two gradients: see the next test.
+    With the leave-one-out baseline the two are one estimator. Noise and
+    initial distribution, which both chains read, have two gradients: see the next test.
     """
     process, control = catalogue.untrained(name), columns_of(name, lambda p: p.control)
     log_derivative, log_variance = (

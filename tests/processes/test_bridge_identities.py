@@ -1,4 +1,4 @@
-"""What every sampler obeys at any parameters: both chains are what they are scored as."""
+"""Identities of every sampler at any parameters: both chains are scored as they are sampled."""
 
 import dataclasses
 import functools
@@ -48,7 +48,7 @@ class Wider(AbstractKernel):
 
 
 class Broken(nb.processes.AbstractProcess):
-    """A process one of whose chains is not what it is scored as."""
+    """A process with one chain that is sampled otherwise than it is scored."""
 
     inner: nb.processes.AbstractProcess
     chain: str = eqx.field(static=True)
@@ -154,7 +154,7 @@ def test_processes_refuse_what_is_no_bridge():
     for process in (nb.CMCD, nb.DBS, nb.PIS, nb.DDS, nb.DIS, nb.MCD, nb.AnnealedLangevin):
         with pytest.raises(ValueError, match="num_steps must be a whole number >= 1.*got 0"):
             process(jax.random.key(0), 2, num_steps=0)
-        with pytest.raises(ValueError, match="must be positive, got 0"):
+        with pytest.raises(ValueError, match="diffusion must be a positive number.*got 0"):
             process(jax.random.key(0), 2, diffusion=0.0)
     for process in (nb.UnderdampedCMCD, nb.UnderdampedDBS, nb.UnderdampedDIS, nb.UHA, nb.LDVI):
         with pytest.raises(ValueError, match="num_steps must be a whole number >= 1.*got 0"):

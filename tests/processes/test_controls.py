@@ -1,4 +1,4 @@
-"""Controls and schedules: zero at first, told apart in time, and never longer than they may be."""
+"""Controls and schedules: zero at first, different at every time, and of bounded length."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Metrics: what an iteration reports, and what decisions and plots make of it."""
+"""Metrics: what an iteration reports, and how decisions and plots use it."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -42,7 +42,7 @@ def batch(sd: float) -> TrajectoryMetrics:
     return TrajectoryMetrics(-values, values, np.ones(25), np.zeros(25), np.zeros(25))
 
 
-def test_only_weights_say_how_far_there_is_to_go():
+def test_only_metrics_of_weights_bound_the_remaining_gap():
     assert batch(0.1).nearly_perfect and not batch(1.0).nearly_perfect
     assert batch(0.1).collapse == COLLAPSE and batch(20.0).collapse == 60.0
     assert batch(np.nan).collapse == COLLAPSE and not batch(np.nan).nearly_perfect

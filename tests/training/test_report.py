@@ -70,14 +70,14 @@ def test_a_report_is_read_back_from_its_attributes(report):
     assert RunReport.from_attributes(json.loads(json.dumps(report.attributes()))) == report
 
 
-def test_what_else_a_file_holds_is_passed_over():
+def test_unknown_attributes_of_a_file_are_ignored():
     numbers_of_numpy = {"num_iterations": np.int64(5), "training_time": np.float32(0.5)}
     read = RunReport.from_attributes({**numbers_of_numpy, "elbo": -1.0, "created_at": "today"})
     assert read == RunReport(num_iterations=5, seconds=Seconds(train=0.5))
     assert {type(value) for value in read.attributes().values()} == {int, float}
 
 
-def test_what_is_not_known_is_absent():
+def test_unknown_numbers_of_a_report_are_absent():
     assert RunReport().attributes() == {}
     assert RunReport(objective="SVI").attributes() == {"objective": "SVI"}
 

@@ -12,19 +12,19 @@ import pytest
 from jax.tree_util import Partial
 
 import numpyro_bridge as nb
-from numpyro_bridge._core.storage import save_tree
 from numpyro_bridge.training import loop as train
 from tests import targets
 from tests.catalogue import narrow
 from tests.compilations import listed_compilations
-from tests.hill import NUM, TOP, Hill, assert_same, climb, fit, interrupt_after
-
-
-def climb_on_rough_ground(rng_key, hill: Hill, top):
-    """Weights that stay unequal whatever is learned."""
-    loss, runs = climb(rng_key, hill, top)
-    roughness = jax.random.normal(jax.random.fold_in(rng_key, 1), (NUM,))
-    return loss, runs._replace(log_backward=runs.log_backward + roughness)
+from tests.hill import (
+    TOP,
+    Hill,
+    assert_same,
+    climb,
+    climb_on_rough_ground,
+    fit,
+    interrupt_after,
+)
 
 
 def is_bad(rng_key):
@@ -39,7 +39,7 @@ def climb_with_gaps(rng_key, hill: Hill, top):
 
 
 def climb_with_bad_gradients(rng_key, hill: Hill, top):
-    """The loss is finite and its gradient is not, now and then."""
+    """Now and then the loss is finite and its gradient is not."""
     loss, runs = climb(rng_key, hill, top)
     # The square root of zero has no derivative.
     kept = jnp.where(is_bad(rng_key), 0.0, 1.0)
@@ -92,7 +92,7 @@ def test_interruption_before_anything_is_trained_returns_the_start(monkeypatch):
 def test_resumed_training_ends_where_uninterrupted_training_does(
     monkeypatch, tmp_path, tolerance, share
 ):
-    """To the last bit, whether the interruption comes before the plateau or after."""
+    """Both agree to the last bit, whether the interruption comes early or late."""
     run = partial(
         fit, jax.random.key(0), Hill(), climb, TOP, num_iterations=400, tolerance=tolerance
     )
@@ -132,7 +132,7 @@ def test_a_gradient_that_is_not_finite_is_skipped_too():
 
 @pytest.mark.parametrize("loss", [climb, climb_on_rough_ground])
 def test_a_plateau_ends_training_before_its_budget(loss):
-    """Where the weights are equal, and where they are not and the ELBO rises no more."""
+    """On a hill where weights become equal, and on one where only the ELBO says that it is flat."""
     training = fit(jax.random.key(0), Hill(), loss, TOP, num_iterations=4_000, tolerance=0.01)
     assert training.stopped == "plateau"
     assert 2 * train.CHUNK <= training.num_iterations < 2_000
@@ -152,14 +152,14 @@ def test_a_plateau_never_lengthens_the_budget(num_iterations):
 
 
 def test_a_collapse_restores_the_best_parameters_and_shortens_the_steps():
-    """At this rate each step overshoots by more than it was off; at half of it, by nothing."""
+    """At this rate each step ends farther from the top than it began; at half of it, at the top."""
     key, optimizer = jax.random.key(0), optax.sgd(2.1)
     training = fit(key, Hill(), climb, TOP, optimizer=optimizer, num_iterations=300)
     assert np.min(training.metrics.elbo) < training.metrics.elbo[0] - 50
     np.testing.assert_allclose(training.module.position, TOP, atol=0.1)
 
 
-def test_what_is_not_trainable_stays():
+def test_arrays_that_are_not_trainable_stay_as_they_are():
     run = partial(fit, jax.random.key(0), loss=climb, data=TOP, num_iterations=30)
     hill = eqx.tree_at(lambda h: h.ground, Hill(), jnp.asarray(2.0))
     tree = eqx.tree_at(lambda h: h.ground, jax.tree.map(lambda _: True, hill), False)
@@ -172,134 +172,9 @@ def test_what_is_not_trainable_stays():
     np.testing.assert_array_equal(by_tree.position, by_shape.position)
 
 
-def test_something_is_trained():
+def test_a_filter_that_selects_nothing_is_refused():
     with pytest.raises(ValueError, match="trainable selects no array of Hill"):
         fit(jax.random.key(0), Hill(), climb, TOP, num_iterations=2, trainable=False)
-
-
-def test_checkpoints_of_other_runs_are_refused(tmp_path):
-    path = tmp_path / "checkpoint"
-    run = partial(fit, jax.random.key(0), loss=climb, checkpoint=path)
-    run(Hill(), data=TOP, num_iterations=30)
-    with pytest.raises(
-        ValueError, match="another num_iterations .it has 30, this run 40.*delete it"
-    ):
-        run(Hill(), data=TOP, num_iterations=40)
-    with pytest.raises(ValueError, match="another data; delete it"):
-        run(Hill(), data=TOP + 1, num_iterations=30)
-    with pytest.raises(ValueError, match="another data; delete it"):
-        run(Hill(), data=TOP[::-1], num_iterations=30)
-    with pytest.raises(ValueError, match="another rng_key"):
-        fit(jax.random.key(1), Hill(), climb, TOP, checkpoint=path, num_iterations=30)
-    with pytest.raises(ValueError, match="another loss .it has 'climb', this run 'climb_on_rough"):
-        fit(
-            jax.random.key(0),
-            Hill(),
-            climb_on_rough_ground,
-            TOP,
-            checkpoint=path,
-            num_iterations=30,
-        )
-    with pytest.raises(ValueError, match=r"in its state .*position float64\[3\].*float64\[4\]"):
-        run(Hill(4), data=TOP, num_iterations=30)
-    save_tree(path, {"kind": "posterior"}, [])
-    with pytest.raises(ValueError, match="not a checkpoint of this run"):
-        run(Hill(), data=TOP, num_iterations=30)
-    path.write_bytes(b"something else")
-    with pytest.raises(ValueError, match="not a file of numpyro_bridge"):
-        run(Hill(), data=TOP, num_iterations=30)
-
-
-@pytest.mark.parametrize("missing", [jnp.nan, jnp.inf])
-def test_a_run_whose_data_are_not_all_finite_resumes(tmp_path, missing):
-    """Such as observations that a model masks."""
-
-    def loss(rng_key, hill, data):
-        return climb(rng_key, hill, data[:3])
-
-    again = partial(fit, jax.random.key(0), Hill(), loss, num_iterations=30)
-    path, data = tmp_path / "checkpoint", jnp.append(TOP, missing)
-    before = again(data, checkpoint=path)
-    after = again(data, checkpoint=path)
-    np.testing.assert_array_equal(after.module.position, before.module.position)
-    with pytest.raises(ValueError, match="another data"):
-        again(jnp.append(missing, TOP), checkpoint=path)
-
-
-def short_run(path, log_density, process=nb.CMCD, objective=nb.reverse_kl_ld, **settings):
-    return nb.BridgeSampler(
-        nb.target_from_log_density(log_density, 2),
-        process=partial(process, num_steps=2, control=narrow(4), **settings),
-        objective=objective,
-        standardise=nb.no_standardisation,
-        num_iterations=2,
-        num_trajectories=4,
-        checkpoint=path,
-        progress_bar=False,
-    ).run(jax.random.key(0))
-
-
-def normal(x):
-    return -0.5 * jnp.sum(x**2)
-
-
-def wider(x):
-    return -0.25 * jnp.sum(x**2)
-
-
-def test_a_checkpoint_of_another_sampler_or_loss_is_refused(tmp_path):
-    """Also where the arrays that are trained are the same."""
-    run = partial(short_run, tmp_path / "checkpoint", normal)
-    run(nb.UnderdampedCMCD)
-    with pytest.raises(ValueError, match="network .it has 'UnderdampedCMCD', this run 'LDVI'"):
-        run(nb.LDVI)
-    with pytest.raises(ValueError, match="network .it has 'OBABO', this run 'BAOAB'"):
-        run(nb.UnderdampedCMCD, integrator=nb.processes.BAOAB())
-    (tmp_path / "checkpoint").unlink()
-
-    def from_draws(seed):
-        positions = jax.random.normal(jax.random.key(seed), (9, 2))
-        part = nb.forward_kl_from_draws(positions)
-        return nb.mixed((0.5, nb.reverse_kl_ld), (0.5, part))
-
-    run(nb.CMCD, from_draws(0))
-    run(nb.CMCD, from_draws(0))
-    with pytest.raises(ValueError, match="other arrays in its loss"):
-        run(nb.CMCD, from_draws(1))
-
-
-class SteepHill(Hill):
-    """A hill with a setting that no array shows."""
-
-    steepness: float = eqx.field(static=True)
-
-    def __init__(self, steepness):
-        super().__init__()
-        self.steepness = steepness
-
-
-def test_a_run_is_its_arrays_names_and_densities(tmp_path):
-    """Another scalar setting is not seen: what is resumed is the run of the file."""
-    settings = {"checkpoint": tmp_path / "checkpoint", "num_iterations": 30}
-    first = fit(jax.random.key(0), SteepHill(1.0), climb, TOP, **settings)
-    again = fit(jax.random.key(0), SteepHill(2.0), climb, TOP, **settings)
-    np.testing.assert_array_equal(again.module.position, first.module.position)
-    with pytest.raises(ValueError, match="network .it has 'SteepHill', this run 'Hill'"):
-        fit(jax.random.key(0), Hill(), climb, TOP, **settings)
-    moved = eqx.tree_at(lambda hill: hill.position, SteepHill(1.0), TOP)
-    with pytest.raises(ValueError, match="another start; delete it"):
-        fit(jax.random.key(0), moved, climb, TOP, **settings)
-    with pytest.raises(ValueError, match="in its state .it has 'optimizer.*this run"):
-        fit(jax.random.key(0), SteepHill(1.0), climb, TOP, optimizer=optax.sgd(0.1), **settings)
-
-
-def test_a_checkpoint_of_another_model_is_refused(tmp_path):
-    """The same numbers in other formulas."""
-    run = partial(short_run, tmp_path / "checkpoint")
-    run(normal)
-    run(normal)
-    with pytest.raises(ValueError, match="another model .the log density at a fixed point"):
-        run(wider)
 
 
 def test_a_budget_is_at_least_one_iteration():
