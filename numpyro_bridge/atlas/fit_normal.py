@@ -18,7 +18,7 @@ from numpyro_bridge.atlas.maps import (
     lower_factor,
 )
 from numpyro_bridge.atlas.standardised_target import StandardisedTarget
-from numpyro_bridge.target import ModelTarget, Target
+from numpyro_bridge.target import Target
 
 DENSE_LIMIT = 300
 """Largest dimension in which factors are dense; beyond it they are diagonal or of low rank."""
@@ -45,8 +45,6 @@ def no_map(rng_key: RNGKey, target: Target, starts: Starts) -> AbstractAffineMap
 
 def prior_moments(rng_key: RNGKey, target: Target, starts: Starts) -> AbstractAffineMap | None:
     """Mean and standard deviation of prior draws; None if the prior cannot be drawn from."""
-    if not isinstance(target, ModelTarget):
-        return None
     draws = target.prior_positions(rng_key, 512)
     if draws is None:
         return None
@@ -104,7 +102,7 @@ def _laplace(target: Target, starts: Starts) -> DenseMap:
     def one(start):
         options = {"maxiter": 100, "line_search_maxiter": 10}
         mode = _newton(cost, minimize(cost, start, method="BFGS", options=options).x)
-        values, vectors = jnp.linalg.eigh(jax.hessian(cost)(mode))
+        values, vectors = jnp.linalg.eigh(_hessian(cost)(mode))
         # Where the density does not curve down, no scale can be read off; a scale of one stands in.
         values = jnp.where(values > 1e-8, values, 1.0)
         return DenseMap(mode, lower_factor(vectors / jnp.sqrt(values)))
@@ -112,13 +110,16 @@ def _laplace(target: Target, starts: Starts) -> DenseMap:
     return jax.vmap(one)(starts)
 
 
+def _hessian(cost):
+    # `jax.hessian` differentiates forward, which functions with a `custom_vjp` (`odeint`) refuse.
+    return jax.jacrev(jax.grad(cost))
+
+
 def _newton(cost, position: Vector) -> Vector:
     """The position after a few Newton steps, each of which is taken only if it lowers the cost."""
 
     def step(position, _):
-        proposal = position - jnp.linalg.solve(
-            jax.hessian(cost)(position), jax.grad(cost)(position)
-        )
+        proposal = position - jnp.linalg.solve(_hessian(cost)(position), jax.grad(cost)(position))
         lower = cost(proposal) < cost(position)  # False where the proposal is not finite
         return jnp.where(lower, proposal, position), None
 

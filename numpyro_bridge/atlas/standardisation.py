@@ -34,7 +34,7 @@ from numpyro_bridge.atlas.maps import (
 )
 from numpyro_bridge.atlas.modes import Modes, covering_map, distinct_modes
 from numpyro_bridge.atlas.standardised_target import elbo_of, log_weights_of
-from numpyro_bridge.target import ModelTarget, Target
+from numpyro_bridge.target import Target
 
 Candidate = Callable[[RNGKey, Target, Array], AbstractAffineMap | None]
 
@@ -185,8 +185,6 @@ def starting_points(rng_key: RNGKey, target: Target, num: int) -> Float[Array, "
     """Half from the prior where it can be drawn, the rest as NUTS would start."""
     box_key, prior_key = jax.random.split(rng_key)
     starts = target.initial_positions(box_key, num)
-    if not isinstance(target, ModelTarget):
-        return starts
     draws = target.prior_positions(prior_key, num // 2)
     if draws is None:
         return starts
