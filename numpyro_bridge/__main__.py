@@ -1,4 +1,4 @@
-"""`python -m numpyro_bridge`: two published models, each by a bridge and by NUTS, side by side."""
+"""`python -m numpyro_bridge` samples two published models with a bridge and with NUTS."""
 
 import argparse
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from numpyro_bridge.processes import CMCD, ScoreInformedControl
 
 
 class Demo(NamedTuple):
-    """A model, its data, and names for its dimensions."""
+    """A model, its data, and labels for its dimensions."""
 
     title: str
     model: Callable[..., Any]
@@ -29,7 +29,7 @@ class Demo(NamedTuple):
 
 
 class Settings(NamedTuple):
-    """How long to train and to sample; the fields' defaults are those of the package."""
+    """Settings of the sampler and of the comparison; empty for the defaults of the package."""
 
     sampler: dict[str, Any] = {}
     comparison: dict[str, Any] = {}
@@ -46,11 +46,11 @@ QUICK = Settings(
     ),
     comparison=dict(num_samples=1_000, num_warmup=200, nuts_samples=200, num_chains=2),
 )
-"""Enough to see that everything runs; too little to judge the sampler by."""
+"""Enough to see that everything runs, and too little to judge the sampler by."""
 
 
 def eight_schools(effect_error, effect=None):
-    """Effects of coaching in eight schools; non-centred. Rubin (1981)."""
+    """Effects of coaching in eight schools, non-centred. Rubin (1981)."""
     mu = numpyro.sample("mu", dist.Normal(0, 5))
     tau = numpyro.sample("tau", dist.HalfCauchy(5))
     with numpyro.plate("school", len(effect_error)):
@@ -108,7 +108,7 @@ DEMOS = {
 
 
 def run_demo(demo: Demo, rng_key: jax.Array, settings: Settings) -> Comparison:
-    """Train a bridge on one model, run NUTS on it, and print both side by side."""
+    """Train a bridge on one model, run NUTS on it, and print the comparison."""
     print(f"\n=== {demo.title} ===\n")
     train_key, compare_key = jax.random.split(rng_key)
     sampler = BridgeSampler(demo.model, **settings.sampler)
@@ -144,7 +144,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--output", type=Path, default=Path("numpyro_bridge_demo"), help="folder for the files"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of all random numbers")
+    parser.add_argument("--seed", type=int, default=0, help="seed of all random numbers")
     parser.add_argument(
         "--quick", action="store_true", help="only see that it runs: hardly any training"
     )

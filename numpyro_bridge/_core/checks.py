@@ -1,4 +1,4 @@
-"""Settings that cannot work, refused where they are given, with what to write instead."""
+"""Checks of settings: what cannot work is refused at once, with what to write instead."""
 
 import difflib
 import inspect
@@ -15,7 +15,7 @@ from numpyro.util import is_prng_key
 
 
 def check_key(rng_key: Any) -> None:
-    """Raise a ValueError unless this is one JAX key."""
+    """Raise a ValueError unless this is a single JAX key."""
     if not (hasattr(rng_key, "dtype") and is_prng_key(rng_key)):
         raise ValueError(
             "rng_key must be one JAX key, such as jax.random.key(0), got " + _described(rng_key)
@@ -36,7 +36,7 @@ def check_optimizer(optimizer: Any) -> None:
 def check_count(name: str, value: Any, minimum: int) -> None:
     """Raise a ValueError unless this is an integer of at least `minimum`."""
     try:
-        # Numbers of NumPy and JAX count; True and False are numbers to Python, but not here.
+        # Integers of NumPy and JAX are accepted; True and False are integers to Python, not here.
         whole = None if type(value) is bool else operator.index(value)
     except TypeError:
         whole = None
@@ -54,19 +54,19 @@ def check_positive(name: str, value: Any) -> None:
 
 
 def _number(value: Any) -> float:
-    """The value as a float; NaN where it is no number."""
+    """The value as a float; NaN if it is not a number."""
     return float(value) if hasattr(value, "__float__") and type(value) is not bool else math.nan
 
 
 def check_instance(name: str, value: Any, kind: type, such_as: str) -> None:
-    """Raise a ValueError unless this is an object of a kind, rather than its class or its name."""
+    """Raise a ValueError unless this is an instance of `kind`, not the class itself or its name."""
     if not isinstance(value, kind):
         got = getattr(value, "__name__", repr(value))
         raise ValueError(f"{name} must be an instance such as {such_as}, got {got}")
 
 
 def check_not_negative(name: str, value: Any) -> None:
-    """Raise a ValueError unless this is a number, zero or more."""
+    """Raise a ValueError unless this is a number that is not negative."""
     if not _number(value) >= 0:
         raise ValueError(f"{name} must be a number >= 0, such as 0.01, got {_described(value)}")
 
@@ -74,8 +74,8 @@ def check_not_negative(name: str, value: Any) -> None:
 def check_process(process: Any) -> None:
     """Raise a ValueError unless this makes a process when called with `(rng_key, dim)`.
 
-    It is called once in the abstract, for two dimensions, so that what a constructor refuses is
-    refused before anything is run. What cannot be traced is left to the real call.
+    JAX traces the call once, for two dimensions, so that what a constructor refuses is refused
+    before anything is run. A constructor that cannot be traced is not checked any further.
     """
     check_function("process", process, "nb.CMCD")
     try:
@@ -106,7 +106,7 @@ def check_trainable(trainable: Any) -> None:
 
 
 def check_objective(objective: Any, **settings: Any) -> None:
-    """Raise a ValueError unless this can be called as a loss of trajectories, with settings."""
+    """Raise a ValueError unless this can be called as a loss of trajectories with the settings."""
     check_function("objective", objective, "nb.reverse_kl_ld")
     bound = _bound(objective)
     if "num_trajectories" in bound:
@@ -131,7 +131,7 @@ def check_objective(objective: Any, **settings: Any) -> None:
 
 
 def _bound(function: Any) -> dict[str, Any]:
-    """Keywords that partial functions have bound; an outer one goes before an inner one."""
+    """The keywords that partial functions have bound; the outermost function wins."""
     keywords: dict[str, Any] = {}
     for part in _partials(function):
         keywords = {**part.keywords, **keywords}
@@ -145,7 +145,10 @@ def _name(function: Any) -> str:
 
 
 def _partials(function: Any) -> Iterator[partial]:
-    """The partial functions around a function, and inside wrappers such as `with_log_flow`."""
+    """The partial functions around a function, outermost first, also those inside wrappers.
+
+    A wrapper such as `with_log_flow` names what it wraps in `__wrapped__`.
+    """
     while True:
         if isinstance(function, partial):
             yield function
@@ -157,7 +160,7 @@ def _partials(function: Any) -> Iterator[partial]:
 
 
 def check_function(name: str, function: Any, such_as: str) -> None:
-    """Raise a ValueError unless this can be called with the keywords of its `functools.partial`."""
+    """Raise a ValueError unless this is a function, and takes the keywords that are bound to it."""
     if not callable(function):
         got = _described(function)
         raise ValueError(f"{name} must be a function or class such as {such_as}, got {got}")

@@ -1,8 +1,9 @@
-"""Describe a tree of modules and arrays in JSON; `rebuilding` makes the tree again.
+"""Describe a tree of modules and arrays in JSON, from which `rebuilding` makes the tree again.
 
-A file must not say what code to import. So a module of this package is described by its class, and
-one that a user wrote by the bare name of its class: whoever reads the file brings along an object
-of that class, and what was saved is put in its place.
+A file must not say what code to import. A module of this package is described by the place of its
+class, which is looked up in this package alone. A module that a user wrote is described by the bare
+name of its class: whoever reads the file brings along an object of that class, and the saved parts
+are put into it.
 """
 
 import dataclasses
@@ -20,26 +21,26 @@ import numpy as np
 PACKAGE = "numpyro_bridge"
 
 FOREIGN = ("foreign", "given")
-"""Kinds of what is not of this package: a module with named parts, and anything else."""
+"""Kinds of objects from outside this package: modules with named parts, and anything else."""
 
 
 class NotDescribable(ValueError):
-    """A tree holds something that JSON and arrays cannot express."""
+    """A tree holds something that cannot be written as JSON and arrays."""
 
 
 class Apart(NamedTuple):
-    """An object taken apart, as it stands in a file."""
+    """An object taken apart into what a file keeps of it."""
 
     kind: str
-    """Such as "class", "list" or "foreign"; `rebuilding` has a function for each."""
+    """The sort of object, such as "class" or "list"; `rebuilding` has a function for each."""
     name: str
-    """Module and name of what this package has, the bare name of what it has not."""
+    """Module and name of an object of this package; the bare name of any other."""
     parts: dict[str, Any]
 
 
 @singledispatch
 def taken_apart(tree: Any) -> Apart:
-    """Kind, name and parts of an object; where parts have no names, they are its arrays."""
+    """Take an object apart. If its type is not known, its parts are the arrays in it."""
     return Apart("given", bare_name(tree), _numbered(filter(is_array, jax.tree.leaves(tree))))
 
 
@@ -82,7 +83,7 @@ def describe(tree: Any, arrays: list[Any]) -> Any:
     if is_plain(tree):
         return tree
     if isinstance(tree, np.bool_ | np.integer):
-        return tree.item()  # a number of steps has to stay a number
+        return tree.item()  # such as a number of steps, which must not become an array
     if is_array(tree):
         if jnp.issubdtype(tree.dtype, jax.dtypes.prng_key):
             raise NotDescribable("random keys cannot be saved; pass jax.random.key_data(key)")
@@ -94,10 +95,10 @@ def describe(tree: Any, arrays: list[Any]) -> Any:
 
 
 def describe_whole(tree: Any, arrays: list[Any]) -> Any:
-    """Describe `tree` so that it can be made again with nothing brought along.
+    """Describe `tree`, and refuse what could not be made again from the file alone.
 
     Raises:
-        NotDescribable: naming what cannot.
+        NotDescribable: if there is an object from outside this package in it.
     """
     description = describe(tree, arrays)
     for name in foreign_names(description):
@@ -106,13 +107,25 @@ def describe_whole(tree: Any, arrays: list[Any]) -> Any:
 
 
 def foreign_names(description: Any) -> list[str]:
-    """Names of what is not of this package."""
+    """The names of all objects in a description that are not of this package."""
     return [node["name"] for node in _nodes(description) if node.get("kind") in FOREIGN]
 
 
+def describes_array(description: Any) -> bool:
+    """Whether a part of a description is that of an array."""
+    return "shape" in description
+
+
+def describes_whole_module(description: Any) -> bool:
+    """Whether it describes a module of this package, with nothing in it from outside."""
+    if not isinstance(description, dict) or description.get("kind") != "class":
+        return False
+    return not foreign_names(description)
+
+
 def blank_arrays(description: Any) -> list[np.ndarray]:
-    """Arrays of the described shapes and dtypes, in order: what a reader fills in."""
-    arrays = [node for node in _nodes(description) if "shape" in node]
+    """Arrays of zeros with the described shapes and dtypes, in order, to be read into."""
+    arrays = [node for node in _nodes(description) if describes_array(node)]
     return [np.zeros(node["shape"], jnp.dtype(node["dtype"])) for node in arrays]
 
 
@@ -124,23 +137,24 @@ def _nodes(description: Any) -> Iterator[dict[str, Any]]:
 
 
 def is_plain(value: Any) -> bool:
-    """Whether JSON has it."""
+    """Whether JSON can hold the value as it is."""
     return value is None or isinstance(value, bool | int | float | str)
 
 
 def is_array(value: Any) -> bool:
-    """Whether it has numbers with a shape."""
+    """Whether the value is an array or a NumPy scalar."""
     return isinstance(value, jax.Array | np.ndarray | np.generic)
 
 
 def is_public(function: types.FunctionType) -> bool:
-    """Whether it is a function of this package that its module shows to everyone."""
+    """Whether it is a public function of this package, found in its module under its name."""
     name, module = function.__name__, sys.modules.get(function.__module__)
-    return _is_ours(function) and name[0] != "_" and getattr(module, name, None) is function
+    is_shown = not name.startswith("_") and getattr(module, name, None) is function
+    return _is_ours(function) and is_shown
 
 
 def bare_name(value: Any) -> str:
-    """The name of a function or class, or of the class that a value is of."""
+    """The name of a function or class; for any other value, the name of its class."""
     return getattr(value, "__name__", type(value).__name__)
 
 

@@ -1,10 +1,10 @@
-"""What a function is called, inside `functools.partial` too."""
+"""Names of functions, with the settings that `functools.partial` has bound."""
 
 from typing import Any
 
 
 def name_of(function: Any) -> str:
-    """The name of a function, through `functools.partial`, with its plain settings."""
+    """The name of a function, followed by the bound settings that are not arrays."""
     if not hasattr(function, "func"):
         return getattr(function, "__name__", type(function).__name__)
     name = name_of(function.func)

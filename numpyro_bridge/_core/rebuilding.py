@@ -1,4 +1,4 @@
-"""Make a tree again from its description, and never by code that the description names alone."""
+"""Make a tree again from its description, which cannot name code outside this package."""
 
 import importlib
 import types
@@ -15,7 +15,8 @@ from numpyro_bridge._core.descriptions import (
     Apart,
     bare_name,
     describe,
-    foreign_names,
+    describes_array,
+    describes_whole_module,
     is_array,
     is_plain,
     is_public,
@@ -23,29 +24,29 @@ from numpyro_bridge._core.descriptions import (
 )
 
 NOTHING = object()
-"""In place of an object that nobody has brought along."""
+"""Stands for an object that was not brought along; None could be one that was."""
 
 
 def rebuild(description: Any, arrays: list[Any], made: Any = NOTHING, path: str = "tree") -> Any:
-    """The tree that was described; takes its arrays from the front of `arrays`.
+    """Make the tree that was described.
 
     Args:
         description: Made by `describe`.
-        arrays: The arrays, in order.
-        made: An object like the one that was described, needed where not all of that is of this
-            package.
-        path: What messages call the tree: the argument that makes `made`, and from there on the
-            names of parts.
+        arrays: The arrays, in order; those of this tree are removed from the front.
+        made: An object like the one that was described. It is needed where the tree holds objects
+            from outside this package.
+        path: What messages call this part of the tree: the argument that makes `made`, followed by
+            the names of parts.
 
     Raises:
-        ValueError: if `made` is missing or not like it, or a class or function is asked for that
-            this package does not have.
+        ValueError: if `made` is missing or unlike the description, or if the description asks for
+            a class or function that this package does not have.
     """
     if not isinstance(description, dict):
         if made is not NOTHING and describe(made, []) != description:
             raise _misfit(path, repr(description), made)
         return description
-    if "shape" in description:
+    if describes_array(description):
         array = jnp.asarray(arrays.pop(0))
         if made is not NOTHING and _shown(made) != _shown(array):
             raise _misfit(path, _shown(array), made)
@@ -54,13 +55,15 @@ def rebuild(description: Any, arrays: list[Any], made: Any = NOTHING, path: str 
     likes = _parts_like(apart, made, path)
     parts = {}
     for key, part in apart.parts.items():
-        like = NOTHING if _is_whole_module(part) else likes.get(key, NOTHING)
+        # A module of this package need not be like that of the constructor: where several modes
+        # were seen, a sampler starts from another distribution than the one it has by default.
+        like = NOTHING if describes_whole_module(part) else likes.get(key, NOTHING)
         parts[key] = rebuild(part, arrays, like, f"{path}.{key}")
     return _BUILDERS[apart.kind](apart.name, parts, made)
 
 
 def _parts_like(apart: Apart, made: Any, path: str) -> dict[str, Any]:
-    """The parts of what was brought along, which has to be like what was described."""
+    """The parts of the object that was brought along, once it is known to fit the description."""
     if made is NOTHING:
         if apart.kind in FOREIGN:
             raise ValueError(
@@ -76,26 +79,16 @@ def _parts_like(apart: Apart, made: Any, path: str) -> dict[str, Any]:
     return own.parts
 
 
-def _is_whole_module(description: Any) -> bool:
-    """Whether it is a module of this package with nothing in it that has to be brought along.
-
-    Then it need not be like that of the constructor: where several modes were seen, a sampler
-    starts from another distribution than the one that it has by default.
-    """
-    kind = description.get("kind") if isinstance(description, dict) else None
-    return kind == "class" and not foreign_names(description)
-
-
 def _misfit(path: str, described: str, made: Any) -> ValueError:
     return ValueError(
         f"{path} is {described} in the file, and {_shown(made)} in what was passed: pass the "
-        "constructor with the settings that it was made with"
+        "constructor with the settings that the saved one was made with"
     )
 
 
 def _shown(value: Any) -> str:
     if is_array(value):
-        # Files are read into the present precision.
+        # Files are read into the precision that JAX works in now, so dtypes of floats may differ.
         dtype = "float" if jnp.issubdtype(value.dtype, jnp.floating) else value.dtype
         return f"an array of shape {value.shape} and type {dtype}"
     return repr(value) if is_plain(value) else f"a {bare_name(value)}"
@@ -142,7 +135,7 @@ def _instance(cls: type, fields: dict[str, Any]) -> Any:
 
 
 def _found(place: str) -> Any:
-    """What this package has at a place, or None."""
+    """The class or function of this package at a place such as `module:name`; None if not there."""
     module, _, name = place.partition(":")
     if module.split(".")[0] != PACKAGE:
         raise ValueError(f"the file asks for {place!r}, which is not of {PACKAGE}")

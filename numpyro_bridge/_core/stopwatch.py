@@ -1,4 +1,4 @@
-"""A stopwatch that tells compiling from running: JAX reports when it traces, lowers or compiles."""
+"""A stopwatch that tells compiling from running, by what JAX reports of its own work."""
 
 import time
 from collections.abc import Iterator
@@ -12,7 +12,10 @@ from jax import monitoring
 
 @dataclass
 class Watch:
-    """Seconds between start and end, apart from those that JAX spent on compiling."""
+    """The seconds of a block, divided into those of compiling and all others.
+
+    Compiling means all that JAX reports as tracing, lowering or compiling.
+    """
 
     compiling: float = 0.0
     running: float = 0.0
@@ -21,7 +24,7 @@ class Watch:
 
 @contextmanager
 def stopwatch() -> Iterator[Watch]:
-    """Measure a block; the seconds can be read when it has ended."""
+    """Measure a block of code; read the seconds after it has ended."""
     watch = Watch()
 
     def listen(event: str, start_time: float, end_time: float, **_: Any) -> None:
@@ -40,7 +43,7 @@ def stopwatch() -> Iterator[Watch]:
 
 
 def _length_of_union(spans: list[tuple[float, float]]) -> float:
-    """Seconds covered by at least one span: a function is traced while its caller is."""
+    """Seconds covered by at least one span; spans overlap, since callers and callees are traced."""
     total, reached = 0.0, -np.inf
     for start, end in sorted(spans):
         total += max(0.0, end - max(start, reached))

@@ -1,4 +1,4 @@
-"""Files: a JSON header and the arrays of a pytree, written whole or not at all."""
+"""Files with a JSON header and the arrays of a pytree, written completely or not at all."""
 
 import json
 import os
@@ -16,11 +16,11 @@ from numpyro_bridge._core.rebuilding import NOTHING, rebuild
 Tree = TypeVar("Tree")
 
 FORMAT = 2
-"""Version of the file layout; raised when an older reader could not cope."""
+"""Version of the file layout, increased when an older version could no longer read the files."""
 
 
 def write_atomically(path: str | os.PathLike, write: Callable[[BinaryIO], None]) -> Path:
-    """Write a file beside its final place and move it there, so that no reader sees half of it."""
+    """Write a file under another name and then move it, so that nobody ever reads half of it."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -51,17 +51,17 @@ def load_header(path: str | os.PathLike) -> dict[str, Any]:
     """Read the first line of a file made by `save_tree`.
 
     Raises:
-        ValueError: if the file is not of this format.
+        ValueError: if the file is not of this package, or has another format.
     """
     with open(path, "rb") as file:
         return _parse_header(path, file)
 
 
 def load_tree(path: str | os.PathLike, like: Tree) -> tuple[dict[str, Any], Tree]:
-    """Read header and leaves; `like` gives structure, shapes and dtypes.
+    """Read the header and the leaves of a tree that has the structure and arrays of `like`.
 
     Raises:
-        ValueError: if the file is not of this format or its arrays do not fit `like`.
+        ValueError: if the file has another format, or its arrays do not fit `like`.
     """
     with open(path, "rb") as file:
         header = _parse_header(path, file)
@@ -70,12 +70,13 @@ def load_tree(path: str | os.PathLike, like: Tree) -> tuple[dict[str, Any], Tree
         except (RuntimeError, ValueError, EOFError) as error:
             raise ValueError(
                 f"the arrays in {os.fspath(path)!r} do not fit what they are read into: {error}. "
-                "Load with the model, data shapes, float precision and settings it was saved with."
+                "Load it with the model, data shapes, float precision and settings of when it was "
+                "saved."
             ) from error
 
 
 def save_parts(path: str | os.PathLike, header: dict[str, Any], parts: dict[str, Any]) -> Path:
-    """Write a header, and named parts with what `load_parts` needs to make them again.
+    """Write a header and named parts, with descriptions from which `load_parts` makes them again.
 
     Raises:
         ValueError: if there is a random key in a part.
@@ -92,12 +93,12 @@ def load_parts(
 
     Args:
         path: The file.
-        makers: For the parts that may be of classes outside this package, functions that make an
-            object of the same classes and shapes, or None. The names are those of the arguments
-            that a user passes them by.
+        makers: Functions by the name of a part, for parts that may be of classes outside this
+            package. Each makes an object of the same classes and shapes as the saved part; None if
+            the user gave no such function. The names are those of the user's arguments.
 
     Raises:
-        ValueError: if a maker is missing, or what it makes is not like what was saved.
+        ValueError: if a function is missing, or what it makes is unlike what was saved.
     """
     described = load_header(path)["parts"]
     _, arrays = load_tree(path, [blank_arrays(part) for part in described.values()])

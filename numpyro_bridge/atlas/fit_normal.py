@@ -1,4 +1,4 @@
-"""Normal approximations of a target, fitted from several starts, for standardisation to choose."""
+"""Normal approximations of a target, from several starts, among which standardisation chooses."""
 
 import math
 
@@ -21,16 +21,16 @@ from numpyro_bridge.atlas.standardised_target import StandardisedTarget
 from numpyro_bridge.target import Target
 
 DENSE_LIMIT = 300
-"""Largest dimension in which factors are dense; beyond it they are diagonal or of low rank."""
+"""Up to this dimension factors are dense; above it they are diagonal or of low rank."""
 
 LAPLACE_LIMIT = 2_000
-"""Largest dimension for `laplace`: it decomposes one matrix where a climb decomposes hundreds."""
+"""Largest dimension for `laplace`, which decomposes a matrix once where a climb does so often."""
 
 MAX_RANK = 20
-"""Directions of a low-rank factor: as many as Pathfinder's memory of ten updates spans."""
+"""Rank of a low-rank factor: the number of directions that Pathfinder's ten last updates span."""
 
 NEWTON_STEPS = 8
-"""Newton steps after a quasi-Newton path to a mode, whose end is slow in many dimensions."""
+"""Newton steps after a quasi-Newton path, which in many dimensions is slow near the mode."""
 
 NUM_STEPS = 200
 """Number of steps of the climb to the best normal distribution."""
@@ -39,12 +39,12 @@ Starts = Float[Array, "starts dim"]
 
 
 def no_map(rng_key: RNGKey, target: Target, starts: Starts) -> AbstractAffineMap:
-    """The identity, with which every other candidate is compared."""
+    """The identity map, with which every other candidate is compared."""
     return _batch_of_one(identity_map(target.dim))
 
 
 def prior_moments(rng_key: RNGKey, target: Target, starts: Starts) -> AbstractAffineMap | None:
-    """Mean and standard deviation of prior draws; None if the prior cannot be drawn from."""
+    """A map from the mean and standard deviation of prior draws; None if there is no such prior."""
     draws = target.prior_positions(rng_key, 512)
     if draws is None:
         return None
@@ -53,7 +53,7 @@ def prior_moments(rng_key: RNGKey, target: Target, starts: Starts) -> AbstractAf
 
 
 def pathfinder(rng_key: RNGKey, target: Target, starts: Starts) -> AbstractAffineMap | None:
-    """The best normal distribution along a quasi-Newton path from each start.
+    """The normal distribution of highest ELBO along a quasi-Newton path from each start.
 
     Reference: Zhang et al. (2022), arXiv:2108.03782, as implemented in BlackJAX.
 
@@ -86,7 +86,7 @@ def low_rank_of(location, diagonal, beta, gamma) -> LowRankMap:
 
 
 def laplace(rng_key: RNGKey, target: Target, starts: Starts) -> AbstractAffineMap | None:
-    """The normal distribution of the curvature at the mode that each start leads to.
+    """The Laplace approximation at the mode that each start leads to.
 
     Returns:
         One map for each start, or None above `LAPLACE_LIMIT` dimensions.
@@ -103,7 +103,7 @@ def _laplace(target: Target, starts: Starts) -> DenseMap:
         options = {"maxiter": 100, "line_search_maxiter": 10}
         mode = _newton(cost, minimize(cost, start, method="BFGS", options=options).x)
         values, vectors = jnp.linalg.eigh(_hessian(cost)(mode))
-        # Where the density does not curve down, no scale can be read off; a scale of one stands in.
+        # Where the density does not curve down it shows no scale, and the scale is set to one.
         values = jnp.where(values > 1e-8, values, 1.0)
         return DenseMap(mode, lower_factor(vectors / jnp.sqrt(values)))
 
@@ -116,7 +116,7 @@ def _hessian(cost):
 
 
 def _newton(cost, position: Vector) -> Vector:
-    """The position after a few Newton steps, each of which is taken only if it lowers the cost."""
+    """Take a few Newton steps, each of them only if it lowers the cost."""
 
     def step(position, _):
         proposal = position - jnp.linalg.solve(_hessian(cost)(position), jax.grad(cost)(position))
@@ -141,9 +141,10 @@ def gaussian_vi(rng_key: RNGKey, target: Target, starts: Starts) -> AbstractAffi
 
 
 def draws_per_step(dim: int) -> int:
-    """Number of draws in each step of the climb, as its regression of scores on draws needs.
+    """How many draws a step of the climb needs for its regression of scores on draws.
 
-    A dense factor needs a regression on all coordinates, a diagonal one on each by itself.
+    For a dense factor the regression is on all coordinates together, so that the number grows with
+    the dimension; for a diagonal factor it is on each coordinate by itself.
     """
     return max(64, 4 * dim) if dim <= DENSE_LIMIT else 256
 
@@ -221,7 +222,10 @@ def _diagonal_step(transform: LowRankMap, noise, score, rate) -> LowRankMap:
 
 
 def _shortened(score: Float[Array, "draws dim"]) -> Float[Array, "draws dim"]:
-    """Scores cut to ten times a standard normal's length, so that no far draw dominates a step."""
+    """Shorten long scores, so that no single far draw dominates a step.
+
+    The limit is ten times the length that the scores of a standard normal typically have.
+    """
     longest = 10 * math.sqrt(score.shape[1])
     length = jnp.linalg.norm(score, axis=1, keepdims=True)
     return score * (longest / jnp.maximum(length, longest))

@@ -41,31 +41,31 @@ Candidate = Callable[[RNGKey, Target, Array], AbstractAffineMap | None]
 CANDIDATES: tuple[Candidate, ...] = (gaussian_vi, pathfinder, laplace, prior_moments)
 
 NUM_DRAWS = 1024
-"""Draws that every candidate's ELBO is measured with, the same for all."""
+"""Number of draws for the ELBO of a candidate; all candidates are measured with the same draws."""
 
 AGREEMENT = 0.1
-"""Nats within which the ELBOs of two starts count as the same."""
+"""Two starts whose ELBOs differ by fewer nats than this count as having found the same."""
 
 NEARLY_NORMAL = 0.01
-"""Gap of a normal law, in nats, from which on there is nothing worth bending a map for."""
+"""A normal distribution this close to the target, in nats, leaves no reason to bend the map."""
 
 
 class MapFit(NamedTuple):
     """How a map was fitted, and what was seen on the way."""
 
     method: str
-    """Name of the candidate it came from, or "coupling" where the map bends."""
+    """The candidate's name; "modes" where the map covers several, "coupling" where it is bent."""
     elbo: float
-    """ELBO in nats of the distribution that the map makes of standard noise."""
+    """ELBO, in nats, of the distribution that the map makes of standard normal noise."""
     candidates: dict[str, float]
-    """The best ELBO of every candidate, that of the bent map among them."""
+    """The best ELBO of every candidate, by name; the bent map is among them as "coupling"."""
     num_gradient_evaluations: int
-    """Scores evaluated on the way, roughly: line searches are counted as one."""
+    """Roughly how many scores were evaluated; each line search is counted as one."""
     modes: Modes | None = None
-    """More than one place the starts ended in; None where they all agree."""
+    """The modes that the starts led to, if more than one; None where all starts agree."""
 
     def plain(self) -> dict[str, Any]:
-        """All but the modes, as a file keeps it: strings and numbers."""
+        """All fields but the modes, as strings and numbers, which a file can keep."""
         fields = self._asdict()
         del fields["modes"]
         return fields
@@ -77,17 +77,17 @@ class Standardisation(NamedTuple):
     map: AbstractMap
     """From standardised positions to the target's own."""
     fit: MapFit | None = None
-    """None where nothing was fitted to the density: for the identity, a map that somebody gave,
-    or one that was learned from draws."""
+    """None where no map was fitted to the density: the map is the identity, or it was given by a
+    user, or it was computed from draws."""
 
     @property
     def modes(self) -> Modes | None:
-        """The modes that the fit saw, where it saw more than one."""
+        """The modes that the fit saw, if it saw more than one."""
         return None if self.fit is None else self.fit.modes
 
     @property
     def num_gradient_evaluations(self) -> int:
-        """Scores that the fit evaluated, roughly."""
+        """Roughly how many scores the fit evaluated."""
         return 0 if self.fit is None else self.fit.num_gradient_evaluations
 
 
@@ -99,29 +99,30 @@ def standardise(
     num_starts: int = 8,
     nonlinear: bool = True,
 ) -> Standardisation:
-    """Choose the affine map whose normal law has the highest ELBO on the target, and bend it.
+    """Choose the map whose normal distribution fits the target best by its ELBO, and bend it.
 
-    The identity is always among the candidates, so the choice cannot be worse than no
-    standardisation. Candidates are tried in order. `gaussian_vi`, the first, climbs to the best
-    normal law there is; where several starts agree on it nothing else can be better, and the
-    others are not tried. Half of the starts are prior draws where the prior can be drawn, the rest
-    are those NUTS would use. Where the normal laws that the starts lead to are different places
-    of comparable mass, the posterior is multimodal: the map then takes the mean and covariance
-    of their mixture, so that a standard normal covers all of them.
+    An affine map makes a normal distribution of standard normal noise. The candidates fit such maps
+    and are tried in order. The identity is always among them, so that the choice cannot be worse
+    than no standardisation. `gaussian_vi`, the first, climbs to the best normal distribution there
+    is. Where several starts agree on it, no other candidate can be better, and none is tried. Half
+    of the starts are draws from the prior, if it can be drawn from; the rest are chosen as NUTS
+    would choose them. The starts may lead to normal distributions at different places and of
+    comparable mass. The posterior is then multimodal, and the map takes the mean and covariance of
+    their mixture, so that a standard normal covers all of them.
 
-    Where there is one mode and the normal law leaves a gap, the map is then bent by a coupling
-    (`fit_coupling`), in which the scales and places of most directions follow a few others, as in
-    the funnels of hierarchical models. The bent map is taken if its ELBO is higher, on draws that
-    it was not fitted to, by more than twice the standard error.
+    Where there is one mode and the best normal distribution still leaves a gap to the log evidence,
+    the map is bent by a coupling (`fit_coupling`): the scales and places of most directions then
+    depend on a few others, as in the funnels of hierarchical models. The bent map is kept if its
+    ELBO, on draws that it was not fitted to, is higher by more than twice the standard error.
 
     Args:
-        rng_key: Randomness of starts and draws.
+        rng_key: A JAX key, for the starts and the draws.
         target: The target in its own coordinates.
-        candidates: Functions `(rng_key, target, starts) -> maps`, a batch of maps or None where
-            they do not apply. Give one alone to override the choice, with `nonlinear=False` if it
-            should not be bent either.
-        num_starts: Where each candidate begins.
-        nonlinear: Whether to bend the map; up to `DENSE_LIMIT` dimensions.
+        candidates: Functions `(rng_key, target, starts) -> maps`, which return a batch of maps, or
+            None where they do not apply. To make the choice yourself, give a single one, and
+            `nonlinear=False` if its map should not be bent.
+        num_starts: How many places each candidate starts from.
+        nonlinear: Whether the map may be bent; above `DENSE_LIMIT` dimensions it never is.
     """
     check_count("num_starts", num_starts, 1)
     for candidate in candidates:
@@ -139,14 +140,14 @@ def standardise(
     count = sum(NUM_DRAWS * len(fit.elbos) for fit in fits)
     count += num_starts * NUM_STEPS * draws_per_step(target.dim)
     fit = MapFit(method, elbo, {f.name: f.elbo for f in fits}, count, modes)
-    # Nothing is bent in many dimensions: there are dim³ third derivatives.
+    # In many dimensions no map is bent: fitting a coupling takes dim³ third derivatives.
     if not nonlinear or modes is not None or target.dim > DENSE_LIMIT:
         return Standardisation(chosen, fit)
     return _bent(coupling_key, target, chosen, fit, noise)
 
 
 def _modes_seen(fits: Sequence["_Fit"]) -> Modes | None:
-    """The different places that the starts of `gaussian_vi` led to."""
+    """The modes that the starts of `gaussian_vi` led to; None if they all led to one."""
     for fit in fits:
         if fit.candidate is gaussian_vi and isinstance(fit.maps, DenseMap):
             return distinct_modes(fit.maps, jnp.asarray(fit.elbos))
@@ -156,15 +157,15 @@ def _modes_seen(fits: Sequence["_Fit"]) -> Modes | None:
 def _bent(
     rng_key: RNGKey, target: Target, affine: AbstractAffineMap, fit: MapFit, noise
 ) -> Standardisation:
-    """With a coupling in place of an affine map of one mode, where that is better."""
+    """Put a coupling in place of the affine map of a single mode, if the coupling is better."""
     if not isinstance(affine, DenseMap):
         return Standardisation(affine, fit)
     before = log_weights_of(affine, target, noise)
     # For nearly equal weights the gap between ELBO and log evidence is half their variance.
     if 0.5 * float(jnp.var(before)) < NEARLY_NORMAL:
         return Standardisation(affine, fit)
-    map = fit_coupling(rng_key, target, affine)
-    after = log_weights_of(map, target, noise)
+    bent = fit_coupling(rng_key, target, affine)
+    after = log_weights_of(bent, target, noise)
     elbo, gain = float(jnp.mean(after)), after - before
     fit = fit._replace(
         candidates=fit.candidates | {"coupling": elbo},
@@ -173,7 +174,7 @@ def _bent(
     )
     if not jnp.mean(gain) > 2 * jnp.std(gain) / math.sqrt(NUM_DRAWS):
         return Standardisation(affine, fit)
-    return Standardisation(map, fit._replace(method="coupling", elbo=elbo))
+    return Standardisation(bent, fit._replace(method="coupling", elbo=elbo))
 
 
 def no_standardisation(rng_key: RNGKey, target: Target) -> Standardisation:
@@ -182,7 +183,7 @@ def no_standardisation(rng_key: RNGKey, target: Target) -> Standardisation:
 
 
 def starting_points(rng_key: RNGKey, target: Target, num: int) -> Float[Array, "num dim"]:
-    """Half from the prior where it can be drawn, the rest as NUTS would start."""
+    """Draw half of the starts from the prior where possible; choose the rest as NUTS would."""
     box_key, prior_key = jax.random.split(rng_key)
     starts = target.initial_positions(box_key, num)
     draws = target.prior_positions(prior_key, num // 2)
@@ -218,7 +219,7 @@ class _Fit(NamedTuple):
 def _fit_in_turn(
     rng_key: RNGKey, target: Target, starts, noise, candidates: Sequence[Candidate]
 ) -> list[_Fit]:
-    """The fit of each candidate, up to one that cannot be beaten; the identity first."""
+    """Fit the identity, then each candidate in turn, until one cannot be beaten."""
     fits = [_measured(no_map, no_map(rng_key, target, starts), target, noise)]
     keys = jax.random.split(rng_key, len(candidates))
     for key, candidate in zip(keys, candidates, strict=True):
@@ -226,7 +227,7 @@ def _fit_in_turn(
         if maps is None or candidate is no_map:
             continue
         fits.append(_measured(candidate, maps, target, noise))
-        # Optimal among all normal laws only where the factor is dense.
+        # It is the best of all normal distributions only where its factor is dense.
         best_possible = candidate is gaussian_vi and target.dim <= DENSE_LIMIT
         if best_possible and fits[-1].starts_agree and fits[-1] is max(fits, key=lambda f: f.elbo):
             break
@@ -239,26 +240,26 @@ def _measured(candidate: Candidate, maps: AbstractAffineMap, target: Target, noi
 
 
 def _alike(maps: AbstractAffineMap, dim: int) -> AbstractAffineMap:
-    """A batch of maps in the form that suits the dimension, whatever the candidate."""
+    """Bring a batch of maps into one form, dense or of low rank, that suits the dimension."""
     if dim <= DENSE_LIMIT or isinstance(maps, DenseMap):
         return jax.vmap(as_dense)(maps)
-    return jax.vmap(lambda map: with_rank(map, MAX_RANK))(maps)
+    return jax.vmap(lambda transform: with_rank(transform, MAX_RANK))(maps)
 
 
 def _elbos(maps: AbstractAffineMap, target: Target, noise) -> np.ndarray:
-    """ELBO of each map, minus infinity where it is not finite."""
+    """The ELBO of each map in a batch; minus infinity where it is not a finite number."""
     elbos = np.asarray(_all_elbos(maps, target, noise), float)
     return np.where(np.isfinite(elbos), elbos, -np.inf)
 
 
 @eqx.filter_jit
 def _all_elbos(maps: AbstractAffineMap, target: Target, noise):
-    return jax.lax.map(lambda map: elbo_of(map, target, noise), maps)
+    return jax.lax.map(lambda transform: elbo_of(transform, target, noise), maps)
 
 
 def _take(maps, index):
     return jax.tree.map(lambda leaf: leaf[index], maps)
 
 
-def _batch_of_one(map: AbstractAffineMap) -> AbstractAffineMap:
-    return jax.tree.map(lambda leaf: leaf[None], map)
+def _batch_of_one(transform: AbstractAffineMap) -> AbstractAffineMap:
+    return jax.tree.map(lambda leaf: leaf[None], transform)

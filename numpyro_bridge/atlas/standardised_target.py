@@ -1,4 +1,4 @@
-"""A target seen through an invertible map, and how near that makes it to standard normal."""
+"""A target seen through an invertible map, and how close that brings it to a standard normal."""
 
 import math
 from typing import Any
@@ -15,11 +15,11 @@ from numpyro_bridge.target.starting_points import StartingPoints
 
 
 class StandardisedTarget(Target):
-    """A target in the coordinates of an invertible map; its evidence is the same.
+    """A target in the coordinates of an invertible map, which leaves its evidence unchanged.
 
     Args:
         base: The target in its own coordinates.
-        map: From standardised to own coordinates.
+        map: From standardised coordinates to those of `base`.
     """
 
     base: Target
@@ -32,7 +32,7 @@ class StandardisedTarget(Target):
         self.dim = base.dim
 
     def at(self, position: Vector) -> Point:
-        # Where the map would overflow another place stands in, so that no derivative is NaN.
+        # Where the map would overflow it is evaluated at zero, so that no derivative is NaN.
         near = self.map.within_range(position)
         inside = jnp.where(near, position, 0.0)
         (outside, log_det), pull = jax.vjp(self._mapped, inside)
@@ -89,6 +89,21 @@ class StandardisedTarget(Target):
         return self.map.inverse(self.base.joined(values))
 
     @property
+    def sites(self) -> dict[str, tuple[int, ...]]:
+        return self.base.sites
+
+    @property
+    def observed(self) -> dict[str, Array]:
+        return self.base.observed
+
+    @property
+    def improper_sites(self) -> tuple[str, ...]:
+        return self.base.improper_sites
+
+    def unconstrain(self, sites: dict[str, Any]) -> Vector:
+        return self.map.inverse(self.base.unconstrain(sites))
+
+    @property
     def has_evidence(self) -> bool:
         return self.base.has_evidence
 
@@ -97,20 +112,21 @@ class StandardisedTarget(Target):
         return found._replace(positions=jax.vmap(self.map.inverse)(found.positions))
 
 
-def elbo_of(map: AbstractMap, target: Target, noise: Float[Array, "draws dim"]) -> Scalar:
-    """Evidence lower bound, in nats, of the law that a map makes of standard noise."""
-    return jnp.mean(log_weights_of(map, target, noise))
+def elbo_of(transform: AbstractMap, target: Target, noise: Float[Array, "draws dim"]) -> Scalar:
+    """The ELBO, in nats, of the distribution that a map makes of standard normal noise."""
+    return jnp.mean(log_weights_of(transform, target, noise))
 
 
 @eqx.filter_jit
 def log_weights_of(
-    map: AbstractMap, target: Target, noise: Float[Array, "draws dim"]
+    transform: AbstractMap, target: Target, noise: Float[Array, "draws dim"]
 ) -> Float[Array, " draws"]:
-    """Target density over that of the law which a map makes of standard noise: logs, in nats.
+    """Log weights, in nats, of draws that a map makes of standard normal noise.
 
-    Where the target is that law, every one of them is the log evidence, without noise. (A closed
-    form of the entropy would leave some.)
+    A log weight is the log density of the target minus that of the map's own distribution. Where
+    the two distributions are the same, every log weight equals the log evidence, without Monte
+    Carlo noise. (A closed form of the entropy would leave noise.)
     """
-    log_density = jax.vmap(StandardisedTarget(target, map).log_density)(noise)
+    log_density = jax.vmap(StandardisedTarget(target, transform).log_density)(noise)
     log_noise = -0.5 * jnp.sum(noise**2, axis=1) - 0.5 * target.dim * math.log(2 * math.pi)
     return log_density - log_noise

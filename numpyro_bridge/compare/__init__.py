@@ -1,4 +1,4 @@
-"""A posterior beside NUTS, and models by their evidence."""
+"""Compare a posterior with NUTS, and models by their evidence."""
 
 from numpyro_bridge.compare.costs import Costs
 from numpyro_bridge.compare.models import ModelComparison, compare_models

@@ -1,4 +1,4 @@
-"""Whether both samplers are to be trusted and agree, in words."""
+"""Say in words whether a bridge and NUTS can be trusted, and whether they agree."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -10,17 +10,23 @@ from numpyro_bridge.draws.draws import Draws
 from numpyro_bridge.infer.visited_modes import MIN_MODE_SHARE
 
 MAX_R_HAT = 1.01
-"""Chains that differ by more have not seen the same posterior."""
+"""Chains with a larger r-hat than this have not mixed."""
 
 MIN_BACKWARD_ESS = 0.05
-"""Effective share, as NUTS's draws see it, below which the bridge misses some of the posterior."""
+"""If draws of NUTS give the bridge a smaller effective share, it misses some of the posterior."""
 
 FALSE_ALARM = 0.01
-"""Probability that two exact samplers are said to differ, over all parameters together."""
+"""Probability of saying that two exact samplers differ, for all parameters together."""
 
 
 def doubts_about_nuts(table: Any, nuts: Any, modes: np.ndarray) -> Iterator[str]:
-    """Why NUTS may have missed something, a sentence each; `modes` are shares of its draws."""
+    """Give reasons why NUTS may have missed something.
+
+    Args:
+        table: The parameters of both samplers.
+        nuts: The ArviZ object of NUTS.
+        modes: The share of its draws at each mode that standardisation saw.
+    """
     r_hat = table["nuts_r_hat"].max()
     if r_hat > MAX_R_HAT:
         yield f"its chains have not mixed (r-hat up to {r_hat:.3f}, above {MAX_R_HAT})."
@@ -37,18 +43,18 @@ def doubts_about_nuts(table: Any, nuts: Any, modes: np.ndarray) -> Iterator[str]
 
 
 def unseen_by_the_bridge(draws: Draws, backward: BackwardRuns) -> Iterator[str]:
-    """Where draws of NUTS lie that the bridge hardly ever makes."""
+    """Say so if draws of NUTS lie where the bridge hardly ever goes."""
     if backward.ess < MIN_BACKWARD_ESS:
         gap = backward.eubo - draws.log_evidence
         yield (
-            f"But draws of NUTS lie where the bridge rarely goes: its draws count for "
-            f"{backward.ess:.1%} as these see it, and the EUBO is {gap:.1f} nats above the log "
+            f"But draws of NUTS lie where the bridge rarely goes: by these draws, its effective "
+            f"sample size is {backward.ess:.1%}, and the EUBO is {gap:.1f} nats above the log "
             "evidence. Train longer or take more steps."
         )
 
 
 def agreement(table: Any) -> tuple[bool, str]:
-    """Whether the means agree, given how many were compared, and that in words."""
+    """Whether the means agree, allowing for the number of comparisons, and a sentence about it."""
     from scipy.stats import norm
 
     z = table["z"].abs()

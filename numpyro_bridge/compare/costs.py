@@ -1,4 +1,4 @@
-"""Costs: what a sampler spent, and how many effective draws that bought."""
+"""Costs: what a sampler spent, and how many effective draws it got for that."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -11,24 +11,24 @@ from numpyro_bridge.infer.posterior import Posterior
 
 
 class Row(NamedTuple):
-    """One cost, as a table has it."""
+    """One cost, as a row of a table."""
 
     name: str
-    """In the data frame `Comparison.costs`."""
+    """Its name in the data frame `Comparison.costs`."""
     label: str
-    """In print."""
+    """Its name when printed."""
     value: int | float | None
     text: str
-    """The value, or a dash."""
+    """The value when printed; a dash if there is none."""
 
 
 @dataclass(frozen=True)
 class Costs:
-    """Seconds and gradient evaluations of a sampler; None where one did not arise or is not known.
+    """Seconds and gradient evaluations of a sampler; None for what is not known or did not happen.
 
     Attributes:
-        standardise_seconds: Choosing the map, with its compilation.
-        compile_seconds: Compiling all else.
+        standardise_seconds: Choosing the map, compilation included.
+        compile_seconds: Compiling everything else.
         train_seconds: Training, or warming up.
         draw_seconds: Drawing.
         gradients_before: Gradient evaluations before drawing.
@@ -46,7 +46,7 @@ class Costs:
 
     @property
     def total_seconds(self) -> float | None:
-        """Everything that is known; None where it is not known how long drawing took."""
+        """The sum of all seconds that are known; None if those of drawing are not known."""
         if self.draw_seconds is None:
             return None
         before = (self.standardise_seconds, self.compile_seconds, self.train_seconds)
@@ -54,16 +54,16 @@ class Costs:
 
     @property
     def ess_per_second(self) -> float | None:
-        """Smallest bulk ESS for each second in total."""
+        """Smallest bulk ESS, divided by the total seconds."""
         return _rate(self.min_ess_bulk, self.total_seconds)
 
     @property
     def ess_per_second_drawing(self) -> float | None:
-        """Smallest bulk ESS for each second of drawing."""
+        """Smallest bulk ESS, divided by the seconds of drawing."""
         return _rate(self.min_ess_bulk, self.draw_seconds)
 
     def rows(self) -> tuple[Row, ...]:
-        """All of them in order, by name and as they are printed."""
+        """All costs as rows of a table, in order."""
         return (
             _seconds(
                 "standardise_seconds",
@@ -85,7 +85,7 @@ class Costs:
 
 
 def bridge_costs(posterior: Posterior, draws: Draws, drawing: Watch) -> Costs:
-    """Seconds and gradients of a trained bridge; `drawing` has watched how the draws were made."""
+    """Seconds and gradients of a trained bridge; `drawing` has timed the drawing of `draws`."""
     before = posterior.report.num_gradient_evaluations
     seconds = posterior.report.seconds
     return Costs(

@@ -1,4 +1,4 @@
-"""Several models of the same data: evidences, Bayes factors, and posterior model probabilities."""
+"""Compare models of the same data: evidences, Bayes factors, and posterior probabilities."""
 
 import warnings as python_warnings
 from collections.abc import Mapping
@@ -13,25 +13,24 @@ from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.draws.draws import Draws
 from numpyro_bridge.draws.verdict import GOOD_PARETO_K, MAX_PARETO_K, ReliabilityWarning
 from numpyro_bridge.infer.posterior import Posterior
-from numpyro_bridge.target import ModelTarget
 
 MAX_ERROR = 0.5
-"""Nats of error in a log Bayes factor beyond which it is said to be undecided."""
+"""A log Bayes factor with a larger error than this, in nats, is said to decide little."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ModelComparison:
-    """What `compare_models` found; print it, or read its parts.
+    """The result of `compare_models`; print it, or read its parts.
 
     Attributes:
-        names: of the models.
-        log_evidence: in nats, shape (num_models,); NaN where the prior is improper.
-        log_evidence_error: Monte Carlo standard errors, in nats.
-        probability: posterior probabilities of the models among those that have an evidence.
-        probability_error: their standard errors, from those of the evidences.
-        prior: prior probabilities.
-        warnings: what makes a figure meaningless, or more uncertain than its error says.
-        draws: of each model, by name.
+        names: names of the models.
+        log_evidence: log evidences in nats, shape (num_models,); NaN where the prior is improper.
+        log_evidence_error: Monte Carlo standard errors of the log evidences, in nats.
+        probability: posterior probabilities of the models, among those that have an evidence.
+        probability_error: standard errors of the probabilities, from those of the evidences.
+        prior: prior probabilities of the models.
+        warnings: sentences about figures that are meaningless, or more uncertain than their errors.
+        draws: the draws of each model, by name.
     """
 
     names: tuple[str, ...]
@@ -46,7 +45,7 @@ class ModelComparison:
     def log_bayes_factor(self, name: str, other: str) -> tuple[float, float]:
         """Log Bayes factor of one model against another, and its standard error, in nats.
 
-        Positive if the data favour `name`. The priors of the models play no part in it.
+        It is positive if the data favour `name`, and does not depend on the models' priors.
 
         Raises:
             ValueError: if a name is not one of the models.
@@ -67,10 +66,10 @@ class ModelComparison:
 
     @property
     def table(self) -> Any:
-        """A pandas data frame, a row for each model, the most probable first.
+        """A pandas data frame with a row for each model, the most probable first.
 
-        `log_evidence` and `log_evidence_error`; `log_bayes_factor` of the most probable model
-        against this one, with `log_bayes_factor_error`; `prior`, `probability` and
+        The columns are `log_evidence` and `log_evidence_error`; `log_bayes_factor` of the most
+        probable model against this one, with `log_bayes_factor_error`; `prior`, `probability` and
         `probability_error`; `pareto_k` and `ess` of the weights.
         """
         import pandas
@@ -94,11 +93,11 @@ class ModelComparison:
         return table.sort_values("probability", ascending=False, na_position="last")
 
     def __repr__(self) -> str:
-        """Say what was compared."""
+        """Name the models."""
         return f"ModelComparison({', '.join(self.names)})"
 
     def __str__(self) -> str:
-        """The table, and what is to be said about it."""
+        """The table and the warnings."""
         width = max(5, *map(len, self.names))
         head = f"{'model':<{width}}  {'log evidence':>18}  {'log Bayes factor':>18}  probability"
         lines = [head]
@@ -115,7 +114,7 @@ class ModelComparison:
         return "\n".join([*lines, *self.warnings])
 
     def print(self) -> None:
-        """Print the table, and what is to be said about it."""
+        """Print the table and the warnings."""
         print(f"\n{self}\n")
 
 
@@ -136,23 +135,24 @@ def compare_models(
 
     $$\mathrm{sd}(p_i)^2 = p_i^2\left[(1 - p_i)^2 s_i^2 + \sum_{j \neq i} p_j^2 s_j^2\right]$$
 
-    An evidence depends on the priors of the parameters as much as on the data, however many
-    there are: vague priors are punished. Choose them before you compare.
+    An evidence depends on the priors of the parameters as much as on the data, however many data
+    there are: vague priors are punished. Choose the priors before you compare.
 
     Args:
-        models: by name, trained posteriors, or draws of them.
+        models: trained posteriors, or draws from them, by the name of the model.
         prior: relative prior probabilities by name; equal if not given.
-        num_samples: draws of each posterior; draws that are given are taken as they are.
+        num_samples: how many draws to make from each posterior.
         rng_key: a JAX key for these draws; `jax.random.key(0)` if not given.
 
     Raises:
-        ValueError: if there are fewer than two models, one is no posterior, none has an evidence,
-            `prior` does not have these names and positive numbers, or the models observe different
-            data.
+        ValueError: if there are fewer than two models, or one of them is not a posterior, or none
+            has an evidence, or `prior` does not give a positive number to each name, or the models
+            observe different data.
 
     Warns:
-        ReliabilityWarning: if an evidence is meaningless: k-hat above 0.7, a lost mode, weights
-            that are not finite, or an improper prior. The warnings are part of the result too.
+        ReliabilityWarning: if an evidence is meaningless, because k-hat is above 0.7, a mode is
+            lost, weights are not finite, or the prior is improper. The result has these warnings
+            too.
     """
     _check_models(models)
     names = tuple(models)
@@ -171,7 +171,7 @@ def compare_models(
 def _check_models(models: Mapping[str, Any]) -> None:
     if len(models) < 2:
         raise ValueError(
-            f'give two models or more by name, such as {{"a": a, "b": b}}: {[*models]}'
+            f'give two models or more by name, such as {{"a": a, "b": b}}, got {[*models]}'
         )
     for name, model in models.items():
         if not isinstance(model, Posterior | Draws):
@@ -220,7 +220,7 @@ def _log_prior(names: tuple[str, ...], prior: Mapping[str, float] | None) -> np.
 def _probabilities(
     log_mass: Float[np.ndarray, " num_models"], error: Float[np.ndarray, " num_models"]
 ) -> tuple[Float[np.ndarray, " num_models"], Float[np.ndarray, " num_models"]]:
-    """Normalised, and their errors to first order; NaN where the mass is not known."""
+    """Normalise masses, with errors to first order; NaN where a mass is not known."""
     known = np.isfinite(log_mass)
     mass = np.where(known, np.exp(log_mass - np.max(log_mass[known])), 0.0)
     share = mass / np.sum(mass)
@@ -231,9 +231,9 @@ def _probabilities(
 
 
 def _meaningless(name: str, draws: Draws):
-    """Why an evidence should not be used at all."""
+    """Say why the evidence of a model is meaningless, if it is."""
     if not draws.target.has_evidence:
-        sites = ", ".join(getattr(draws.target, "improper_sites", ()))
+        sites = ", ".join(draws.target.improper_sites)
         yield (
             f"{name}: there is no evidence, since the prior of {sites} is improper; the model is "
             "left out. Give it a proper prior."
@@ -256,7 +256,7 @@ def _optimistic(name: str, draws: Draws):
 
 
 def _undecided(log_mass: np.ndarray, error: np.ndarray):
-    """Whether noise could have chosen another model as the best."""
+    """Say so if noise could have made another model the best."""
     order = np.argsort(-np.where(np.isfinite(log_mass), log_mass, -np.inf))
     first, second = order[:2]
     if not np.isfinite(log_mass[second]):
@@ -270,11 +270,11 @@ def _undecided(log_mass: np.ndarray, error: np.ndarray):
 
 
 def _check_same_data(draws: Mapping[str, Draws]) -> None:
-    """Evidences of different data cannot be compared, where it is known what the data are."""
+    """Raise a ValueError if models are known to observe different data."""
     data = {
         name: np.sort(np.concatenate([np.ravel(value) for value in each.target.observed.values()]))
         for name, each in draws.items()
-        if isinstance(each.target, ModelTarget) and each.target.observed
+        if each.target.observed
     }
     if not data:
         return

@@ -1,4 +1,4 @@
-"""NUTS, the reference that a bridge is compared with: NumPyro's or BlackJAX's, and what it cost."""
+"""NUTS of NumPyro or of BlackJAX, as the reference that a bridge is compared with."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -21,19 +21,19 @@ STATS = {
     "accept_prob": "acceptance_rate",
     "energy": "energy",
 }
-"""What NumPyro collects, by the names that ArviZ has for it."""
+"""The statistics that NumPyro collects, and the names that ArviZ has for them."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class NutsRun:
-    """Draws of a reference sampler.
+    """Draws of a reference sampler, and what they cost.
 
     Attributes:
         samples: constrained values by site, deterministic ones included, each of shape (chain,
             draw, ...).
         stats: sample statistics by ArviZ's names, each of shape (chain, draw).
         costs: seconds and gradient evaluations, as far as they are known.
-        library: the distribution package that made them.
+        library: the package that made the draws, by its name on PyPI.
     """
 
     samples: dict[str, Array]
@@ -55,16 +55,16 @@ def numpyro_nuts(
     num_samples: int,
     progress_bar: bool = True,
 ) -> NutsRun:
-    """NumPyro's NUTS with its defaults, all chains in one batch.
+    """Run NumPyro's NUTS with its defaults, all chains in one batch.
 
     Args:
         rng_key: a JAX key.
-        target: of a model, or of a log density.
+        target: the target of a model, or of a log density.
         num_chains: number of chains.
         num_warmup: warm-up steps of each chain.
         num_samples: draws of each chain.
         progress_bar: whether to show progress. Without the bar NumPyro compiles warm-up and
-            sampling apart, which takes twice as long.
+            sampling separately, which takes twice as long.
     """
     warmup_key, sample_key, init_key = jax.random.split(rng_key, 3)
     kernel, args, kwargs = _kernel_and_arguments(init_key, target, num_chains)
@@ -96,17 +96,17 @@ def blackjax_nuts(
     num_samples: int,
     progress_bar: bool = True,
 ) -> NutsRun:
-    """BlackJAX's NUTS after its window adaptation, all chains in one batch.
+    """Run BlackJAX's NUTS after its window adaptation, all chains in one batch.
 
         nb.compare_with_nuts(posterior, rng_key, nuts=nb.compare.blackjax_nuts)
 
     Args:
         rng_key: a JAX key.
-        target: of a model, or of a log density.
+        target: the target of a model, or of a log density.
         num_chains: number of chains.
         num_warmup: warm-up steps of each chain.
         num_samples: draws of each chain.
-        progress_bar: ignored: it has none.
+        progress_bar: ignored, since there is no bar.
 
     Raises:
         ImportError: if BlackJAX is not installed.
@@ -127,7 +127,7 @@ def blackjax_nuts(
 
 
 def run_of(mcmc: MCMC) -> NutsRun:
-    """A finished run of NumPyro's."""
+    """Read the draws, the statistics and the gradients of a finished `MCMC` of NumPyro."""
     fields = mcmc.get_extra_fields(group_by_chain=True)
     stats = {STATS[name]: fields[name] for name in STATS if name in fields}
     costs = Costs(gradients_drawing=_num_gradients(stats))
@@ -146,7 +146,7 @@ def _with_costs(run: NutsRun, warmup: Watch, sampling: Watch, before: int | None
 
 
 def _num_gradients(stats: dict[str, Array]) -> int | None:
-    """Leapfrog steps, each of which evaluates one gradient; None where they were not collected."""
+    """Gradients evaluated, one for each leapfrog step; None if the steps were not collected."""
     steps = stats.get("n_steps")
     return None if steps is None else int(np.sum(np.asarray(steps)))
 

@@ -1,4 +1,4 @@
-"""Draws of NUTS in the shape of the bridge's, and whether they are of the same posterior."""
+"""Draws of NUTS in the form of the bridge's, and a check that the posterior is the same."""
 
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
@@ -13,17 +13,20 @@ from numpyro_bridge.compare.nuts import NutsRun
 from numpyro_bridge.draws.inference_data import Groups
 from numpyro_bridge.draws.inference_data import _assemble as assemble
 from numpyro_bridge.draws.inference_data import _import_arviz as import_arviz
-from numpyro_bridge.draws.prediction import pointwise_log_likelihood
-from numpyro_bridge.target import ModelTarget, Target
+from numpyro_bridge.draws.prediction import model_of, pointwise_log_likelihood
+from numpyro_bridge.target import Target
 
 NUM_BACKWARD = 1_000
-"""Draws of NUTS that the bridge is run backward from."""
+"""Number of draws of NUTS from which the bridge is run backward."""
+
+DATA_GROUPS = ("observed_data", "constant_data")
+"""Groups of an ArviZ object that do not depend on the sampler."""
 
 
 def some_draws(run: NutsRun, target: Target) -> Any:
-    """A thousand draws of NUTS, evenly spaced, as `Posterior.run_backward` takes them."""
+    """Up to 1,000 draws of NUTS, evenly spaced, in a form that `Posterior.run_backward` takes."""
     samples: Any = run.samples
-    if not isinstance(target, ModelTarget):
+    if not target.sites:
         (samples,) = jax.tree.leaves(samples)
     samples = jax.tree.map(lambda values: values.reshape(-1, *values.shape[2:]), samples)
     total = len(jax.tree.leaves(samples)[0])
@@ -34,25 +37,24 @@ def some_draws(run: NutsRun, target: Target) -> Any:
 def nuts_to_arviz(
     run: NutsRun, target: Target, bridge: Any, coords: Mapping[str, Sequence] | None
 ) -> Any:
-    """The groups that the bridge has, for NUTS, with the same dimensions and data.
+    """Make the ArviZ object of NUTS, with the groups, dimensions and data of the bridge's object.
 
-    `arviz.from_numpyro` would run the model once more at a draw from the prior, which a vague prior
-    can turn into parameters that NumPyro refuses.
+    `arviz.from_numpyro` would run the model once more at a draw from the prior, and under a vague
+    prior that draw can have parameters that NumPyro refuses.
     """
     samples = run.samples
     groups: Groups = {"posterior": samples, "sample_stats": run.stats}
-    dims = {}
-    for group in ("posterior", "observed_data", "constant_data"):
+    posterior = bridge["posterior"].data_vars
+    dims = {name: list(array.dims[2:]) for name, array in posterior.items()}  # chain and draw first
+    for group in DATA_GROUPS:
         data = getattr(bridge, group, None)
-        if data is None:
-            continue
-        skip = 2 if group == "posterior" else 0
-        dims |= {name: list(array.dims[skip:]) for name, array in data.data_vars.items()}
-        if group != "posterior":
+        if data is not None:
+            dims |= {name: list(array.dims) for name, array in data.data_vars.items()}
             groups[group] = {name: array.values for name, array in data.data_vars.items()}
-    if isinstance(target, ModelTarget) and getattr(bridge, "log_likelihood", None) is not None:
-        latents = {name: samples[name] for name in target.sites}
-        groups["log_likelihood"] = pointwise_log_likelihood(target, latents)
+    if getattr(bridge, "log_likelihood", None) is not None:
+        model = model_of(target, "log_likelihood")
+        latents = {name: samples[name] for name in model.sites}
+        groups["log_likelihood"] = pointwise_log_likelihood(model, latents)
     library: dict[str, str | int | float] = {
         "inference_library": run.library,
         "inference_library_version": version(run.library),
@@ -61,7 +63,7 @@ def nuts_to_arviz(
 
 
 def check_same_posterior(mcmc: MCMC, target: Target) -> None:
-    """Refuse a run that has not finished, or was of another model or of other data."""
+    """Raise a ValueError unless this is a finished run on the same model and data."""
     if mcmc.last_state is None:
         raise ValueError(
             "mcmc has not run yet: call mcmc.run(rng_key, ...) with the model's arguments first, "
@@ -69,8 +71,7 @@ def check_same_posterior(mcmc: MCMC, target: Target) -> None:
         )
     samples = mcmc.get_samples(group_by_chain=True)
     example = jax.eval_shape(target.constrain, jnp.zeros(target.dim))
-    latent = target.sites if isinstance(target, ModelTarget) else example
-    expected = {name: example[name].shape for name in latent}
+    expected = {name: example[name].shape for name in target.sites or example}
     if not isinstance(samples, dict):
         raise ValueError(
             f"mcmc should have the sites {expected}, but its samples have no names. With a "
@@ -88,7 +89,7 @@ def check_same_posterior(mcmc: MCMC, target: Target) -> None:
 
 
 def _check_same_density(mcmc: MCMC, target: Target, sites: list[str]) -> None:
-    """Compare log densities where the chains ended: other data give other numbers."""
+    """Compare log densities where the chains ended, since other data give other values."""
     unconstrained = getattr(mcmc.last_state, "z", None)
     energy = getattr(mcmc.last_state, "potential_energy", None)
     if energy is None or not isinstance(unconstrained, dict) or not set(sites) <= {*unconstrained}:

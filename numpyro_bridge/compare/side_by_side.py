@@ -34,26 +34,26 @@ from numpyro_bridge.infer.posterior import Posterior
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Comparison:
-    """What `compare_with_nuts` found; print it, or read its parts.
+    """The result of `compare_with_nuts`; print it, or read its parts.
 
     Attributes:
-        bridge: corrected draws of the bridge, an ArviZ object.
-        nuts: draws of NUTS, an ArviZ object.
+        bridge: corrected draws of the bridge, as an ArviZ object.
+        nuts: draws of NUTS, as an ArviZ object.
         table: a pandas data frame with a row for every parameter that varies, deterministic ones
-            included. `bridge_mean`, `bridge_sd`, `nuts_mean`, `nuts_sd`; `difference`, of the
-            means, in posterior standard deviations as NUTS sees them; `z`, the same in Monte Carlo
-            standard errors, of both samplers together; `wasserstein`, the distance between the two
-            marginals in posterior standard deviations (two exact samplers with 1,000 effective
-            draws each are about 0.05 apart); `bridge_r_hat`, `nuts_r_hat`, `bridge_ess`,
-            `nuts_ess` (bulk).
-        bridge_costs: seconds and gradients of the bridge. Compiling is what JAX reports as
-            tracing, lowering and compiling, so that the other seconds are those that a second run
-            would take.
+            included. Its columns are `bridge_mean`, `bridge_sd`, `nuts_mean` and `nuts_sd`;
+            `difference`, the difference of the means in posterior standard deviations, as NUTS
+            estimates them; `z`, the same difference in Monte Carlo standard errors of both samplers
+            together; `wasserstein`, the distance between the two marginals in posterior standard
+            deviations (about 0.05 for two exact samplers with 1,000 effective draws each);
+            `bridge_r_hat` and `nuts_r_hat`; and the bulk ESS `bridge_ess` and `nuts_ess`.
+        bridge_costs: seconds and gradients of the bridge. What JAX reports as tracing, lowering and
+            compiling counts as compiling, so that the other seconds are those of a second run.
         nuts_costs: seconds and gradients of NUTS.
-        draws: the bridge's draws and weights, with the evidence.
-        backward: the bridge run backward from draws of NUTS: an upper bound on the evidence, and
-            what the bridge's own weights cannot see.
-        nuts_modes: the share of NUTS's draws at each mode that standardisation saw; empty if one.
+        draws: draws and weights of the bridge, with the evidence.
+        backward: the bridge run backward from draws of NUTS. It gives an upper bound on the
+            evidence, and shows parts of the posterior that the bridge never visits.
+        nuts_modes: the share of NUTS's draws at each mode that standardisation saw; empty if it saw
+            only one.
         posterior: the trained bridge.
     """
 
@@ -73,13 +73,14 @@ class Comparison:
 
         `standardise_seconds`, `compile_seconds`, `train_seconds`, `draw_seconds` and their sum
         `total_seconds`; `gradients_before` and `gradients_drawing`; `min_ess_bulk`,
-        `ess_per_second` and `ess_per_second_drawing`. NaN where one does not arise or is not known.
+        `ess_per_second` and `ess_per_second_drawing`. NaN stands for what is not known or did not
+        happen.
         """
         return table_of_costs(self.bridge_costs, self.nuts_costs)
 
     @property
     def verdict(self) -> Verdict:
-        """Whether both samplers are to be trusted and agree, and why, in words."""
+        """Whether both samplers can be trusted and agree, and why, in words."""
         doubts = list(doubts_about_nuts(self.table, self.nuts, self.nuts_modes))
         agree, comparison = agreement(self.table)
         own = self.draws.verdict
@@ -103,8 +104,8 @@ class Comparison:
     def print(self) -> None:
         """Print both tables, the evidence and the verdict.
 
-        A site of more than ten elements is shown by its worst, the one of largest `|z|`; `table`
-        has all of them.
+        Of a site with more than ten elements only the worst is shown, which has the largest `|z|`;
+        `table` has all of them.
         """
         print(f"\n{self}\n")
 
@@ -112,11 +113,12 @@ class Comparison:
         """Draw the marginals, a forest, pairs of parameters, the training and the weights.
 
         Args:
-            folder: where to write the figures to, as `marginals.png` and so on; made if needed.
+            folder: the folder to write the figures to, as `marginals.png` and so on; it is made if
+                needed, and nothing is written if none is given.
 
         Returns:
-            Matplotlib figures: `marginals`, `forest`, `pairs`, `training` and `weights`; without
-            `training` where there is no record of it.
+            Matplotlib figures by name: `marginals`, `forest`, `pairs`, `training` (if there is a
+            record of the training) and `weights`.
 
         Raises:
             ImportError: if Matplotlib is not installed.
@@ -164,13 +166,14 @@ def compare_with_nuts(
     Args:
         posterior: what `BridgeSampler.run` returned.
         rng_key: a JAX key.
-        num_samples: draws of the bridge, over all chains.
-        num_chains: chains of each sampler; r-hat needs at least two.
+        num_samples: number of draws of the bridge, over all chains.
+        num_chains: number of chains of each sampler; r-hat needs at least two.
         num_warmup: warm-up steps of each chain of NUTS.
         nuts_samples: draws of each chain of NUTS.
-        nuts: whose NUTS: `nb.compare.numpyro_nuts`, `nb.compare.blackjax_nuts`, or a function with
-            their arguments.
-        mcmc: a finished `numpyro.infer.MCMC` to compare with instead; its seconds are not known.
+        nuts: the function that runs NUTS: `nb.compare.numpyro_nuts`, `nb.compare.blackjax_nuts`, or
+            another with the same arguments.
+        mcmc: a finished `numpyro.infer.MCMC` to compare with, in place of running NUTS here; its
+            seconds are not known.
         log_likelihood: whether to compute the pointwise log likelihood of both, for `arviz.loo`.
         coords: dimension name to labels, for both.
         progress_bar: whether NUTS shows progress.
@@ -204,7 +207,7 @@ def compare_with_nuts(
 def _compared(
     rng_key, posterior: Posterior, draws, bridge, run: NutsRun, watch, coords
 ) -> Comparison:
-    """The comparison of what both samplers drew."""
+    """Compare the draws of both samplers."""
     target = posterior.target.base
     reference = nuts_to_arviz(run, target, bridge, coords)
     nuts_draws = some_draws(run, target)

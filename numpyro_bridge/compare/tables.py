@@ -1,4 +1,4 @@
-"""Parameters and costs of both samplers, as data frames."""
+"""Data frames of the parameters and the costs of both samplers."""
 
 from typing import Any
 
@@ -6,18 +6,18 @@ import numpy as np
 
 from numpyro_bridge.compare.costs import Costs
 from numpyro_bridge.draws.plots import scalar_draws, site_of
-from numpyro_bridge.target import ModelTarget, Target
+from numpyro_bridge.target import Target
 
 
 def site_order(target: Target, bridge: Any) -> list[str]:
-    """Latent sites as the model has them, then the deterministic ones."""
+    """Names of the latent sites in the order of the model, then of the deterministic sites."""
     names = [str(name) for name in bridge["posterior"].data_vars]
-    latent = list(target.sites) if isinstance(target, ModelTarget) else []
-    return [*(n for n in latent if n in names), *(n for n in names if n not in latent)]
+    latent = [name for name in target.sites if name in names]
+    return [*latent, *(name for name in names if name not in latent)]
 
 
 def table_of_parameters(bridge: Any, nuts: Any, sites: list[str]) -> Any:
-    """One row for each parameter that both samplers have and that varies."""
+    """A row for each parameter that varies and that both samplers have."""
     import pandas
 
     sides = [_summary(bridge), _summary(nuts)]
@@ -27,7 +27,7 @@ def table_of_parameters(bridge: Any, nuts: Any, sites: list[str]) -> Any:
     for label in labels:
         ours, theirs = (side[label] for side in sides)
         if ours["sd"] == 0 and theirs["sd"] == 0:
-            continue  # the diagonal of a correlation matrix is no parameter
+            continue  # it is constant, like the diagonal of a correlation matrix
         rows[label] = {
             "bridge_mean": ours["mean"],
             "bridge_sd": ours["sd"],
@@ -45,10 +45,10 @@ def table_of_parameters(bridge: Any, nuts: Any, sites: list[str]) -> Any:
 
 
 def _summary(inference_data: Any) -> dict[str, dict[str, Any]]:
-    """Moments and diagnostics of each parameter, the diagnostics as ArviZ defines them."""
+    """Moments of each parameter, and its diagnostics as ArviZ defines them."""
     import arviz
 
-    with np.errstate(all="ignore"):  # a parameter that never moves has none of them
+    with np.errstate(all="ignore"):  # a parameter that never moves has no diagnostics
         diagnostics = {
             "mcse": arviz.mcse(inference_data, method="mean"),
             "ess": arviz.ess(inference_data, method="bulk"),
@@ -80,7 +80,7 @@ def _wasserstein(ours: np.ndarray, theirs: np.ndarray) -> float:
 
 
 def table_of_costs(bridge: Costs, nuts: Costs) -> Any:
-    """A column for each sampler, a row for each of `Costs.rows()`; NaN where one is not known."""
+    """A column for each sampler and a row for each cost; NaN where a cost is not known."""
     import pandas
 
     columns = {

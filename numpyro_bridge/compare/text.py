@@ -1,4 +1,4 @@
-"""Tables and evidence as they are printed."""
+"""The text of printed tables, costs and evidence."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -23,14 +23,14 @@ COLUMNS = {
     "bridge_ess": ("bulk ESS", "bridge", "{:.0f}"),
     "nuts_ess": ("", "NUTS", "{:.0f}"),
 }
-"""Two lines of heading, and a format, for each column of the table."""
+"""For each column of the table two lines of heading, and the format of its numbers."""
 
 MAX_ELEMENTS = 10
-"""A site with more of them is printed as its worst."""
+"""Of a site with more elements than this, only the worst is printed."""
 
 
 def format_table(table: Any) -> str:
-    """Parameters, two lines of heading and one each."""
+    """Format the parameters: two lines of heading, then a line for each."""
     rows = [["", *(top for top, _, _ in COLUMNS.values())]]
     rows.append(["", *(below for _, below, _ in COLUMNS.values())])
     for label, row in _rows_to_print(table):
@@ -50,7 +50,7 @@ def _rows_to_print(table: Any) -> Iterator[tuple[str, Any]]:
 
 
 def format_costs(bridge: Costs, nuts: Costs) -> str:
-    """Costs, one a line."""
+    """Format the costs, one on each line."""
     rows = [["costs", "bridge", "NUTS"]]
     for ours, theirs in zip(bridge.rows(), nuts.rows(), strict=True):
         rows.append([ours.label, ours.text, theirs.text])
@@ -58,7 +58,7 @@ def format_costs(bridge: Costs, nuts: Costs) -> str:
 
 
 def format_evidence(draws: Draws, backward: BackwardRuns) -> str:
-    """Evidence, its bounds, and what weights say of the bridge, one a line."""
+    """Format the evidence, its bounds, and the diagnostics of the weights, one on each line."""
     evidence = "not defined: the prior is improper"
     if draws.target.has_evidence:
         evidence = f"{draws.log_evidence:.3f} ± {draws.log_evidence_error:.3f}"

@@ -1,4 +1,4 @@
-"""Draws and what their weights say: evidence, verdict, predictions, ArviZ objects, plots."""
+"""Draws and what can be made of them: evidence, verdict, predictions, ArviZ objects, plots."""
 
 from numpyro_bridge.draws import plots
 from numpyro_bridge.draws.backward_runs import BackwardRuns

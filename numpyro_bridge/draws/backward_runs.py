@@ -1,4 +1,4 @@
-"""What the backward chain says, run from draws of the posterior that another sampler made."""
+"""BackwardRuns: the bridge run backward from posterior draws that another sampler made."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,47 +19,50 @@ from numpyro_bridge.trajectories.simulate import simulate_backward
 class BackwardRuns:
     """Log weights of trajectories that end in given draws of the posterior.
 
-    The forward chain's own weights cannot see what it never visits. These can: a mode that the
-    bridge lost has draws of large weight here. All figures are as good as the given draws are.
+    The weights of the forward chain know nothing of places that it never visits. These weights do:
+    where the bridge has lost a mode, the draws in that mode have large weights here. All figures
+    are only as good as the given draws.
 
     Attributes:
         log_weight: Shape `(num,)`, in nats.
-        num_non_finite: Draws left out, because they or their trajectories were not finite.
+        num_non_finite: Number of draws that were left out because they or their trajectories were
+            not finite.
     """
 
     log_weight: Float[Array, " num"]
     num_non_finite: int = 0
 
     def __repr__(self) -> str:
-        """The bound and what it was estimated from."""
+        """Show the upper bound and the effective sample size."""
         return f"BackwardRuns(eubo={self.eubo:.3f} ± {self.eubo_error:.3f}, ess={self.ess:.3f})"
 
     @cached_property
     def eubo(self) -> float:
-        """Mean log weight, an upper bound on the log evidence, in nats."""
+        """Mean log weight in nats, an upper bound on the log evidence."""
         return float(weights.elbo(self.log_weight)[0])
 
     @cached_property
     def eubo_error(self) -> float:
-        """Its Monte Carlo standard error, for independent draws."""
+        """Monte Carlo standard error of `eubo`, if the draws are independent."""
         return float(weights.elbo(self.log_weight)[1])
 
     @cached_property
     def log_evidence(self) -> float:
-        """Reverse estimate of the log evidence: minus the log of the mean inverse weight."""
+        """Estimate of the log evidence: minus the log of the mean inverse weight."""
         return -float(weights.log_evidence(-self.log_weight)[0])
 
     @cached_property
     def log_evidence_error(self) -> float:
-        """Its Monte Carlo standard error, for independent draws."""
+        """Monte Carlo standard error of `log_evidence`, if the draws are independent."""
         return float(weights.log_evidence(-self.log_weight)[1])
 
     @cached_property
     def ess(self) -> float:
-        """Effective share of forward draws, as the given draws see it, in (0, 1].
+        """Effective sample size of the forward chain, as a share of its draws, in (0, 1].
 
-        The mean weight over the forward chain, squared, over the mean squared weight; the latter
-        is the evidence times the mean weight over the backward chain.
+        It is estimated from the given draws alone: the squared mean weight over the forward chain,
+        divided by the mean squared weight. The latter is the evidence times the mean weight over
+        the backward chain.
         """
         return min(
             1.0, float(jnp.exp(self.log_evidence - weights.log_evidence(self.log_weight)[0]))
@@ -70,7 +73,11 @@ class BackwardRuns:
 def backward_log_weights(
     rng_key: RNGKey, process: AbstractProcess, target: Target, positions: Float[Array, "num dim"]
 ) -> tuple[Float[Array, " num"], Bool[Array, " num"]]:
-    """One trajectory from each position in the target's coordinates, and which are finite."""
+    """Run one trajectory back from each position, given in the coordinates of `target`.
+
+    Returns:
+        The log weights of the trajectories, and which of the trajectories are finite.
+    """
 
     def run(key, position):
         trajectory = simulate_backward(key, process, target, position)

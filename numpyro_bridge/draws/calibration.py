@@ -1,4 +1,4 @@
-"""Calibration: whether the ranks of true values among draws are uniform, as they should be."""
+"""Calibration: whether true values rank uniformly among the draws given their data."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,29 +9,29 @@ import numpy as np
 from jaxtyping import Float, Int
 
 NUM_NULL = 9_999
-"""Uniform sets of ranks that a p-value is measured against."""
+"""Number of sets of uniform ranks that are simulated for a p-value."""
 
 SMALL = 0.01
-"""The smallest p-value, corrected for their number, counts as miscalibration if below it."""
+"""Below this corrected p-value, draws count as miscalibrated."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Calibration:
-    """Simulation-based calibration: ranks of true values among draws given their data.
+    """Simulation-based calibration: ranks of true values among the draws given their data.
 
-    Where draws are of the posterior, the true value and the draws are exchangeable, and the rank is
-    uniform on 0, …, `num_draws`. Ranks that pile up at both ends show draws that are too narrow, in
-    the middle too wide, at one end biased; `plots.plot_ranks` shows them. The law of the prior
-    would pass for the parameters; the ranks of the log joint density catch it, and whatever else
-    ignores the data.
+    If the draws are from the posterior, the true value and the draws are exchangeable, and the rank
+    is uniform on 0, …, `num_draws`. Draws that are too narrow make ranks pile up at both ends,
+    draws that are too wide in the middle, and biased draws at one end; see `plots.plot_ranks`.
+    Draws from the prior, or others that ignore the data, also give uniform ranks of the parameters;
+    the ranks of the log joint density reveal them.
 
     Attributes:
-        ranks: latent site to ranks of its unconstrained values, shape (num_simulations, ...), and
-            `"log joint"`.
-        num_draws: draws for each simulation.
-        ess: effective share of the draws given each of the simulated data sets, by their weights.
-        corrected: whether the draws were resampled by these weights.
-        sampling_time: seconds that simulating and drawing took, if they were timed.
+        ranks: for each latent site the ranks of its unconstrained values, shape (num_simulations,
+            ...), and under `"log joint"` the ranks of the log joint density.
+        num_draws: number of draws for each simulation.
+        ess: effective sample size given each simulated data set, as a share of its draws.
+        corrected: whether the draws were resampled by their weights.
+        sampling_time: seconds that simulating and drawing took, or None if they were not timed.
 
     Reference: Talts et al. (2018), arXiv:1804.06788; the log joint, Modrák et al. (2023),
     arXiv:2211.02383; the test of uniformity, Säilynoja et al. (2022), arXiv:2103.10522.
@@ -45,22 +45,22 @@ class Calibration:
 
     @property
     def num_simulations(self) -> int:
-        """Data sets that were simulated."""
+        """Number of data sets that were simulated."""
         return len(self.ess)
 
     @cached_property
     def parameters(self) -> dict[str, Int[np.ndarray, " num_simulations"]]:
-        """Ranks by label, such as `"tau"` or `"theta[3]"`."""
+        """The ranks of each number, by a label such as `"tau"` or `"theta[3]"`."""
         return dict(_scalars(self.ranks))
 
     @cached_property
     def p_values(self) -> dict[str, float]:
-        """Probability of ranks as uneven as these, by label, if the draws are of the posterior."""
+        """For each label, the probability of ranks as uneven as these if draws are calibrated."""
         return {label: uniformity(x, self.num_draws) for label, x in self.parameters.items()}
 
     @property
     def p_value(self) -> float:
-        """The smallest of them, times their number (Bonferroni)."""
+        """The p-value of all labels together: the smallest one times their number (Bonferroni)."""
         return min(1.0, min(self.p_values.values()) * len(self.p_values))
 
     def __repr__(self) -> str:
@@ -68,7 +68,7 @@ class Calibration:
         return f"Calibration(num_simulations={self.num_simulations}, p_value={self.p_value:.3g})"
 
     def __str__(self) -> str:
-        """A table of mean ranks and p-values, and what they mean."""
+        """A table of mean ranks and p-values, and a conclusion in words."""
         return "\n".join(_lines(self))
 
 
@@ -85,7 +85,7 @@ def _lines(calibration: Calibration) -> Iterator[str]:
     width = max([10, *map(len, calibration.parameters)])
     yield f"{'':>{width}} {'mean':>9} {'spread':>9} {'p-value':>9}"
     for label, ranks in calibration.parameters.items():
-        # Middles of equal parts of the unit interval: mean 1/2, spread relative to the uniform one.
+        # Ranks as middles of equal parts of (0, 1): calibrated ones have mean 1/2 and spread 1.
         shares = (ranks + 0.5) / (calibration.num_draws + 1)
         spread = np.std(shares) * np.sqrt(12 / (1 - (calibration.num_draws + 1.0) ** -2))
         p_value = calibration.p_values[label]
@@ -101,9 +101,9 @@ def _lines(calibration: Calibration) -> Iterator[str]:
 def uniformity(ranks: Int[np.ndarray, " num"], num_draws: int) -> float:
     """P-value of ranks that should be uniform on 0, …, `num_draws`.
 
-    The statistic is the smallest two-sided binomial tail of their distribution function over all
-    places, and its law is that of uniform ranks, simulated with a fixed seed: the least p-value is
-    1e-4.
+    At each place, the empirical distribution function of the ranks has a two-sided binomial tail
+    probability. The statistic is the smallest of them over all places. It is compared with the same
+    statistic of uniform ranks, simulated with a fixed seed; the smallest p-value is 1e-4.
 
     Reference: Säilynoja, Bürkner and Vehtari (2022), arXiv:2103.10522.
     """
@@ -116,10 +116,13 @@ def uniformity(ranks: Int[np.ndarray, " num"], num_draws: int) -> float:
 def simultaneous_band(
     num: int, num_draws: int, prob: float = 0.95
 ) -> Float[np.ndarray, "3 places"]:
-    """Where the distribution function of `num` uniform ranks stays everywhere, with probability.
+    """The band that the distribution function of `num` uniform ranks stays inside everywhere.
+
+    It does so with probability `prob`.
 
     Returns:
-        Places, the shares below `1, …, num_draws` of `num_draws + 1`, and lower and upper ends.
+        Three rows: the places `k / (num_draws + 1)` for k from 1 to `num_draws`, and the lower and
+        the upper ends of the band there.
     """
     from scipy.stats import binom
 
@@ -141,7 +144,7 @@ def _null_tails(num: int, num_draws: int) -> Float[np.ndarray, " sets"]:
 
 
 def _smallest_tail(counts: Int[np.ndarray, "sets ranks"], num_draws: int) -> np.ndarray:
-    """Twice the smaller binomial tail of each distribution function, at its worst place."""
+    """For each set of ranks, twice the smallest binomial tail probability over all places."""
     from scipy.stats import binom
 
     num = int(np.sum(counts[0]))

@@ -1,4 +1,4 @@
-"""Draws: named sites and one log weight per draw, and what the weights say about them."""
+"""Draws: values of named sites and one log weight per draw, and what the weights say of them."""
 
 import warnings as python_warnings
 from collections.abc import Iterator
@@ -21,20 +21,22 @@ from numpyro_bridge.training.report import RunReport
 class Draws:
     """Independent draws of a sampler, with the weights that correct them.
 
-    The draws are *proposals*: `log_weight` is what turns them into the posterior. `resample` and
-    `to_inference_data` do so; `sites` alone is the sampler's own approximation.
+    The draws are *proposals* from the sampler's own approximation of the posterior; `log_weight`
+    says how to correct them. `resample` and `to_inference_data` apply the correction; `sites` holds
+    the draws without it.
 
     Attributes:
-        sites: site name to constrained values, shape (num_samples, ...), deterministic ones too.
+        sites: constrained values of each site by name, shape (num_samples, ...), deterministic
+            sites included.
         log_weight: log target minus log proposal, in nats, shape (num_samples,).
         position: unconstrained draws in the model's own coordinates, shape (num_samples, dim).
         log_density: unnormalised log density of the target at `position`, in nats.
         target: what was sampled from.
-        num_non_finite: trajectories that met a density or score that was not finite.
-        report: how they were made and what it cost, up to the drawing; attributes of the ArviZ
-            object.
-        warnings: what was noticed on the way and the weights cannot see, such as a mode that no
-            draw visits; part of the verdict.
+        num_non_finite: number of trajectories that met a density or score that was not finite.
+        report: how the draws were made and what that cost; its entries become attributes of the
+            ArviZ object.
+        warnings: sentences about faults that the weights cannot show, such as a mode that no draw
+            visits; they are part of the verdict.
     """
 
     sites: dict[str, Array]
@@ -47,7 +49,7 @@ class Draws:
     warnings: tuple[str, ...] = ()
 
     def __post_init__(self):
-        """Refuse sites that do not belong to the weights."""
+        """Refuse sites that do not have one row for each weight."""
         num = self.log_weight.shape[0]
         if num == 0:
             raise ValueError("Draws need at least one draw, but log_weight is empty.")
@@ -70,7 +72,7 @@ class Draws:
 
     @cached_property
     def elbo(self) -> float:
-        """Lower bound on the log evidence, in nats."""
+        """Mean log weight in nats, a lower bound on the log evidence."""
         return float(weights.elbo(self.log_weight)[0])
 
     @cached_property
@@ -85,7 +87,7 @@ class Draws:
 
     @cached_property
     def log_evidence_error(self) -> float:
-        """Monte Carlo standard error of `log_evidence`, in nats; NaN where that is."""
+        """Monte Carlo standard error of `log_evidence`, in nats; NaN if the target has none."""
         return float(weights.log_evidence(self.log_weight)[1]) if self._has_evidence else np.nan
 
     @property
@@ -94,15 +96,15 @@ class Draws:
 
     @cached_property
     def ess(self) -> float:
-        """Share of the draws that count, in (0, 1]."""
+        """Effective sample size as a share of the draws, in (0, 1]."""
         return float(weights.effective_sample_size(self.log_weight))
 
     @cached_property
     def pareto_k(self) -> float:
         """Tail index k-hat of the weights: good below 0.5, not to be trusted above 0.7.
 
-        `-inf` if the weights have no tail, `inf` if it cannot be fitted: fewer than 25 draws, one
-        draw that carries everything, or weights that are not numbers.
+        It is `-inf` if the weights have no tail, and `inf` if no tail can be fitted: there are
+        fewer than 25 draws, or one draw carries all the weight, or weights are not numbers.
         """
         return self._smoothed.pareto_k if self._num_unusable == 0 else np.inf
 
@@ -112,7 +114,7 @@ class Draws:
 
     @cached_property
     def _num_unusable(self) -> int:
-        """Weights that rank nothing: NaN and +inf, and zeros if all of them are."""
+        """Number of weights that cannot rank the draws: NaN, infinite, or zero if all are zero."""
         values = np.asarray(self.log_weight)
         bad = int(np.sum(np.isnan(values) | np.isposinf(values)))
         return bad if np.any(np.isfinite(values)) else self.num_samples
@@ -120,12 +122,13 @@ class Draws:
     def resample(self, rng_key: RNGKey, num_samples: int) -> dict[str, Array]:
         """Equally weighted posterior draws, as NumPyro's `get_samples` would return them.
 
-        Systematic resampling with Pareto-smoothed weights; draws of large weight appear more than
-        once.
+        They come from systematic resampling with Pareto-smoothed weights, so that draws of large
+        weight appear more than once.
 
         Args:
             rng_key: a JAX key.
-            num_samples: how many draws to return; more than `ess * len(log_weight)` add nothing.
+            num_samples: how many draws to return; more than `ess` times the number of draws add
+                no information.
 
         Returns:
             Site name to values, shape (num_samples, ...), in random order.
@@ -137,13 +140,13 @@ class Draws:
         return {name: value[indices] for name, value in self.sites.items()}
 
     def log_likelihood(self) -> dict[str, Array]:
-        """Log density of every observation at every draw, in nats: by site, (num_samples, ...).
+        """Log density of every observation at every draw, in nats, by observed site.
 
-        For `arviz.loo`, `to_inference_data` has it for corrected draws.
+        The draws here are not corrected; for `arviz.loo` use `to_inference_data`, which corrects
+        them. Each value has shape (num_samples, ...).
 
         Raises:
-            ValueError: if the draws are of a plain log density, or of a model with discrete latent
-                sites.
+            ValueError: if the target is a plain log density, or a model with discrete latent sites.
         """
         target = model_of(self.target, "log_likelihood")
         latents = {name: self.sites[name] for name in target.sites}
@@ -169,17 +172,18 @@ class Draws:
         """Issue a `ReliabilityWarning` if the draws are not to be trusted or a mode is missing.
 
         Args:
-            stacklevel: whose line the warning names, as in `warnings.warn`; 2 is the caller's.
+            stacklevel: which caller's line the warning names, as in `warnings.warn`; 2 is the line
+                that calls this method.
         """
         if self._seen.weights_are_useless or self.warnings:
             text = self.verdict.text
             python_warnings.warn(text, ReliabilityWarning, stacklevel=stacklevel)
 
     def print_summary(self, prob: float = 0.9) -> None:
-        """Print weighted moments and quantiles of every site, and how far they can be trusted.
+        """Print weighted moments and quantiles of every site, the evidence and the verdict.
 
         Args:
-            prob: mass between the two outer quantiles, in (0, 1).
+            prob: probability between the two outer quantiles, in (0, 1).
 
         Raises:
             ValueError: if `prob` is not in (0, 1), or a weight is NaN or infinite.
@@ -196,12 +200,12 @@ class Draws:
 
 
 def _evidence_lines(draws: Draws) -> Iterator[str]:
-    """What the weights say, a number a line."""
+    """The evidence and the diagnostics of the weights, one on each line."""
     yield f"ELBO          {draws.elbo:.3f} ± {draws.elbo_error:.3f}"
     if draws._has_evidence:
         yield f"log evidence  {draws.log_evidence:.3f} ± {draws.log_evidence_error:.3f}"
     else:
-        sites = ", ".join(getattr(draws.target, "improper_sites", ()))
+        sites = ", ".join(draws.target.improper_sites)
         at = f" at {sites}" if sites else ""
         yield f"log evidence  not defined: the prior is improper{at}"
     yield f"ESS           {draws.ess:.3f} of {draws.num_samples} draws"

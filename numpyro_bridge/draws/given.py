@@ -1,4 +1,4 @@
-"""Draws that a user hands over, as positions and weights."""
+"""Draws that a user passes in, as positions and weights."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,21 +8,24 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from numpyro_bridge.draws.draws import Draws
-from numpyro_bridge.target import ModelTarget, Target
+from numpyro_bridge.target import Target
 
 
 def positions_and_weights(
     target: Target, draws: Any
 ) -> tuple[Float[Array, "num dim"], Float[Array, " num"]]:
-    """Unconstrained positions, one a row, and log weights, zero where draws have none.
+    """Bring draws into unconstrained positions, one a row, and log weights.
+
+    Only `Draws` have weights; for others the log weights are zero.
 
     Args:
-        target: The target they are draws of.
-        draws: `Draws`; values of the latent sites by name, such as `mcmc.get_samples()`; or
+        target: The target that the draws come from.
+        draws: `Draws`, or values of the latent sites by name, such as `mcmc.get_samples()`, or
             unconstrained positions.
 
     Raises:
-        ValueError: if a latent site is missing, or shapes disagree.
+        ValueError: if a latent site is missing, or shapes disagree, or values are given by name for
+            a target without sites.
     """
     dtype = jnp.result_type(float)
     if isinstance(draws, Draws):
@@ -33,11 +36,6 @@ def positions_and_weights(
             )
         return jnp.asarray(draws.position, dtype), jnp.asarray(draws.log_weight, dtype)
     if isinstance(draws, Mapping):
-        if not isinstance(target, ModelTarget):
-            raise ValueError(
-                "the target is a log density, without sites: give draws as positions of shape "
-                f"(num, {target.dim})"
-            )
         values = {name: jnp.asarray(value) for name, value in draws.items()}
         if len({value.shape[:1] for value in values.values()}) > 1:
             raise ValueError(

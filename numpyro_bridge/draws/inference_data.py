@@ -1,14 +1,19 @@
-"""The one door to ArviZ: draws become its `InferenceData` (ArviZ 0.x) or a `DataTree` (1.x).
+"""Draws as an ArviZ object: an `InferenceData` (ArviZ 0.x) or a `DataTree` (ArviZ 1.x).
 
-The groups are `posterior`; `sample_stats` with `log_weight`, `lp` (the log density of the
-unconstrained target) and, with the correction `"metropolis"`, `accepted` and `acceptance_rate` (the
-probability of accepting each proposal); and for a NumPyro model `log_likelihood`,
-`posterior_predictive`, `prior`, `prior_predictive`, `observed_data` and `constant_data` (the
-model's array arguments that are not observed). What a model cannot give is left out: there are no
-prior groups if the prior cannot be drawn exactly (improper, masked, scaled, or with discrete
-sites), and no pointwise likelihood if discrete sites are enumerated (the predictive draws take new
-values of them). Attributes of the root, of `posterior` and of `sample_stats` carry the evidence
-(left out where there is none), the diagnostics of the weights, and the costs.
+The object has these groups:
+
+- `posterior`: the corrected draws.
+- `sample_stats`: `log_weight`, `lp` (the log density of the unconstrained target) and, with the
+  correction `"metropolis"`, `accepted` and `acceptance_rate` (the probability of accepting each
+  proposal).
+- For a NumPyro model also `log_likelihood`, `posterior_predictive`, `prior`, `prior_predictive`,
+  `observed_data` and `constant_data` (the array arguments of the model that are not observed).
+
+Groups that a model cannot give are left out. There are no prior groups if the prior cannot be drawn
+exactly, because it is improper, masked or scaled, or has discrete sites. There is no pointwise
+likelihood if discrete sites are summed out; predictive draws take new values of these sites.
+Attributes of the root, of `posterior` and of `sample_stats` hold the evidence (if there is one),
+the diagnostics of the weights, and the costs.
 """
 
 import inspect
@@ -34,7 +39,7 @@ from numpyro_bridge.training.report import Attributes
 Groups = dict[str, dict[str, Any]]
 
 RESERVED_DIMS = ("chain", "draw", "sample")
-"""Names to which ArviZ gives a meaning of its own."""
+"""Names of dimensions that have a meaning of their own in ArviZ."""
 
 
 def to_inference_data(
@@ -49,28 +54,28 @@ def to_inference_data(
     coords: Mapping[str, Sequence] | None = None,
     dims: Mapping[str, Sequence[str]] | None = None,
 ) -> Any:
-    """Hand draws to ArviZ, corrected, with every group that the model allows.
+    """Correct draws and make an ArviZ object of them, with every group that the model allows.
 
     - `"metropolis"` (default) cuts the independent draws into chains and runs an independence
       Metropolis-Hastings algorithm over each, on path space. It is exact for any trained sampler,
       and `ess` and `r_hat` mean what they mean for MCMC: where the sampler is poor, chains stick.
-    - `"psis"` resamples all draws by Pareto-smoothed weights. `r_hat` then says nothing, and `ess`
-      does not know of repeated draws: judge by `pareto_k`.
-    - `None` keeps the raw proposals: the sampler's approximation, *not* the posterior. `ess` and
-      `r_hat` will look perfect however wrong it is.
+    - `"psis"` resamples all draws by Pareto-smoothed weights. `r_hat` then means nothing, and `ess`
+      does not notice that draws are repeated: judge by `pareto_k`.
+    - `None` keeps the draws as the sampler made them, which is its approximation and *not* the
+      posterior. `ess` and `r_hat` look perfect however wrong the approximation is.
 
-    Which groups there are, and what is in them, is explained in the module.
+    The text of this module explains which groups there are, and what is in them.
 
     Args:
         draws: what a sampler returned.
-        num_chains: number of chains; draws that are left over are dropped, with a warning.
+        num_chains: number of chains; draws that do not fill a chain are dropped, with a warning.
         correction: `"metropolis"`, `"psis"` or `None`, see above.
         rng_key: a JAX key; `jax.random.key(0)` if not given.
         prior: whether to draw the prior groups, as many draws as one chain has.
         predictive: whether to draw `posterior_predictive` and `prior_predictive`.
         log_likelihood: whether to compute the pointwise log likelihood, for `arviz.loo`.
         coords: dimension name to labels; integers from zero where not given.
-        dims: variable name to dimension names, over those read from the model's plates.
+        dims: variable name to dimension names; they replace those of the model's plates.
 
     Returns:
         An `arviz.InferenceData` (ArviZ 0.x) or an `xarray.DataTree` (ArviZ 1.x).
@@ -96,7 +101,7 @@ def to_inference_data(
 def _groups(
     keys: Any, draws: Draws, num_chains: int, correction: str | None, wanted: dict[str, bool]
 ) -> tuple[Groups, dict[str, list]]:
-    """All groups, and the names of dimensions that the model's plates give."""
+    """All groups, and the names that the model's plates give to dimensions."""
     indices, extra_stats = _correct(keys[0], draws, num_chains, correction)
     groups: Groups = {
         "posterior": {name: value[indices] for name, value in draws.sites.items()},
@@ -151,7 +156,7 @@ def _warn_of_left_over(num_samples: int, proposals: Int[Array, "chain draw"]) ->
 def _correct(
     rng_key: RNGKey, draws: Draws, num_chains: int, correction: str | None
 ) -> tuple[Int[Array, "chain draw"], dict[str, Array]]:
-    """Which draw each step of each chain is, and the statistics of getting there."""
+    """The number of the draw at each step of each chain, and statistics of the steps."""
     num_draws = draws.num_samples // num_chains
     proposals = jnp.arange(num_chains * num_draws).reshape(num_chains, num_draws)
     return CORRECTIONS[correction](rng_key, draws, proposals)
@@ -182,7 +187,7 @@ def _chained(rng_key: RNGKey, draws: Draws, proposals: Int[Array, "chain draw"])
 
 
 CORRECTIONS = {"metropolis": _chained, "psis": _resampled, None: _kept}
-"""How draws become chains, by the name of the correction."""
+"""The function that turns draws into chains, for each name of a correction."""
 
 
 def _dims_of_plates(target: ModelTarget) -> dict[str, list]:
@@ -201,7 +206,7 @@ def _model_groups(
     predictive: bool,
     log_likelihood: bool,
 ) -> Groups:
-    """The groups that need the model itself; the impossible ones are left out."""
+    """The groups that need the model itself, without those that it cannot give."""
     posterior_key, prior_key = jax.random.split(rng_key)
     observed = target.observed
     latents = {name: posterior[name] for name in target.sites}
@@ -222,7 +227,7 @@ def _model_groups(
 
 
 def _constant_data(target: ModelTarget, observed: list[Array]) -> Iterator[tuple[str, np.ndarray]]:
-    """Numeric arguments of the model, by the names that its signature gives them."""
+    """Numeric arguments of the model, by their names in its signature."""
     model = target.model
     while isinstance(model, Messenger) and model.fn is not None:
         model = model.fn  # a handler's own signature is (*args, **kwargs)
@@ -241,7 +246,7 @@ def _constant_data(target: ModelTarget, observed: list[Array]) -> Iterator[tuple
 
 
 def _same_array(value: np.ndarray, other: Array) -> bool:
-    # Cast as the model did: the observation may have been rounded to float32 on its way.
+    # The model may have rounded the observation to float32, so the argument is rounded as well.
     other_value = np.asarray(other)
     if value.shape != other_value.shape:
         return False
@@ -270,7 +275,7 @@ def _constrain_one_chain(
 
 
 def _attributes(draws: Draws, correction: str | None) -> Attributes:
-    """What netCDF can store: strings, integers and floats, nothing else."""
+    """Evidence, diagnostics and costs, as the strings and numbers that netCDF can store."""
     evidence = {
         "log_evidence": draws.log_evidence,
         "log_evidence_error": draws.log_evidence_error,
@@ -296,7 +301,7 @@ def _assemble(
     coords: Mapping[str, Sequence] | None,
     attributes: Attributes,
 ) -> Any:
-    """The one call whose signature differs between the majors of ArviZ."""
+    """Call `arviz.from_dict`, whose signature differs between ArviZ 0.x and 1.x."""
     arrays = {
         group: {name: np.asarray(value) for name, value in values.items()}
         for group, values in groups.items()

@@ -1,4 +1,4 @@
-"""What a model says about data, given draws of its latent sites: predictions and likelihoods."""
+"""Predictions and pointwise likelihoods of a model, given draws of its latent sites."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,13 +12,22 @@ from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.target import ModelTarget, Target
 
 
-def model_of(target: Target, what: str) -> ModelTarget:
-    """The target of a model, or a ValueError that says what needs one."""
+def model_of(target: Target, what: str, instead: str = "") -> ModelTarget:
+    """The same target, if it is that of a NumPyro model.
+
+    Args:
+        target: Any target.
+        what: What needs a model, for the message.
+        instead: What to write instead, if there is something.
+
+    Raises:
+        ValueError: if the target is not that of a model.
+    """
     if isinstance(target, ModelTarget):
         return target
     raise ValueError(
         f"{what} needs a NumPyro model, and this posterior is that of a plain log density, which "
-        "says nothing about data"
+        f"says nothing about data{instead and f'; {instead}'}"
     )
 
 
@@ -29,17 +38,17 @@ def pointwise_log_likelihood(
     """Log density of every observation at every draw, in nats, by observed site.
 
     Args:
-        target: of a model without discrete latent sites.
+        target: the target of a model without discrete latent sites.
         latents: constrained values of the latent sites.
-        batch_ndims: leading axes of the draws.
+        batch_ndims: number of leading axes that number the draws.
 
     Raises:
         ValueError: if the model has discrete latent sites.
     """
     if target.sums_out:
         raise ValueError(
-            "the observations of a model with discrete latent sites have no likelihood each: they "
-            "are joined by the sum over these sites. Write the sum into the model "
+            "in a model with discrete latent sites the observations have no likelihoods of their "
+            "own: the sum over these sites joins them. Write the sum into the model "
             "(dist.MixtureSameFamily)"
         )
     values = log_likelihood(
@@ -50,7 +59,7 @@ def pointwise_log_likelihood(
         parallel=True,
         **target.model_kwargs,
     )
-    # Reparameterised sites leave behind factors of the prior that look observed.
+    # Reparameterised sites leave behind factors of the prior that look like observations.
     return {
         name: value
         for name, value in values.items()
@@ -62,7 +71,7 @@ def pointwise_log_likelihood(
 def predict(
     rng_key: RNGKey, target: ModelTarget, latents: dict[str, Array], observed: list[str]
 ) -> dict[str, Array]:
-    """Draw the observed sites anew given the latent ones, all (chain, draw) in one batch."""
+    """Draw new values of the observed sites given the latent ones, all (chain, draw) at once."""
     if not observed:
         return {}
     model = handlers.uncondition(target.model)
@@ -82,7 +91,7 @@ def run_model(
     kwargs: dict[str, Any],
     batch_ndims: int = 1,
 ) -> dict[str, Array]:
-    """Run a model once for each draw, in one batch, on any arguments."""
+    """Run a model on any arguments, once for each draw, all in one batch."""
     predictive = Predictive(
         model,
         posterior_samples=latents,

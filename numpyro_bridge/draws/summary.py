@@ -1,4 +1,4 @@
-"""The printed summary of draws: weighted moments and quantiles of every number."""
+"""The table that summarises draws: weighted moments and quantiles of every number."""
 
 from collections.abc import Iterator
 from itertools import product
@@ -10,12 +10,12 @@ from jaxtyping import Array, Float
 def table_lines(
     sites: dict[str, Array], weight: Float[np.ndarray, " num_samples"], prob: float
 ) -> Iterator[str]:
-    """One line per site element, in the columns of NumPyro's own `print_summary`.
+    """One line for each element of a site, in columns like those of NumPyro's `print_summary`.
 
     Args:
-        sites: site name to values, shape (num_samples, ...).
+        sites: values of each site by name, shape (num_samples, ...).
         weight: normalised weights of the draws.
-        prob: mass between the two outer quantiles.
+        prob: probability between the two outer quantiles.
     """
     levels = (0.5, (1 - prob) / 2, (1 + prob) / 2)
     columns = ["mean", "std", "median", *(f"{100 * level:.1f}%" for level in levels[1:])]
@@ -37,7 +37,7 @@ def _weighted_summary(
     mean = weight @ values
     sd = np.sqrt(weight @ (values - mean) ** 2)
     order = np.argsort(values)
-    # A draw stands for the middle of its own weight: half a draw in from both ends.
+    # The distribution function at a draw counts half of that draw's own weight.
     middle = np.cumsum(weight[order]) - weight[order] / 2
     quantiles = np.interp(levels, middle, values[order])
     return [float(number) for number in (mean, sd, *quantiles)]

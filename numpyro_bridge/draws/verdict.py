@@ -8,16 +8,16 @@ import numpy as np
 from numpyro_bridge.draws import weights
 
 MAX_PARETO_K = 0.7
-"""Above it, no practical number of draws makes up for the regions that the sampler misses."""
+"""Above this k-hat, no practical number of draws makes up for what the sampler misses."""
 
 GOOD_PARETO_K = 0.5
-"""Below it, the weights have a finite variance and their averages an error that can be stated."""
+"""Below this k-hat, weights have a finite variance, and averages an error that can be stated."""
 
 MIN_EFFECTIVE_DRAWS = 100
-"""With fewer, the Monte Carlo error of a mean is more than a tenth of the posterior's sd."""
+"""With fewer effective draws, means have errors above a tenth of the posterior's deviation."""
 
 MAX_NON_FINITE_SHARE = 0.01
-"""Share of trajectories with a replaced density or score that is worth a second look."""
+"""Above this share of trajectories that were not finite somewhere, the verdict has a doubt."""
 
 
 class ReliabilityWarning(UserWarning):
@@ -32,37 +32,37 @@ class Verdict(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """What a verdict goes by."""
+    """The facts that a verdict is based on."""
 
     num_samples: int
     num_unusable: int
-    """Log weights that are not numbers, or all of them if none is finite."""
+    """Number of log weights that are NaN or +inf; all of them if none is finite."""
     num_non_finite: int
-    """Trajectories that met a density or score that was not finite."""
+    """Number of trajectories that met a density or score that was not finite."""
     ess: float
-    """Share of the draws that count."""
+    """Effective sample size as a share of the draws."""
     pareto_k: float
     warnings: tuple[str, ...]
-    """What the weights cannot see, in whole sentences."""
+    """Faults that the weights cannot show, in whole sentences."""
 
     @property
     def num_effective(self) -> float:
-        """How many independent draws of the posterior they are worth."""
+        """How many independent draws from the posterior the weighted draws are worth."""
         return self.ess * self.num_samples
 
     @property
     def enough_to_judge(self) -> bool:
-        """Whether there are enough draws to fit the tail of their weights."""
+        """Whether there are enough draws to fit the tail of the weights."""
         return self.num_samples >= weights.MIN_DRAWS_FOR_TAIL
 
     @property
     def weights_are_useless(self) -> bool:
-        """Whether averages with these weights mean nothing."""
+        """Whether averages with these weights are meaningless."""
         return self.num_unusable > 0 or (self.enough_to_judge and self.pareto_k > MAX_PARETO_K)
 
 
 def verdict_on(seen: Seen) -> Verdict:
-    """Whether draws of which this was seen can be trusted, and why, in words."""
+    """Judge draws by these facts: whether they can be trusted, and why, in words."""
     doubts, notes = [*_weight_doubts(seen), *seen.warnings], _non_finite_note(seen)
     if seen.num_non_finite > MAX_NON_FINITE_SHARE * seen.num_samples:
         doubts, notes = doubts + notes, []
@@ -79,7 +79,7 @@ def verdict_on(seen: Seen) -> Verdict:
 
 
 def _weight_doubts(seen: Seen) -> Iterator[str]:
-    """Reasons, in words, not to take the weights at face value."""
+    """Sentences about what is wrong with the weights."""
     num, pareto_k = seen.num_samples, seen.pareto_k
     if seen.num_unusable:
         yield (

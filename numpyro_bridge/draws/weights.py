@@ -1,8 +1,8 @@
-"""What log importance weights say: how good the draws are, the evidence, and how to correct them.
+"""Log importance weights: the quality of draws, the evidence, and the correction of draws.
 
-There is one sign convention. `log_weight = log target - log proposal`, in nats: higher means that
-the proposal visits the draw *less* often than the target would. Constants cancel everywhere but in
-`log_evidence` and `elbo`. All functions take and return plain arrays.
+There is one sign convention: `log_weight = log target - log proposal`, in nats. A higher value
+means that the proposal visits the draw *less* often than the target would. Constants cancel
+everywhere but in `log_evidence` and `elbo`. All functions take and return plain arrays.
 """
 
 from functools import partial
@@ -18,18 +18,18 @@ from jaxtyping import Array, Bool, Float, Int
 from numpyro_bridge._core.types import RNGKey, Scalar
 
 MIN_DRAWS_FOR_TAIL = 25
-"""The tail is a fifth of the draws at most, and a generalised Pareto fit needs five values."""
+"""The tail is at most a fifth of the draws, and the fit of a Pareto tail needs five values."""
 
 FLAT_TAIL = 0.01
-"""Nats between the largest weight and the start of the tail below which there is no tail to fit."""
+"""If the log weights of the tail differ by at most this many nats, there is no tail to fit."""
 
 
 @jax.jit
 def effective_sample_size(log_weight: Float[Array, " num"]) -> Scalar:
-    """Share of the draws that count, `(sum w)^2 / (num sum w^2)`, in (0, 1].
+    """Effective sample size as a share of the draws, `(sum w)^2 / (num sum w^2)`, in (0, 1].
 
-    One if all weights are equal, `1 / num` if a single draw carries everything. It sees only the
-    regions that were visited: read it together with `pareto_smooth`'s k-hat.
+    It is one if all weights are equal, and `1 / num` if a single draw carries everything. It knows
+    only the regions that were visited: read it together with the k-hat of `pareto_smooth`.
 
     Args:
         log_weight: log target minus log proposal, in nats.
@@ -42,8 +42,8 @@ def effective_sample_size(log_weight: Float[Array, " num"]) -> Scalar:
 def log_evidence(log_weight: Float[Array, " num"]) -> tuple[Scalar, Scalar]:
     """Log of the mean weight, an estimate of the log normalising constant, and its standard error.
 
-    The error is the delta method's, `sd(w) / (mean(w) sqrt(num))`, and is as reliable as the
-    weights are: with a k-hat above 0.7 their variance, and with it this error, means nothing.
+    The error is that of the delta method, `sd(w) / (mean(w) sqrt(num))`. It is only as reliable as
+    the variance of the weights: with a k-hat above 0.7 both are meaningless.
 
     Args:
         log_weight: log target minus log proposal, in nats.
@@ -77,23 +77,23 @@ def _standard_error(values: Float[Array, " num"]) -> Scalar:
 
 
 class Smoothed(NamedTuple):
-    """Normalised, Pareto-smoothed log weights, shape (num,), and the shape of their tail."""
+    """Normalised and Pareto-smoothed log weights, shape (num,), and the tail index k-hat."""
 
     log_weight: Float[Array, " num"]
     pareto_k: float
 
 
 def pareto_smooth(log_weight: Float[Array, " num"]) -> Smoothed:
-    """Replace the largest weights by quantiles of a generalised Pareto law fitted to them.
+    """Replace the largest weights by quantiles of a Pareto distribution that is fitted to them.
 
-    The fitted shape, k-hat, is the honest diagnostic of importance sampling: below 0.5 the weights
-    have a variance, above 0.7 no practical number of draws averages them out. It is `-inf` where
-    there is no tail at all (the largest weights agree within one percent, as for an exact
-    sampler), and `inf` where no tail can be fitted: fewer than 25 draws, or almost all of the
-    weight on less than five.
+    The distribution is the generalised Pareto distribution. Its fitted shape, k-hat, is the honest
+    diagnostic of importance sampling: below 0.5 the weights have a finite variance, and above 0.7
+    no practical number of draws averages them out. It is `-inf` where there is no tail at all (the
+    largest weights agree within one percent, as for an exact sampler). It is `inf` where no tail
+    can be fitted: there are fewer than 25 draws, or fewer than five carry almost all the weight.
 
-    Uses `blackjax.diagnostics.psis_weights`, or ArviZ where BlackJAX is not installed. Concrete
-    arrays only: it cannot be traced by `jax.jit`.
+    This calls `blackjax.diagnostics.psis_weights`, or ArviZ where BlackJAX is not installed. It
+    takes concrete arrays only and cannot be traced by `jax.jit`.
 
     Args:
         log_weight: log target minus log proposal, in nats; `-inf` is a weight of zero.
@@ -118,17 +118,17 @@ def pareto_smooth(log_weight: Float[Array, " num"]) -> Smoothed:
     if num < MIN_DRAWS_FOR_TAIL:
         return Smoothed(normalised, np.inf)
     smoothed, pareto_k = _psis(log_weight)
-    # Ties at the start of a tail with few other values make the fit NaN, never the tail harmless.
+    # Ties in a tail of few distinct values make the fit NaN; that does not make the tail harmless.
     return Smoothed(smoothed, np.inf if np.isnan(pareto_k) else pareto_k)
 
 
 def _psis(log_weight: Float[Array, " num"]) -> tuple[Float[Array, " num"], float]:
-    """The library's smoothing, with the sign that the library wants."""
+    """Smoothed log weights and k-hat, from whichever library is installed."""
     try:
         from blackjax.diagnostics import psis_weights
     except ImportError:
         return _psis_of_arviz(log_weight)
-    # It mixes float32 values with numbers of the default precision, which JAX deprecates.
+    # BlackJAX mixes float32 values with numbers of the default precision, which JAX deprecates.
     smoothed, pareto_k = jax.jit(psis_weights)(log_weight.astype(jnp.result_type(float)))
     return smoothed.astype(log_weight.dtype), float(pareto_k)
 
@@ -153,7 +153,7 @@ def _psis_of_arviz(log_weight: Float[Array, " num"]) -> tuple[Float[Array, " num
 
 
 def require_usable(log_weight: Float[Array, " *shape"]) -> None:
-    """Raise a `ValueError` where the weights cannot rank the draws."""
+    """Raise a `ValueError` if the weights cannot rank the draws."""
     values = np.asarray(log_weight)
     bad = int(np.sum(np.isnan(values) | np.isposinf(values)))
     if bad:
@@ -175,8 +175,8 @@ def resample_indices(
 ) -> Int[Array, " num_samples"]:
     """Indices of equally weighted draws, by systematic resampling, in random order.
 
-    A draw of normalised weight w is taken `floor(w num_samples)` or `ceil(w num_samples)` times:
-    less noise than multinomial resampling, and the same expectation.
+    A draw of normalised weight w is taken `floor(w num_samples)` or `ceil(w num_samples)` times.
+    That has the same expectation as multinomial resampling, and less noise.
 
     Args:
         rng_key: a JAX key.
@@ -210,20 +210,20 @@ class IndependenceChains(NamedTuple):
 def independence_metropolis(
     rng_key: RNGKey, log_weight: Float[Array, "num_chains num_proposals"]
 ) -> IndependenceChains:
-    """Turn i.i.d. weighted draws into Markov chains whose law is the target's.
+    """Turn i.i.d. weighted draws into Markov chains that have the target as their distribution.
 
     At step i a chain is offered its i-th proposal and moves there with probability
-    `min(1, weight of the proposal / weight of the state)`. It leaves the target (on path space,
-    if the weights are those of whole trajectories) invariant for any proposal law. Equal weights
-    accept everything; where the proposal law is poor, chains stick, which is what the effective
-    sample size and r-hat of MCMC were made to see.
+    `min(1, weight of the proposal / weight of the state)`. This leaves the target invariant for any
+    distribution of the proposals (on path space, if the weights are those of whole trajectories).
+    Equal weights accept every proposal. Poor proposals make chains stick, and the effective sample
+    size and r-hat of MCMC were made to show that.
 
-    No chain has a beginning: each is closed to a ring, so that the state before its first step is
-    the one that its last step left. The state at every step has then come through the same number
-    of independent proposals, `num_proposals`, and its remaining bias is that of a burn-in of this
-    length, without a draw thrown away. (Starting at the first proposal, or at one picked by
-    weight, would leave a bias of order `1 / num_proposals`.) To run the ring takes one pass only:
-    the proposal of largest weight is accepted whatever the state, so that the chain is known there.
+    A chain has no beginning: it is closed to a ring, so that the state before its first step is the
+    one after its last step. The state at every step has then been offered the same number of
+    independent proposals, `num_proposals`. Its remaining bias is that after a burn-in of this
+    length, but no draw is thrown away. (Starting at the first proposal, or at one picked by weight,
+    would leave a bias of order `1 / num_proposals`.) One pass around the ring is enough, since the
+    proposal of largest weight is accepted from any state, so that the state there is known.
 
     Args:
         rng_key: a JAX key.

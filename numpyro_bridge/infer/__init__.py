@@ -1,4 +1,4 @@
-"""Inference algorithms in NumPyro's shape: a model in, draws out."""
+"""Inference algorithms, in the style of NumPyro and BlackJAX."""
 
 from numpyro_bridge.infer.amortise import AmortisedPosterior, load_amortised
 from numpyro_bridge.infer.blackjax import BridgeVI, PathMetropolis, as_blackjax, path_metropolis

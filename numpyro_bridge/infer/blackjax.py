@@ -1,4 +1,4 @@
-"""A bridge in the style of BlackJAX: a variational algorithm, and a sampling algorithm."""
+"""A bridge in the style of BlackJAX, as a variational algorithm and as a sampling algorithm."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -31,18 +31,18 @@ from numpyro_bridge.trajectories.path_moves import global_move
 
 
 class BridgeVIState(NamedTuple):
-    """The bridge as far as it is trained; arrays only, so that any JAX loop can carry it."""
+    """The bridge as far as it is trained, in arrays only, so that any JAX loop can carry it."""
 
     process: AbstractProcess
     map: AbstractMap
     """From standardised coordinates to flat positions."""
     optimizer_state: Any
     position: Any
-    """The first position, whose structure draws have."""
+    """The first position; draws have its structure."""
 
 
 class BridgeVI(NamedTuple):
-    """A `VIAlgorithm` in BlackJAX's sense: three functions."""
+    """Three functions that make a `VIAlgorithm` in BlackJAX's sense."""
 
     init: Callable[..., BridgeVIState]
     step: Callable[[RNGKey, BridgeVIState], tuple[BridgeVIState, TrajectoryMetrics]]
@@ -66,24 +66,26 @@ def as_blackjax(
         positions, log_weight = algorithm.sample(key, state, 1_000)
 
     The process, the loss and the iteration are those of `BridgeSampler`. What `BridgeSampler` does
-    between iterations is left to the caller: stopping, lowering the step size, keeping the best.
+    between iterations is left to the caller: stopping, lowering the step size, and keeping the best
+    parameters.
 
     Args:
-        logdensity_fn: Unnormalised, in nats, of one position on R^dim: an array or a pytree of
-            arrays of floats.
-        process: Makes the two chains from `(rng_key, dim)`.
+        logdensity_fn: The unnormalised log density, in nats, of one position: an array of floats or
+            a pytree of such arrays, without constraints.
+        process: Makes the process from `(rng_key, dim)`, such as `nb.CMCD`.
         objective: The loss.
-        standardise: Chooses a map in `init`; `nb.no_standardisation` for none.
+        standardise: Chooses the map that `init` uses; `nb.no_standardisation` for none.
         optimizer: An optax transformation; `bridge_optimizer()` if not given.
         num_trajectories: Trajectories per step, at least 2.
 
     Returns:
-        `init(position, rng_key=None)`, of which only the structure and the shapes of the position
-        matter; `step(rng_key, state)`, one iteration and its metrics; and
-        `sample(rng_key, state, num_samples=1)`, positions and the log weights that correct them.
+        Three functions. `init(position, rng_key=None)` returns the first state; of the position
+        only the structure and the shapes matter. `step(rng_key, state)` returns the state after one
+        iteration, and its metrics. `sample(rng_key, state, num_samples=1)` returns positions and
+        the log weights that correct them.
 
     Raises:
-        ValueError: if settings cannot work; in `init`, if it standardises inside `jax.jit`.
+        ValueError: if a setting cannot work, or if `init` standardises inside `jax.jit`.
     """
     check_function("logdensity_fn", logdensity_fn, "jax.scipy.stats.norm.logpdf")
     check_function("process", process, "nb.CMCD")
@@ -97,7 +99,7 @@ def as_blackjax(
 
 @dataclass(frozen=True, eq=False)
 class _Algorithm:
-    """What the three functions of `as_blackjax` share."""
+    """The settings that the three functions of `as_blackjax` share."""
 
     logdensity_fn: Callable[[Any], Scalar]
     process: Callable[..., AbstractProcess]
@@ -146,7 +148,10 @@ class _Algorithm:
 
 
 class _OnVectors(eqx.Module):
-    """A log density of a pytree as one of flat vectors; the numbers in `like` do not matter."""
+    """A log density of pytrees as one of flat vectors.
+
+    The pytree has the structure and the shapes of `like`, whose numbers do not matter.
+    """
 
     logdensity_fn: Callable[[Any], Scalar]
     like: Any
@@ -179,18 +184,18 @@ def _draw(keys: Any, process: AbstractProcess, target: StandardisedTarget, like:
 
 
 class PathState(NamedTuple):
-    """A state of the chain; the rest of the path is in its weight."""
+    """A state of the chain: the end of a path, and the weight of the whole path."""
 
     position: Any
     """Unconstrained values by site, or the vector of a log density."""
     logdensity: Float[Array, ""]
-    """That of the model, in nats."""
+    """Log density of the posterior at the position, in nats."""
     log_weight: Float[Array, ""]
-    """That of the path, in nats."""
+    """Log weight of the whole path, in nats."""
 
 
 class PathInfo(NamedTuple):
-    """What a step did."""
+    """What happened in a step."""
 
     acceptance_rate: Float[Array, ""]
     """Probability with which the proposal was accepted."""
@@ -198,7 +203,7 @@ class PathInfo(NamedTuple):
 
 
 class PathMetropolis(NamedTuple):
-    """A `SamplingAlgorithm` in BlackJAX's sense: a pair of functions."""
+    """Two functions that make a `SamplingAlgorithm` in BlackJAX's sense."""
 
     init: Callable[..., PathState]
     step: Callable[[RNGKey, PathState], tuple[PathState, PathInfo]]
@@ -212,11 +217,13 @@ def path_metropolis(posterior: Posterior) -> PathMetropolis:
         state, (states, info) = run(key, algorithm, 1_000, initial_position=position)
 
     Each step draws a path and moves to its end with probability $\min(1, w' / w)$, where $w'$ and
-    $w$ are the weights of the two paths. This leaves the law of paths that end in the posterior
-    invariant. `init(position, rng_key)` draws a path to a given position by the backward chain.
+    $w$ are the weights of the new and the present path. This leaves the distribution of paths that
+    end in the posterior invariant. `init(position, rng_key)` draws a path to the given position by
+    the backward chain.
 
     Args:
-        posterior: Of `BridgeSampler.run`, `AutoBridge.to_posterior` or `nb.load`.
+        posterior: A trained posterior, from `BridgeSampler.run`, `AutoBridge.to_posterior` or
+            `nb.load`.
 
     Returns:
         `init(position, rng_key)` and `step(rng_key, state)`. A position holds unconstrained values
@@ -227,7 +234,8 @@ def path_metropolis(posterior: Posterior) -> PathMetropolis:
     def init(position: Any, rng_key: RNGKey | None = None) -> PathState:
         if rng_key is None:
             raise ValueError(
-                "the path to the first position is random: call init(position, rng_key)"
+                "the path to the first position is random and needs a key: call "
+                "init(position, rng_key)"
             )
         end = draw_path_to(rng_key, process, target, target.base.joined(position))
         return state_of(end)

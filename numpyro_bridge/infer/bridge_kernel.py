@@ -26,62 +26,62 @@ class BridgeKernelState(NamedTuple):
     """The state of one chain; every field can be an extra field of `MCMC.run`."""
 
     i: Int[Array, "*chains"]
-    """Iterations done."""
+    """Number of iterations done."""
     z: Any
     """Unconstrained values by site."""
     potential_energy: Float[Array, "*chains"]
     """Minus the log density of `z`, in nats."""
     log_weight: Float[Array, "*chains"]
-    """That of the path to `z`, in nats."""
+    """Log weight of the path to `z`, in nats."""
     accept_prob: Float[Array, "*chains"]
-    """Probability with which the last path was accepted."""
+    """Probability of accepting the last path."""
     accepted: Bool[Array, "*chains"]
-    """Whether it was."""
+    """Whether the last path was accepted."""
     mean_accept_prob: Float[Array, "*chains"]
-    """Mean of `accept_prob` over warm-up, then over sampling."""
+    """Mean of `accept_prob` over warm-up, and after warm-up over sampling."""
     local: Any
-    """State of the local kernel in standardised coordinates; None without one."""
+    """State of the local kernel in standardised coordinates; None if there is no local kernel."""
     rng_key: RNGKey | Any
     """Randomness of the iterations to come."""
 
 
 class BridgeKernel(MCMCKernel):
-    r"""Train a bridge, then use its draws as proposals of a Markov chain that is exact.
+    r"""Train a bridge, and use its draws as proposals of an exact Markov chain.
 
         kernel = nb.BridgeKernel(model)
         mcmc = MCMC(kernel, num_warmup=100, num_samples=1_000, num_chains=4)
         mcmc.run(jax.random.key(0), x, y=y)
 
     Each iteration draws a whole path of the bridge and accepts its end with probability
-    $\min(1, w' / w)$, the ratio of the weights of the new path and the present one: independence
-    Metropolis-Hastings on path space, exact for any trained bridge. Where the bridge is poor the
-    chain sticks, and ESS and r-hat say so.
+    $\min(1, w' / w)$, where $w'$ and $w$ are the weights of the new and the present path. This is
+    independence Metropolis-Hastings on path space, and is exact for any trained bridge. Where the
+    bridge is poor the chain sticks, and ESS and r-hat show it.
 
-    With `local_kernel`, every iteration goes on with one move of another kernel from where the
-    chain is, and then draws a new path to the place it reached, by the backward chain. All three
-    steps leave the posterior invariant. The bridge jumps between modes, and the local kernel
-    explores them: a bridge that is a little off, or one trained briefly, is enough.
+    With `local_kernel`, every iteration then makes one move of another kernel, and draws a new path
+    to the place that it reached, by the backward chain. All three steps leave the posterior
+    invariant. The bridge jumps between modes and the local kernel explores each of them, so that a
+    bridge that is a little off, or was trained briefly, is good enough.
 
     The bridge is trained when the first chain is initialised, with randomness from `training_key`
-    and not from the key of `MCMC.run`: once, whatever the number of chains and `chain_method`,
-    and not again as long as the data are the same. `posterior` is the result. Warm-up
-    iterations are moves as well; they let a chain forget its start and the local kernel adapt.
+    and not from the key of `MCMC.run`. It is trained once for all chains, whatever the
+    `chain_method`, and again only if the data change. The result is `posterior`. Warm-up iterations
+    move the chain too: they let it forget its start and the local kernel adapt.
 
-    One draw costs one path, or two with `local_kernel`, drawn singly: to draw many independent
-    ones, `Posterior.sample` is faster by an order of magnitude.
+    An iteration draws one path, or two with `local_kernel`, one after the other. To draw many
+    independent draws, `Posterior.sample` is faster by an order of magnitude.
 
     Args:
         model: A NumPyro model, a target made by `target_from_log_density`, or a trained
-            `Posterior`. The latter two hold their data: call `mcmc.run(rng_key)`.
+            `Posterior`. Targets and posteriors hold their data: call `mcmc.run(rng_key)`.
         local_kernel: Makes a kernel of NumPyro from `potential_fn`, such as `NUTS`, `BarkerMH` or
             `partial(HMC, num_steps=1, trajectory_length=None)`, which is MALA. It works in
             standardised coordinates.
-        training_key: Randomness of the training, `jax.random.key(0)` if not given.
-        **settings: Those of `BridgeSampler`: `process`, `objective`, `num_iterations` and so on.
+        training_key: A JAX key for the training; `jax.random.key(0)` if not given.
+        **settings: Settings of `BridgeSampler`: `process`, `objective`, `num_iterations` and so on.
 
     Raises:
-        ValueError: if settings cannot work; in `MCMC.run`, as `BridgeSampler.run` does, and if
-            the data are not those that the bridge was trained on.
+        ValueError: if a setting cannot work. `MCMC.run` raises what `BridgeSampler.run` raises, and
+            a ValueError if the data are not those that the bridge was trained on.
     """
 
     sample_field = "z"  # pyright: ignore[reportAssignmentType]
@@ -103,6 +103,7 @@ class BridgeKernel(MCMCKernel):
         self._sample_fn: Callable[[BridgeKernelState], BridgeKernelState] | None = None
         self.posterior: Posterior | None = None
         """The trained bridge; None before the first run."""
+        self._holds_data = True
         if isinstance(model, Posterior):
             if settings:
                 raise ValueError(
@@ -111,8 +112,8 @@ class BridgeKernel(MCMCKernel):
             self.posterior, self.model = model, _model_with_data(model.target.base)
         else:
             self._sampler = BridgeSampler(model, **settings)
-            self.model = None if isinstance(model, Target) else model
-        self._holds_data = isinstance(model, Posterior | Target)
+            self._holds_data = isinstance(model, Target)
+            self.model = None if self._holds_data else model
 
     def init(
         self,
@@ -122,20 +123,20 @@ class BridgeKernel(MCMCKernel):
         model_args: tuple,
         model_kwargs: dict[str, Any],
     ) -> BridgeKernelState:
-        """Train the bridge unless that is done, and find the first state of one chain or of all."""
-        # With chain_method="parallel" this is being compiled, but the data are known all the same.
+        """Train the bridge if needed, and find the first state of one chain or of all chains."""
+        # With chain_method="parallel" this function is being compiled, yet the data are known.
         with jax.ensure_compile_time_eval():
             posterior = self._posterior_for(model_args, model_kwargs)
         local = self._make_local(posterior.target)
         start = partial(_start, posterior, local, num_warmup)
         self._sample_fn = partial(_step, posterior, local, num_warmup)
-        # One program: the first state of a local kernel takes dozens of small operations.
+        # Compiled as one program, since a local kernel starts with dozens of small operations.
         return jax.jit(start if is_prng_key(rng_key) else jax.vmap(start))(rng_key, init_params)
 
     def sample(
         self, state: BridgeKernelState, model_args: tuple, model_kwargs: dict[str, Any]
     ) -> BridgeKernelState:
-        """One iteration of one chain or of all."""
+        """Run one iteration of one chain or of all chains."""
         with jax.ensure_compile_time_eval():
             self._check_data(model_args, model_kwargs)
         assert self._sample_fn is not None, "`init` must be called before `sample`."
@@ -143,22 +144,22 @@ class BridgeKernel(MCMCKernel):
         return (self._sample_fn if single else jax.vmap(self._sample_fn))(state)
 
     def postprocess_fn(self, model_args: tuple, model_kwargs: dict[str, Any]) -> Callable:
-        """From unconstrained values to those of all sites, deterministic ones included."""
+        """Make the function from unconstrained values to all sites, deterministic ones included."""
         assert self.posterior is not None, "`init` must be called before `postprocess_fn`."
         target = self.posterior.target.base
         return lambda z: target.constrain(target.joined(z))
 
     def get_diagnostics_str(self, state: BridgeKernelState) -> str:
-        """How often paths are accepted, for the progress bar."""
+        """Say for the progress bar how often paths are accepted."""
         return f"paths accepted {float(jnp.mean(state.mean_accept_prob)):.0%}"
 
     def __getstate__(self) -> dict[str, Any]:
-        """What can be pickled: a trained kernel leaves its training behind."""
+        """Leave out what cannot be pickled; a trained kernel no longer needs its sampler."""
         state = {**self.__dict__, "_sample_fn": None}
         return state if self.posterior is None else {**state, "_sampler": None}
 
     def _posterior_for(self, args: tuple, kwargs: dict[str, Any]) -> Posterior:
-        """The bridge for these data, trained if need be."""
+        """The bridge for these data, which is trained now if it has not been before."""
         if self._holds_data and (args or kwargs):
             raise ValueError(
                 "this kernel was made from a trained posterior or a target, which holds its data "
@@ -232,7 +233,7 @@ def _step(
         local_state = local.sample(_moved(state.local, target, end.position), (), {})
         position = target.map(getattr(local_state, local.sample_field))
         end = draw_path_to(path_key, process, target, position)
-    # Counted anew after warm-up, as HMC does.
+    # The mean starts anew after warm-up, as that of NumPyro's HMC does.
     count = jnp.where(state.i < num_warmup, state.i + 1, state.i + 1 - num_warmup)
     mean = state.mean_accept_prob + (probability - state.mean_accept_prob) / count
     return _state(state.i + 1, target, end, probability, accepted, mean, local_state, rng_key)
@@ -246,7 +247,7 @@ def _state(i, target, end: End, probability, accepted, mean, local, rng_key) -> 
 
 
 def _moved(local_state: Any, target: StandardisedTarget, position: Array) -> Any:
-    """The local kernel's state elsewhere: what NumPyro's kernels know of a place is replaced."""
+    """Move the state of a local kernel: replace what NumPyro's kernels keep of a position."""
     point = target.at(target.map.inverse(position))
     known = {"z": point.position, "potential_energy": -point.log_density, "z_grad": -point.score}
     fields = local_state._fields
@@ -254,7 +255,7 @@ def _moved(local_state: Any, target: StandardisedTarget, position: Array) -> Any
 
 
 def _checked_local_kernel(local_kernel: Any) -> Any:
-    # A class or a partial function can be called; a kernel that is made already cannot.
+    # A class or a partial function can be called; a kernel that was already made cannot.
     if local_kernel is None or callable(local_kernel):
         return local_kernel
     raise ValueError(
@@ -264,7 +265,7 @@ def _checked_local_kernel(local_kernel: Any) -> Any:
 
 
 def _model_with_data(target: Target) -> Callable[..., Any] | None:
-    """The model as ArviZ runs it, with the arguments that `mcmc.run` is not given."""
+    """The model with its arguments, as ArviZ runs it, since `mcmc.run` is given none."""
     if not isinstance(target, ModelTarget):
         return None
     return partial(target.model, *target.model_args, **target.model_kwargs)

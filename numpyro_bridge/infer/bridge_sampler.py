@@ -12,6 +12,7 @@ import optax
 from numpyro_bridge._core.checks import (
     check_count,
     check_function,
+    check_instance,
     check_key,
     check_not_negative,
     check_objective,
@@ -24,6 +25,7 @@ from numpyro_bridge._core.functions import name_of
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.atlas.standardisation import Standardisation, standardise
 from numpyro_bridge.atlas.standardised_target import StandardisedTarget
+from numpyro_bridge.infer.check_model import check_model
 from numpyro_bridge.infer.posterior import Posterior
 from numpyro_bridge.objectives import reverse_kl_ld
 from numpyro_bridge.objectives.curricula import AbstractCurriculum
@@ -38,7 +40,7 @@ from numpyro_bridge.training.report import RunReport, Seconds
 
 
 class BridgeSampler:
-    """Train a diffusion bridge on the posterior of a NumPyro model.
+    """Train a diffusion bridge to sample the posterior of a NumPyro model.
 
     The defaults need no tuning: the posterior is standardised, a bridge of a few dozen steps is
     trained until its ELBO no longer rises, and the result says how far it can be trusted.
@@ -49,24 +51,27 @@ class BridgeSampler:
 
     Args:
         model: A NumPyro model, or a target made by `target_from_log_density`.
-        process: Makes the two chains from `(rng_key, dim)`, such as `nb.CMCD`, `nb.DBS` or
+        process: Makes the process from `(rng_key, dim)`, such as `nb.CMCD`, `nb.DBS` or
             `partial(nb.CMCD, num_steps=64)`.
         objective: The loss, such as `nb.reverse_kl_ld`, `nb.reverse_kl` or `nb.log_variance`.
         standardise: Chooses a map from `(rng_key, target)`; `nb.no_standardisation` for none,
             `partial(nb.standardise, nonlinear=False)` for an affine one.
-        optimizer: An optax transformation over the arrays of the process; three Adam rates by
-            default, see `bridge_optimizer`.
-        num_iterations: Upper bound on training iterations; training stops earlier on a plateau.
+        optimizer: An optax transformation over the arrays of the process; by default
+            `bridge_optimizer()`, which is Adam with a rate for each kind of part.
+        num_iterations: The largest number of training iterations; training stops earlier where the
+            ELBO no longer rises.
         num_trajectories: Trajectories per iteration, at least 2.
-        curriculum: What the loss is shown while training goes on, such as `nb.Tempering()` or
-            `nb.ReplayBuffer()`; the target itself by default.
-        tolerance: Rise of the ELBO, in nats over 100 iterations, below which training ends; 0 uses
-            the whole budget.
-        trainable: Which arrays of the process are trained, a filter in Equinox's sense.
-        checkpoint: File from which an interrupted run goes on, written every few seconds.
-        devices: Devices that the trajectories of each iteration are divided among, such as
-            `jax.devices()`; their number must divide `num_trajectories`. One device by default.
-        progress_bar: Show progress while training.
+        curriculum: Changes what the loss is shown in the course of the training, such as
+            `nb.Tempering()` or `nb.ReplayBuffer()`; by default the loss is shown the target.
+        tolerance: Training ends when the ELBO rises by fewer nats than this in 100 iterations; 0
+            uses all iterations.
+        trainable: Which arrays of the process are trained, as a filter in Equinox's sense; all by
+            default.
+        checkpoint: A file that is written every few seconds, and from which an interrupted run
+            resumes.
+        devices: Devices that share the trajectories of each iteration, such as `jax.devices()`;
+            their number must divide `num_trajectories`. One device by default.
+        progress_bar: Whether to show progress while training.
     """
 
     def __init__(
@@ -112,7 +117,7 @@ class BridgeSampler:
         self._loss = eqx.Partial(objective, **settings)
 
     def run(self, rng_key: RNGKey, *args: Any, **kwargs: Any) -> Posterior[TrajectoryMetrics]:
-        """Standardise, train, and return the result; the sampler itself remembers nothing.
+        """Standardise, train, and return the result; the sampler itself is not changed.
 
         Args:
             rng_key: The same key gives the same result.
@@ -120,10 +125,10 @@ class BridgeSampler:
             **kwargs: Keyword arguments of the model.
 
         Returns:
-            The trained posterior, to be sampled without end.
+            The trained posterior, from which any number of draws can be sampled.
 
         Raises:
-            ValueError: if the model cannot be sampled; the message says what to change.
+            ValueError: if the model cannot be sampled. The message says what to change.
         """
         check_key(rng_key)
         target_key, map_key, process_key, fit_key = jax.random.split(rng_key, 4)
@@ -166,11 +171,7 @@ class BridgeSampler:
 
 
 def _check_functions(model, process, objective, standardise) -> None:
-    if not callable(model) and not isinstance(model, Target):
-        raise ValueError(
-            f"model must be a NumPyro model (a function) or a target, got {type(model).__name__}; "
-            "for a log density write nb.BridgeSampler(nb.target_from_log_density(fn, dim))"
-        )
+    check_model(model, "BridgeSampler")
     if isinstance(process, AbstractProcess):
         raise ValueError(
             "process is made for the model's dimension: pass the class or a partial, such as "
@@ -181,11 +182,8 @@ def _check_functions(model, process, objective, standardise) -> None:
 
 
 def _check_curriculum(curriculum, objective) -> None:
-    if not isinstance(curriculum, AbstractCurriculum):
-        got = getattr(curriculum, "__name__", repr(curriculum))
-        raise ValueError(
-            f"curriculum must be an object such as nb.Tempering() or nb.ReplayBuffer(), got {got}"
-        )
+    such_as = "nb.Tempering() or nb.ReplayBuffer()"
+    check_instance("curriculum", curriculum, AbstractCurriculum, such_as)
     check_objective(objective, **curriculum.settings)
 
 

@@ -1,4 +1,4 @@
-"""DiffusionSampler: learn a posterior from draws, or from the log joint alone by rounds."""
+"""DiffusionSampler: learn a posterior from draws, or in rounds from the log joint alone."""
 
 import time
 from collections.abc import Callable
@@ -21,6 +21,7 @@ from numpyro_bridge.draws.given import positions_and_weights
 from numpyro_bridge.infer.amortise.context import Summaries, all_values
 from numpyro_bridge.infer.amortise.learn import learn_amortised
 from numpyro_bridge.infer.amortise.posterior import AmortisedPosterior
+from numpyro_bridge.infer.check_model import check_model
 from numpyro_bridge.infer.learner import Learner
 from numpyro_bridge.infer.learning import (
     LearningSettings,
@@ -33,41 +34,42 @@ from numpyro_bridge.training.metrics import LossMetrics
 from numpyro_bridge.training.report import RunReport, Seconds
 
 small_denoiser = partial(untrained_denoiser, width=96, depth=2)
-"""The default network: a few thousand draws do not teach a larger one more."""
+"""The default network; a larger one would not learn more from a few thousand draws."""
 
 
 class DiffusionSampler:
-    """Train a denoiser on draws of a posterior, and weigh what it generates.
+    """Train a denoiser on draws from a posterior, and weight the draws that it generates.
 
-    From draws of NUTS or any other sampler it makes a small file that can be sampled without end,
-    with the evidence and its error; without draws it finds its own:
+    Given draws of NUTS or of any other sampler, it learns a posterior that can be sampled without
+    end and kept in a small file, and that gives the evidence with its error. Without draws it finds
+    draws of its own:
 
         sampler = nb.DiffusionSampler(model)
         posterior = sampler.run(jax.random.key(0), x, y=y, draws=mcmc.get_samples())
         posterior = sampler.run(jax.random.key(0), x, y=y)
 
-    The loss bounds the log density of the draws it is given; it says nothing of what they miss.
-    The evidence comes from the weights of `posterior.sample`, as for a bridge.
+    The loss bounds the log density of the given draws and says nothing about regions that they
+    miss. The evidence comes from the weights of `posterior.sample`, as for a bridge.
 
     Args:
         model: A NumPyro model, or a target made by `target_from_log_density`.
         denoiser: Makes the network from `(rng_key, dim)`, such as
             `partial(nb.diffusion.untrained_denoiser, width=256)`; two hidden layers of 96 units by
             default.
-        num_steps: Steps of the process that generates and weighs.
-        num_iterations: Training iterations, in each round if there are several.
+        num_steps: Steps of the process that generates and weights draws.
+        num_iterations: Training iterations; if there are several rounds, in each of them.
         num_draws: Draws in the batch of an iteration.
-        optimizer: An optax transformation over the arrays of the denoiser; Adam at 2e-3 with
-            a weight decay of 0.1 by default, which matters where draws are few.
-        with_scores: Learn from the gradient of the log joint at the draws as well, by the target
-            score identity: the noise of the target then vanishes where the posterior is normal,
-            and far fewer draws suffice. Without it only the draws count.
-        start: Where particles come from if no draws are given: `(rng_key, target, num)` to a
-            reference, such as `infer.particles.from_normal` with its settings bound.
+        optimizer: An optax transformation over the arrays of the denoiser; by default Adam at 2e-3
+            with a weight decay of 0.1, which matters where draws are few.
+        with_scores: Whether to learn from the gradient of the log joint at the draws as well, by
+            the target score identity. What the denoiser regresses on then has no noise where the
+            posterior is normal, and far fewer draws suffice.
+        start: Where particles come from if no draws are given: a function from `(rng_key, target,
+            num)` to a reference, such as `atlas.particles.from_normal` with its settings bound.
         num_particles: Particles that the first round learns from; each later round adds twice as
             many draws.
-        max_rounds: Rounds at most, where no draws are given.
-        progress_bar: Show progress while training, and a line after each round.
+        max_rounds: The largest number of rounds, if no draws are given.
+        progress_bar: Whether to show progress while training, and a line after each round.
     """
 
     def __init__(
@@ -85,12 +87,7 @@ class DiffusionSampler:
         max_rounds: int = 6,
         progress_bar: bool = True,
     ):
-        if not callable(model) and not isinstance(model, Target):
-            raise ValueError(
-                "model must be a NumPyro model (a function) or a target, got "
-                f"{type(model).__name__}; for a log density write "
-                "nb.DiffusionSampler(nb.target_from_log_density(fn, dim))"
-            )
+        check_model(model, "DiffusionSampler")
         if min(num_steps, num_iterations, num_draws, max_rounds) < 1 or num_particles < 100:
             raise ValueError(
                 "num_steps, num_iterations, num_draws and max_rounds should be at least 1, and "
@@ -117,13 +114,13 @@ class DiffusionSampler:
         weighting: Weighting = uniform,
         **kwargs: Any,
     ) -> Posterior[LossMetrics]:
-        """Learn the posterior; the sampler itself remembers nothing.
+        """Learn the posterior; the sampler itself is not changed.
 
-        With draws there is one round of training. Without, rounds: particles of tempered sequential
-        Monte Carlo train the denoiser; its own draws, resampled by their weights and moved by
-        Hamiltonian Monte Carlo, train it further, together with those of the rounds before; and so
-        on until the effective sample size of its weights no longer rises. The best round is
-        returned, and every round is in `report.rounds`.
+        With draws there is one round of training. Without draws there are several. The first round
+        learns from particles of tempered sequential Monte Carlo. Every later round learns from the
+        denoiser's own draws in all rounds before it, resampled by their weights and moved by
+        Hamiltonian Monte Carlo. The rounds end when the effective sample size of the weights no
+        longer rises. The best round is returned, and `report.rounds` has all of them.
 
         Args:
             rng_key: The same key gives the same result.
@@ -131,12 +128,12 @@ class DiffusionSampler:
             draws: Draws to learn from: values of the latent sites by name (`mcmc.get_samples()`),
                 `nb.Draws` with their weights, or unconstrained positions, one a row. None to learn
                 from the log joint alone.
-            weighting: How much each noise level counts, from `objectives.weightings`.
+            weighting: How much each noise level counts, from `nb.diffusion.weightings`.
             **kwargs: Keyword arguments of the model.
 
         Raises:
-            ValueError: if the model cannot be sampled, or the draws are not those of its sites.
-            RuntimeError: if tempering does not arrive at the target.
+            ValueError: if the model cannot be sampled, or the draws do not fit its latent sites.
+            RuntimeError: if tempering does not reach the target.
         """
         check_key(rng_key)
         check_function("weighting", weighting, "weightings.uniform")
@@ -179,26 +176,30 @@ class DiffusionSampler:
             amortised = sampler.amortise(jax.random.key(0), x, y=y)
             posterior = amortised.condition(x, y=y)
 
-        Latent values are drawn from the prior and data given them. A normal law given the data
-        learns from these pairs, then a denoiser what this law leaves. Other arguments than the
-        data (covariates) are those of this call; to learn for all covariates, make them observed
-        sites. What a model reads of its data elsewhere than at `obs=`, such as a mask or the past
-        of a series, is held at the values of this call too. Each stage takes `num_iterations`;
-        `start`, `num_particles` and `max_rounds` play no part.
+        Latent values are drawn from the prior, and data given these values. A network learns from
+        such pairs a normal distribution of the latent values given the data; then a denoiser learns
+        how the posterior differs from that normal distribution. Each of the two stages takes
+        `num_iterations`; `start`, `num_particles` and `max_rounds` play no part.
+
+        Arguments of the model other than the data, such as covariates, keep the values of this
+        call. To learn the posteriors for all covariates, make them observed sites. What the model
+        reads of its data elsewhere than at `obs=`, such as a mask or the past of a series, also
+        keeps the values of this call.
 
         Args:
             rng_key: The same key gives the same result.
-            *args: Positional arguments of the model; the data among them give their shapes, and may
-                be any that the model could make.
-            num_simulations: Pairs for each of the two stages.
-            summaries: What the networks look at: a function from the data, a dictionary of the
-                observed sites, to numbers or arrays in a dictionary, list or tuple.
-            weighting: How much each noise level counts, from `objectives.weightings`.
+            *args: Positional arguments of the model. Of the data among them only the shapes matter;
+                the values may be any that the model could make.
+            num_simulations: Number of simulated pairs for each of the two stages.
+            summaries: What the networks are shown of the data: a function from a dictionary of the
+                observed sites to numbers or arrays in a dictionary, list or tuple.
+            weighting: How much each noise level counts, from `nb.diffusion.weightings`.
             **kwargs: Keyword arguments of the model.
 
         Raises:
-            ValueError: if the model cannot simulate its data (`numpyro.factor`, improper priors, no
-                observed site, a distribution without a sampler), or the denoiser reads no context.
+            ValueError: if the model cannot simulate its data (it has a `numpyro.factor`, an
+                improper prior, a distribution without a sampler, or no observed site), or if the
+                denoiser does not read a context.
         """
         return learn_amortised(
             rng_key,
@@ -213,7 +214,7 @@ class DiffusionSampler:
 
     @property
     def learning(self) -> LearningSettings:
-        """How denoisers are learned."""
+        """The settings that say how denoisers are learned."""
         return LearningSettings(
             self.denoiser,
             self.num_steps,

@@ -1,4 +1,4 @@
-"""A learned posterior as a NumPyro distribution: the prior of the next analysis."""
+"""A learned posterior as a NumPyro distribution, to be the prior of the next analysis."""
 
 from typing import Any
 
@@ -14,14 +14,14 @@ from numpyro_bridge.diffusion.density import flow_of, log_density
 from numpyro_bridge.target import Target
 
 SOLVER_TOLERANCE = 1e-5
-"""Error of a step of the flow's equation, relative and absolute."""
+"""Error allowed in each step of solving the flow's differential equation."""
 
 
 class PosteriorDistribution(dist.Distribution):
-    """The law of a denoiser's flow over the unconstrained values of a model's latent sites.
+    """The distribution of a denoiser's flow, over unconstrained values of a model's latent sites.
 
-    Made by `posterior.as_distribution()`. As the prior of the next analysis it is one site, from
-    which `sites` makes those of the first model:
+    It is made by `posterior.as_distribution()`. In the next model it is the prior of a single site,
+    from whose value `sites` makes the sites of the first model:
 
         prior = posterior.as_distribution()
 
@@ -30,14 +30,14 @@ class PosteriorDistribution(dist.Distribution):
             values = prior.sites(numpyro.sample("posterior", prior))
             numpyro.sample("y", dist.Normal(values["a"] + values["b"] * x, 1), obs=y)
 
-    Draws and log density are of the same law, which is the posterior as far as the denoiser was
-    trained to it: compare `posterior.sample(...).ess`. The log density solves a differential
-    equation, dozens of network evaluations, and can be differentiated.
+    Draws and log density belong to the same distribution. How close it is to the posterior depends
+    on how well the denoiser was trained; `posterior.sample(...).ess` tells. The log density can be
+    differentiated; it solves a differential equation, which takes dozens of network evaluations.
 
     Args:
-        denoiser: Trained in the coordinates of the map.
-        map: From standardised to unconstrained coordinates.
-        target: The posterior, whose sites are made.
+        denoiser: The denoiser, trained in standardised coordinates.
+        map: The map from standardised to unconstrained coordinates.
+        target: The posterior, whose sites are made from a draw.
     """
 
     arg_constraints = {}
@@ -78,12 +78,12 @@ class PosteriorDistribution(dist.Distribution):
         return _over_rows(one, jnp.asarray(value))
 
     def sites(self, value: Array) -> dict[str, Any]:
-        """Constrained values of the sites of the posterior's model, deterministic ones included."""
+        """Constrained values of all sites of the first model, deterministic ones included."""
         return _over_rows(self.target.constrain, jnp.asarray(value))
 
 
 def _over_rows(function, values):
-    """A function of one vector over all leading axes."""
+    """Apply a function of one vector over all leading axes."""
     for _ in values.shape[:-1]:
         function = jax.vmap(function)
     return function(values)

@@ -1,4 +1,4 @@
-"""FlowGuide: a denoiser's flow as a guide, for NumPyro's neural transport."""
+"""FlowGuide: a denoiser's flow as a guide for NumPyro's neural transport."""
 
 from typing import Any
 
@@ -14,11 +14,12 @@ from numpyro_bridge._core.types import Vector
 from numpyro_bridge.atlas.standardised_target import StandardisedTarget
 from numpyro_bridge.diffusion.denoiser import Denoiser
 from numpyro_bridge.diffusion.reflow import carried
-from numpyro_bridge.target import ModelTarget, joined_in_order
+from numpyro_bridge.draws.prediction import model_of
+from numpyro_bridge.target import joined_in_order
 
 
 class FlowGuide(AutoContinuous):
-    """The deterministic flow of a trained denoiser, in few steps; made by `posterior.as_guide()`.
+    """The deterministic flow of a trained denoiser in a few steps; made by `posterior.as_guide()`.
 
         guide = posterior.as_guide()
         neutra = NeuTraReparam(guide, params={})
@@ -26,26 +27,22 @@ class FlowGuide(AutoContinuous):
         mcmc.run(rng_key, x, y=y)
         samples = neutra.transform_sample(mcmc.get_samples()["flow_shared_latent"])
 
-    NUTS then works in the coordinates in which the learned posterior is standard normal. It is
-    exact for any denoiser, as long as the steps of the flow are a bijection: what enters is the
-    exact determinant of these steps, not that of the differential equation. It has nothing to
-    train, and no parameters.
+    NUTS then works in coordinates in which the learned posterior is standard normal. The result is
+    exact for any denoiser, as long as the steps of the flow are a bijection, since the density is
+    corrected by the exact determinant of these steps and not by that of the differential equation.
+    The guide has no parameters and is not trained.
 
     Args:
-        denoiser: Trained in standardised coordinates.
-        target: The posterior, of a NumPyro model.
-        num_steps: Steps of Heun's method from noise to draw, two evaluations of the network each.
+        denoiser: The denoiser, trained in standardised coordinates.
+        target: The posterior of a NumPyro model, in standardised coordinates.
+        num_steps: Steps of Heun's method from noise to draw; each evaluates the network twice.
 
     Reference: Hoffman et al. (2019), arXiv:1903.03704.
     """
 
     def __init__(self, denoiser: Denoiser, target: StandardisedTarget, num_steps: int = 8):
-        base = target.base
-        if not isinstance(base, ModelTarget):
-            raise ValueError(
-                "a guide needs a NumPyro model, and this posterior is that of a log density; for "
-                "draws and density of its flow use posterior.as_distribution()"
-            )
+        instead = "for draws and density of its flow use posterior.as_distribution()"
+        base = model_of(target.base, "a guide", instead)
         super().__init__(base.model, prefix="flow")
         with handlers.block(), handlers.seed(rng_seed=0):
             self._setup_prototype(*base.model_args, **base.model_kwargs)
@@ -64,13 +61,13 @@ class FlowGuide(AutoContinuous):
 
 
 class FlowTransform(Transform):
-    """A number of Heun steps of a flow, from noise to NumPyro's unconstrained vector.
+    """A few Heun steps of a flow, from noise to NumPyro's unconstrained vector.
 
     Args:
-        denoiser: Trained in standardised coordinates.
-        target: The posterior.
-        num_steps: Steps.
-        order: Names of the sites as the guide joins them, the order of the model.
+        denoiser: The denoiser, trained in standardised coordinates.
+        target: The posterior, in standardised coordinates.
+        num_steps: Number of steps.
+        order: Names of the sites in the order in which the guide joins them, which is the model's.
     """
 
     domain: Any = dist.constraints.real_vector
@@ -94,7 +91,7 @@ class FlowTransform(Transform):
     def log_abs_det_jacobian(
         self, x: Float[Array, "*batch dim"], y: Any, intermediates: Any = None
     ) -> Float[Array, "*batch"]:
-        """Log absolute determinant of all steps together; one pass for each coordinate."""
+        """Log absolute determinant of all steps together, from one pass for each coordinate."""
 
         def one(noise: Vector) -> Array:
             return jnp.linalg.slogdet(jax.jacfwd(self._one)(noise))[1]
@@ -102,7 +99,7 @@ class FlowTransform(Transform):
         return jnp.vectorize(one, signature="(n)->()")(x)
 
     def tree_flatten(self) -> tuple[tuple, tuple]:
-        """The arrays of denoiser and target, as NumPyro's transforms do it."""
+        """Name the parts with arrays, and the static fields, as NumPyro's transforms do."""
         names = ("denoiser", "target")
         return (self.denoiser, self.target), (
             names,

@@ -1,4 +1,4 @@
-"""One run of `DiffusionSampler`: a target in the coordinates of its draws, and its denoiser."""
+"""Learner: one run of `DiffusionSampler`."""
 
 import time
 from dataclasses import replace
@@ -35,11 +35,11 @@ from numpyro_bridge.training.training import Training
 from numpyro_bridge.trajectories.simulate import simulate_many
 
 MIN_RISE = 1.05
-"""A round is worth another one if it raised the effective sample size by this factor."""
+"""Another round follows if the last one raised the effective sample size by this factor."""
 
 
 class Learner:
-    """One run: a target in the coordinates of its draws, and a denoiser that is trained there."""
+    """One run: the target, standardised by its draws, and the denoiser that is trained on it."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class Learner:
         self.num_scores = 0
 
     def learn(self, rng_key, position, log_weight) -> Training[LossMetrics]:
-        """Train the denoiser further, on draws in the target's own coordinates."""
+        """Train the denoiser further on weighted draws, given in the target's own coordinates."""
         settings = self.settings
         samples = samples_of(self.target, position, log_weight, with_scores=settings.with_scores)
         self.num_scores += int(jnp.sum(jnp.isfinite(log_weight)))
@@ -76,7 +76,7 @@ class Learner:
         return training
 
     def in_rounds(self, rng_key, position, log_weight, *, num_particles: int, max_rounds: int):
-        """Train, draw, weigh and refresh until the weights no longer get better."""
+        """Train on draws and make new ones, in turns, until the weights no longer improve."""
         best, trainings, rounds = self.denoiser, [], []
         num, store = 2 * num_particles, None
         for number in range(1, max_rounds + 1):
@@ -97,7 +97,7 @@ class Learner:
             if ess < MIN_RISE * highest or number == max_rounds:
                 break
             index = weights.resample_indices(pick_key, smoothed.log_weight, num)
-            # One store for all rounds, filled in turn: what is compiled for it serves every round.
+            # All rounds fill one store of fixed size, so that nothing is compiled for it twice.
             if store is None:
                 rows = (max_rounds - 1) * num
                 store = jnp.zeros((rows, self.target.dim), position.dtype), jnp.full(rows, -jnp.inf)
@@ -111,7 +111,7 @@ class Learner:
         process = self._process(self.denoiser)
         position, log_weight = _weighted_draws(rng_key, process, self.target, num)
         self.num_scores += num
-        # A weight that is not a number is that of a path which left the numbers: it counts nothing.
+        # A weight that is not a number comes from a path that overflowed, and counts as zero.
         return position, jnp.where(jnp.isfinite(log_weight), log_weight, -jnp.inf)
 
     def _process(self, denoiser: Denoiser) -> DenoisingProcess:
@@ -128,7 +128,7 @@ class Learner:
     def posterior(
         self, denoiser, trainings: list[Training[LossMetrics]], report: RunReport, spent: int
     ) -> Posterior[LossMetrics]:
-        """The result, after particles on which so many gradients were spent."""
+        """Make the result; `spent` gradients were evaluated to find particles."""
         report = replace(
             report,
             process="DenoisingProcess",

@@ -1,4 +1,4 @@
-"""From weighted draws to a trained denoiser and its process, in standardised coordinates."""
+"""Train a denoiser on weighted draws, in standardised coordinates."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -27,30 +27,30 @@ from numpyro_bridge.training.metrics import LossMetrics
 from numpyro_bridge.training.training import Training
 
 HELD_OUT = 10
-"""One draw in so many is kept from training, to see whether it still learns."""
+"""One draw in this many is held out of training, to measure progress by."""
 
 
 Network = Callable[..., Denoiser]
-"""Makes a denoiser from `(rng_key, dim)`, and `context_size=` where it is to learn from data."""
+"""Makes a denoiser from `(rng_key, dim)`, and from `context_size=` if it is to read data."""
 
 
 class LearningSettings(NamedTuple):
-    """How a denoiser is learned: what `DiffusionSampler` was told."""
+    """How a denoiser is learned, by the settings of `DiffusionSampler`."""
 
     denoiser: Network
     num_steps: int
-    """Steps of the process that generates and weighs."""
+    """Steps of the process that generates and weights draws."""
     optimizer: optax.GradientTransformation
     num_iterations: int
     num_draws: int
     """Draws in the batch of an iteration."""
     with_scores: bool
-    """Whether the gradient of the log joint at the draws is learned from as well."""
+    """Whether to learn from the gradient of the log joint at the draws as well."""
     progress_bar: bool
 
 
 class Divided(NamedTuple):
-    """Draws to learn from, and draws to look at."""
+    """Draws to train on, and draws that are held out."""
 
     training: Samples
     held_out: Samples
@@ -74,13 +74,13 @@ def samples_of(
     *,
     with_scores: bool,
 ) -> Samples:
-    """Draws in the target's own coordinates as what a loss reads.
+    """Turn draws in the target's own coordinates into the samples that a loss reads.
 
-    Those that it cannot use are left in with a weight of zero, so that code compiled for as many
-    draws serves again.
+    Draws that cannot be used keep their rows and get a weight of zero, so that code that was
+    compiled for the same number of draws can be used again.
 
     Raises:
-        ValueError: if less than ten can be used.
+        ValueError: if fewer than ten draws can be used.
     """
     standardised, score, finite = _evaluated(target, position)
     usable = finite & jnp.isfinite(log_weight)
@@ -107,7 +107,7 @@ def _evaluated(target: StandardisedTarget, position: Float[Array, "num dim"]):
 
 
 def divided(rng_key: RNGKey, samples: Samples) -> Divided:
-    """A tenth of the draws, by chance, held out."""
+    """Hold out a tenth of the draws, chosen at random."""
     order = jax.random.permutation(rng_key, len(samples.position))
     cut = max(1, len(order) // HELD_OUT)
     return Divided(
@@ -117,13 +117,14 @@ def divided(rng_key: RNGKey, samples: Samples) -> Divided:
 
 
 class Watched(eqx.Module):
-    """A loss of draws that learns from some and reports on others, which are held out.
+    """A loss that trains on some draws and reports its value on others, which are held out.
 
-    These meet the same noise at every iteration: what is left between two of them is progress.
-    One of the same settings is equal, so that nothing is compiled anew for another run.
+    The held-out draws meet the same noise at every iteration, so that the reported loss changes by
+    progress alone. Two objects with the same settings are equal, so that nothing is compiled anew
+    for another run.
 
     Args:
-        loss: Such as `diffusion_elbo`.
+        loss: A loss of draws, such as `diffusion_elbo`.
         num_draws: Draws in a batch.
     """
 
@@ -133,7 +134,7 @@ class Watched(eqx.Module):
     def __call__(
         self, rng_key: RNGKey, module: Any, data: Divided, **settings: Any
     ) -> tuple[Scalar, SampleLosses]:
-        """The loss of a batch to learn from, and what it says of one that is held out."""
+        """The loss of a batch of training draws, and the losses of a batch of held-out ones."""
         settings = {"num_draws": self.num_draws, **settings}
         loss, _ = self.loss(rng_key, module, data.training, **settings)
         held = jax.lax.stop_gradient(module)
@@ -142,10 +143,11 @@ class Watched(eqx.Module):
 
 
 def training_levels(denoiser: Denoiser, *, with_scores: bool) -> AbstractNoiseSchedule:
-    """The schedule on which the loss has little noise, between the ends of the denoiser's.
+    """A schedule on which the loss has little noise, with the same ends as the denoiser's.
 
-    With scores the error falls like `alpha² sigma²` towards both ends, and a cosine visits them
-    accordingly; without, it rises to a constant, and all log-SNRs are visited alike.
+    With scores, the error falls like `alpha² sigma²` towards both ends of the log-SNR, and a cosine
+    schedule visits the levels in proportion. Without scores it rises to a constant, and all
+    log-SNRs are visited equally often.
 
     Raises:
         ValueError: if an end is infinite.
@@ -162,13 +164,13 @@ def training_levels(denoiser: Denoiser, *, with_scores: bool) -> AbstractNoiseSc
 def trained(
     rng_key: RNGKey, settings: LearningSettings, module: Any, loss: Any, samples: Samples
 ) -> Training[LossMetrics]:
-    """Train a module on draws, a tenth of them held out, for all iterations of a sampler.
+    """Train a module on draws, a tenth of which are held out, for all iterations of the settings.
 
     Args:
         rng_key: The same key gives the same result.
-        settings: How long and by which optimiser.
-        module: What is trained.
-        loss: `Watched`, with its settings bound.
+        settings: Say how long to train, and with which optimiser.
+        module: The module to train.
+        loss: A `Watched` loss, with its settings bound.
         samples: The draws.
     """
     divide_key, fit_key = jax.random.split(rng_key)

@@ -51,7 +51,7 @@ from numpyro_bridge.trajectories.ends import draw_end
 MetricsOrNone = TypeVar("MetricsOrNone", bound=AbstractMetrics | None)
 
 BATCH = 1_000
-"""Trajectories drawn per call of the compiled code; the last batch is cut to size."""
+"""Trajectories per call of the compiled code; those that are too many are dropped at the end."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -60,12 +60,12 @@ class Posterior(Generic[MetricsOrNone]):
 
     Attributes:
         process: The two chains, trained.
-        target: The target in standardised coordinates; `target.base` is the model's own.
+        target: The target in standardised coordinates; `target.base` is in the model's own.
         standardisation: The map, how it was chosen, and the modes that were seen.
-        metrics: What every training iteration reports: the ELBO, the spread of the log weights and
+        metrics: Numbers of every training iteration: the ELBO, the spread of the log weights and
             the ESS (`TrajectoryMetrics`), or the loss of a denoiser (`LossMetrics`); None where
             there is no record of the training.
-        report: How it was made and what it cost: process, objective, seconds, gradient evaluations.
+        report: How the posterior was trained and what that cost.
     """
 
     process: AbstractProcess
@@ -89,12 +89,12 @@ class Posterior(Generic[MetricsOrNone]):
         *,
         devices: Sequence[Device] | None = None,
     ) -> Draws:
-        """Draw trajectories and keep their ends, each with the log weight of its whole path.
+        """Draw trajectories, and keep the end of each with the log weight of its whole path.
 
         Args:
             rng_key: The same key gives the same draws.
             num_samples: Number of independent draws.
-            devices: Devices that the trajectories are divided among; one by default.
+            devices: Devices that share the trajectories; one by default.
 
         Raises:
             ValueError: if `num_samples` is below 1, or the devices do not divide a batch of 1,000.
@@ -132,26 +132,27 @@ class Posterior(Generic[MetricsOrNone]):
         return_sites: Sequence[str] | None = None,
         **kwargs: Any,
     ) -> dict[str, Array]:
-        """Predictions of the posterior: for new arguments of the model, or of the same data.
+        """Predict data for new arguments of the model, or replicate the data that were seen.
 
             replicated = posterior.predictive(rng_key)["y"]
             predicted = posterior.predictive(rng_key, x_new)["y"]
 
-        Draws are resampled by their weights, and the model is run once for each.
+        Draws are resampled by their weights, and the model is run once for each of them.
 
         Args:
             rng_key: The same key gives the same predictions.
-            *args: Arguments of the model to predict for, the observed ones None or left out.
-                Without any, those of the posterior, with its observed sites drawn anew.
+            *args: Positional arguments of the model to predict for, with None for the data. If
+                there are no arguments at all, those of the training are used, and new values of
+                the observed sites are drawn.
             num_samples: How many predictions.
-            return_sites: Names of sites; by default those that are not latent sites.
-            **kwargs: Likewise.
+            return_sites: Names of the sites to return; by default all that are not latent.
+            **kwargs: Keyword arguments of the model to predict for, without the data.
 
         Returns:
-            Site name to values, shape (num_samples, ...).
+            Values by site, shape (num_samples, ...).
 
         Raises:
-            ValueError: if the posterior is that of a plain log density.
+            ValueError: if the target is a plain log density.
 
         Warns:
             ReliabilityWarning: if the draws are not to be trusted.
@@ -165,7 +166,7 @@ class Posterior(Generic[MetricsOrNone]):
         if not args and not kwargs:
             args, kwargs = target.model_args, target.model_kwargs
             model = handlers.uncondition(model)
-            # Not the sites that are factors, which this makes latent.
+            # Named one by one, since the model without its observations has its factors as sites.
             made = [*target.observed, *(name for name in resampled if name not in target.sites)]
             return_sites = made if return_sites is None else return_sites
         latents = {name: resampled[name] for name in target.sites}
@@ -179,21 +180,21 @@ class Posterior(Generic[MetricsOrNone]):
             nuts.run(rng_key, ...)
             posterior.run_backward(rng_key, nuts.get_samples()).eubo
 
-        With the ELBO it brackets the log evidence, and a wide gap between them that the forward
-        weights do not explain is a part of the posterior that the bridge never visits.
+        The EUBO and the ELBO bracket the log evidence. If the gap between them is wider than the
+        forward weights explain, there is a part of the posterior that the bridge never visits.
 
         Args:
-            rng_key: Randomness of the trajectories, one from each draw.
+            rng_key: A JAX key for the trajectories, one from each draw.
             draws: Values of the latent sites by name, one draw a row; or positions in the
-                unconstrained coordinates of the model, shape `(num, dim)`. Weighted `Draws` of
-                another bridge are resampled first.
+                unconstrained coordinates of the model, shape `(num, dim)`; or weighted `Draws` of
+                another bridge, which are resampled first.
 
         Raises:
             ValueError: if a latent site is missing, or no draw is finite.
         """
         check_key(rng_key)
         positions, log_weight = positions_and_weights(self.target.base, draws)
-        if isinstance(draws, Draws):
+        if bool(jnp.any(log_weight != 0)):
             rng_key, resample_key = jax.random.split(rng_key)
             smoothed = pareto_smooth(log_weight).log_weight
             positions = positions[resample_indices(resample_key, smoothed, len(positions))]
@@ -212,10 +213,10 @@ class Posterior(Generic[MetricsOrNone]):
     def mode_shares(
         self, draws: Draws | Mapping[str, Any] | Float[Array, "num dim"]
     ) -> Float[np.ndarray, " modes"]:
-        """The share of draws that lies at each mode that standardisation saw; empty if it saw one.
+        """The share of draws at each mode that standardisation saw; empty if it saw only one.
 
         Args:
-            draws: As `run_backward` takes them.
+            draws: Draws of any of the kinds that `run_backward` takes.
         """
         modes = self.standardisation.modes
         if modes is None:
@@ -224,7 +225,7 @@ class Posterior(Generic[MetricsOrNone]):
         return shares_of_modes(modes, positions, log_weight)
 
     def _idle_training(self):
-        """A sentence on a training that hardly moved."""
+        """Warn of a training that hardly moved, since most of its updates were skipped."""
         skipped = self.report.num_skipped_updates or 0
         iterations = self.report.num_iterations or 0
         if 2 * skipped > iterations > 0:
@@ -238,7 +239,7 @@ class Posterior(Generic[MetricsOrNone]):
         """The posterior as a NumPyro distribution, to be the prior of the next analysis.
 
         Raises:
-            ValueError: if the process has no flow: only `DiffusionSampler` trains one.
+            ValueError: if the process has no flow; only `DiffusionSampler` trains one.
         """
         return PosteriorDistribution(self._flow(), self.target.map, self.target.base)
 
@@ -246,7 +247,7 @@ class Posterior(Generic[MetricsOrNone]):
         """The flow as a guide for `numpyro.infer.reparam.NeuTraReparam`; it has no parameters.
 
         Args:
-            num_steps: Steps of the flow, two evaluations of the network each.
+            num_steps: Steps of the flow; each evaluates the network twice.
 
         Raises:
             ValueError: if the process has no flow, or there is no NumPyro model.
@@ -264,11 +265,11 @@ class Posterior(Generic[MetricsOrNone]):
     def save(self, path: str | os.PathLike) -> None:
         """Write the trained bridge and the model's data to one file, atomically.
 
-        Load it with `nb.load(path, model)`. The model itself is code and is not saved. Where the
-        sampler is not of this package its arrays are saved, and `nb.load` takes its constructor.
+        Load it with `nb.load(path, model)`. The model itself is code and is not saved. Of a process
+        from outside this package only the arrays are saved, and `nb.load` needs its constructor.
 
         Args:
-            path: File to write; its folder is made if needed.
+            path: The file to write; its folder is made if needed.
 
         Raises:
             ValueError: if the process holds a random key.
@@ -297,21 +298,22 @@ def load(
 
     Args:
         path: The file.
-        model: The NumPyro model, or the target, that it was trained on.
-        *args: The model's arguments; needed only where they could not be saved (anything but
-            arrays, numbers, strings and containers of them), and they replace those in the file.
-        process: The constructor from `(rng_key, dim)` that was passed to the sampler; needed only
-            where the process, or a part of it such as its control, is of a class outside this
-            package. A file never says what code to import: the classes are those of what the
-            constructor makes, and the arrays those of the file.
-        coordinate_map: Makes a map of the same class from `dim`; needed only where the map that
-            standardises is of a class outside this package.
-        **kwargs: The model's keyword arguments, needed where `args` are.
+        model: The NumPyro model, or the target, that the bridge was trained on.
+        *args: Positional arguments of the model. They are needed only if the file could not hold
+            them, because one was neither an array, a number or a string nor a container of these.
+            If given, they replace those in the file.
+        process: The constructor from `(rng_key, dim)` that was passed to the sampler. It is needed
+            only if the process, or a part of it such as its control, is of a class outside this
+            package. A file never says what code to import: the constructor supplies the classes,
+            and the file the arrays.
+        coordinate_map: A function from `dim` to a map of the saved class, needed only if the map
+            that standardises is of a class outside this package.
+        **kwargs: Keyword arguments of the model, needed where `args` are.
 
     Raises:
-        ValueError: if the file is of another kind, the model is not the one it was trained on (its
-            density is compared at four points), or `process` is missing or makes something else
-            than the file holds.
+        ValueError: if the file is of another kind, or the model is not the one that was trained on
+            (the densities are compared at four points), or `process` is missing or makes something
+            else than the file holds.
     """
     if not isinstance(path, str | os.PathLike):
         raise ValueError(f"nb.load(path, model) takes the file first, got {path!r}")

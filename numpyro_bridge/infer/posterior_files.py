@@ -1,4 +1,4 @@
-"""Files of posteriors: what `Posterior.save` writes and `nb.load` reads."""
+"""Files of posteriors, which `Posterior.save` writes and `nb.load` reads."""
 
 import os
 from collections.abc import Callable
@@ -22,14 +22,14 @@ from numpyro_bridge.training.metrics import AbstractMetrics
 from numpyro_bridge.training.report import RunReport
 
 ProcessMaker = Callable[..., AbstractProcess]
-"""From `(rng_key, dim)`."""
+"""A constructor of processes from `(rng_key, dim)`."""
 
 MapMaker = Callable[[int], AbstractMap]
-"""From the dimension."""
+"""A constructor of maps from the dimension."""
 
 
 class SavedPosterior(NamedTuple):
-    """What a file holds of a posterior: the fields of `Posterior`."""
+    """The fields of a `Posterior`, as a file holds them."""
 
     process: AbstractProcess
     target: StandardisedTarget
@@ -71,13 +71,13 @@ def read_posterior(
     process: ProcessMaker | None,
     coordinate_map: MapMaker | None,
 ) -> SavedPosterior:
-    """Read what `write_posterior` wrote; arguments and errors are those of `nb.load`."""
+    """Read what `write_posterior` wrote, with the arguments and errors of `nb.load`."""
     header = load_header(path)
     if header.get("kind") != "posterior":
         raise ValueError(
             f"{os.fspath(path)!r} holds a {header.get('kind')}, not a posterior; a checkpoint is "
-            "resumed by running a sampler with checkpoint=path, and the posterior of all data read "
-            "by nb.load_amortised(path, model)"
+            "resumed by running a sampler with checkpoint=path, and a posterior of all data is "
+            "read by nb.load_amortised(path, model)"
         )
     dim = header["dim"]
     makers = {
@@ -98,7 +98,7 @@ def read_posterior(
 
 
 def _can_be_saved(*data: Any) -> bool:
-    """Whether a file can hold the data; where it cannot, `nb.load` asks for them."""
+    """Whether a file can hold the data; if it cannot, `nb.load` asks for them."""
     try:
         describe_whole(data, [])
     except NotDescribable:

@@ -1,4 +1,4 @@
-"""Which of the modes that standardisation saw the draws of a bridge visit."""
+"""The modes that standardisation saw: which of them the draws of a bridge visit."""
 
 from collections.abc import Iterator
 
@@ -10,20 +10,20 @@ from jaxtyping import Array, Float
 from numpyro_bridge.atlas.modes import Modes
 
 MIN_MODE_SHARE = 1e-3
-"""A seen mode with a smaller share of the draws counts as not visited."""
+"""A mode with a smaller share of the draws than this counts as not visited."""
 
 
 def shares_of_modes(
     modes: Modes, position: Float[Array, "num dim"], log_weight: Float[Array, " num"]
 ) -> Float[np.ndarray, " modes"]:
-    """The share of weighted draws that lies nearest to each mode."""
+    """The share of weighted draws that is nearest to each mode."""
     nearest = np.asarray(_nearest_mode(modes.normals, position))
     weight = np.asarray(jax.nn.softmax(log_weight))
     return np.asarray([weight[nearest == mode].sum() for mode in range(len(modes.log_mass))])
 
 
 def unvisited_modes(shares: Float[np.ndarray, " modes"]) -> Iterator[str]:
-    """Sentences about modes that no draw is near."""
+    """Warn of every mode that has hardly any draws."""
     for mode, share in enumerate(shares):
         if share < MIN_MODE_SHARE:
             yield (

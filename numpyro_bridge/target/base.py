@@ -66,6 +66,32 @@ class Target(eqx.Module):
         return values["x"]
 
     @property
+    def sites(self) -> dict[str, tuple[int, ...]]:
+        """The unconstrained shape of each latent site; empty where there is no NumPyro model."""
+        return {}
+
+    @property
+    def observed(self) -> dict[str, Array]:
+        """The value of each observed site; empty where there is no NumPyro model."""
+        return {}
+
+    @property
+    def improper_sites(self) -> tuple[str, ...]:
+        """The latent sites whose prior has no finite integral."""
+        return ()
+
+    def unconstrain(self, sites: dict[str, Any]) -> Vector:
+        """Turn constrained values of all latent sites into a position.
+
+        Raises:
+            ValueError: if the target has no sites, or the values do not fit them.
+        """
+        raise ValueError(
+            "the target is a log density, without sites: give draws as positions of shape "
+            f"(num, {self.dim})"
+        )
+
+    @property
     def has_evidence(self) -> bool:
         """Whether the integral of the density means something (False under improper priors)."""
         return True
@@ -164,6 +190,21 @@ class TargetWrapper(Target):
 
     def joined(self, values: Any) -> Vector:
         return self.base.joined(values)
+
+    @property
+    def sites(self) -> dict[str, tuple[int, ...]]:
+        return self.base.sites
+
+    @property
+    def observed(self) -> dict[str, Array]:
+        return self.base.observed
+
+    @property
+    def improper_sites(self) -> tuple[str, ...]:
+        return self.base.improper_sites
+
+    def unconstrain(self, sites: dict[str, Any]) -> Vector:
+        return self.base.unconstrain(sites)
 
     @property
     def has_evidence(self) -> bool:

@@ -1,4 +1,4 @@
-"""Files from which an interrupted training goes on."""
+"""Checkpoints: files from which an interrupted training can be resumed."""
 
 import os
 import time
@@ -30,7 +30,7 @@ class Keeper:
     def offer(
         self, state: TrainingState, progress: Progress, history: Sequence[AbstractFitMetrics]
     ) -> None:
-        """Take note of the state after a chunk; write it if the last write is long ago."""
+        """Remember the state after a chunk, and write it if the last write was a while ago."""
         self._latest = (state, replace(progress), concatenate(history))
         if time.perf_counter() - self._last_written > SECONDS_BETWEEN_CHECKPOINTS:
             self._write()
@@ -52,16 +52,22 @@ class Keeper:
 def resume(
     path: str | os.PathLike, state: TrainingState, run: Run, metrics: type[FitMetrics]
 ) -> tuple[TrainingState, Progress, list[FitMetrics]]:
-    """Where the run of a file was; `state` has the shapes to read, `metrics` is what it kept.
+    """Read the state, the progress and the metrics of an interrupted run from its checkpoint.
+
+    Args:
+        path: The file.
+        state: A state with the shapes of the one to read.
+        run: The present run, which has to be the one that wrote the file.
+        metrics: The class of the metrics that the run keeps.
 
     Raises:
-        ValueError: if the file is no checkpoint, or one of another run.
+        ValueError: if the file is not a checkpoint, or is that of another run.
     """
     header = load_header(path)
     if header.get("kind") != "checkpoint":
         raise ValueError(
             f"{os.fspath(path)!r} is not a checkpoint of this run but a {header.get('kind')}; "
-            "give another path"
+            "give checkpoint= another path"
         )
     other = difference(Run(**header["run"]), run)
     if other is not None:

@@ -27,7 +27,7 @@ from numpyro_bridge.training.training import Stop, Training
 Loss = Callable[[RNGKey, Any, Any], tuple[Scalar, Any]]
 
 CHUNK = 25
-"""Iterations per call of the compiled loop: long enough to hide its overhead, short for Ctrl-C."""
+"""Iterations per call of the compiled loop: many enough to hide its overhead, few for Ctrl-C."""
 
 UNCHANGED = Unchanged()
 
@@ -50,31 +50,31 @@ def fit(
 ) -> Training[FitMetrics]:
     """Minimise `loss(rng_key, module, data)` over the trainable arrays of `module`.
 
-    When the step size falls and when training ends is explained in `training.state`. An update that
-    is not finite is skipped and counted. The same key gives the same result, interrupted and
-    resumed or not. Ctrl-C returns what has been trained so far.
+    `training.state` explains when the step size falls and when training ends. An update that is not
+    finite is skipped and counted. The same key gives the same result, even if training is
+    interrupted and resumed. Ctrl-C returns what has been trained so far.
 
     Args:
-        rng_key: Iteration `i` uses `fold_in(rng_key, i)`.
-        module: What is trained; never changed in place.
-        loss: Returns the scalar to differentiate and the trajectories, or the losses of draws, to
-            report on.
-        data: Passed to `loss`; other data of the same shapes cost no compilation.
+        rng_key: A JAX key; iteration `i` uses `fold_in(rng_key, i)`.
+        module: The module to train; it is never changed in place.
+        loss: Returns the scalar to differentiate, and what the metrics are computed from: the
+            trajectories, or the losses of draws.
+        data: Passed to `loss`; other data of the same shapes need no new compilation.
         optimizer: Any optax transformation.
-        num_iterations: Upper bound on the iterations.
-        trainable: A filter in Equinox's sense, a predicate or a tree of booleans.
-        curriculum: What the loss is shown in place of `data`, such as `nb.Tempering()`.
-        tolerance: Smallest rise of the ELBO in nats worth another 100 iterations; 0 uses the whole
-            budget.
+        num_iterations: The largest number of iterations.
+        trainable: A filter in Equinox's sense: a predicate or a tree of booleans.
+        curriculum: Decides what the loss is shown in place of `data`, such as `nb.Tempering()`.
+        tolerance: Training goes on as long as the ELBO rises by this many nats in 100 iterations;
+            0 uses all iterations.
         metrics: What is kept of every iteration: `TrajectoryMetrics` where the loss returns
             trajectories, `LossMetrics` where it returns the losses of draws.
-        checkpoint: File that is written every few seconds and resumed from if it exists.
-        devices: Where trajectories are divided among; JAX's default device if none are given.
-        progress_bar: Show iterations, ELBO, ESS and time left.
+        checkpoint: A file that is written every few seconds, and resumed from if it exists.
+        devices: The devices that share the trajectories; JAX's default device if none are given.
+        progress_bar: Whether to show iterations, ELBO, ESS and the time left.
 
     Raises:
-        ValueError: if the checkpoint is of another run, `num_iterations` is not positive, the
-            curriculum takes more than half of them, or `trainable` selects nothing.
+        ValueError: if the checkpoint is that of another run, `num_iterations` is not positive, the
+            curriculum takes more than half of the iterations, or `trainable` selects nothing.
     """
     _check_budget(num_iterations, curriculum)
     params, static = _divided(module, trainable)
@@ -94,7 +94,7 @@ def fit(
 
 
 def _trained(rng_key, state, static, data, settings, progress, history, watchers) -> Training:
-    """Run chunk after chunk until the decision ends it, or Ctrl-C."""
+    """Run chunk after chunk until training is decided to end, or Ctrl-C is pressed."""
     loss, optimizer, curriculum, metrics, devices = settings
     decision, keeper, bar = watchers
     rng_key, state, data = copy_to(devices, (rng_key, state, data))
@@ -122,7 +122,7 @@ def _trained(rng_key, state, static, data, settings, progress, history, watchers
 
 
 def _divided(module: eqx.Module, trainable: Any) -> tuple[Any, Any]:
-    """What is trained of a module, and the rest."""
+    """Split a module into the arrays that are trained and all the rest."""
     params, static = eqx.partition(module, trainable)
     if not jax.tree.leaves(params) and jax.tree.leaves(eqx.filter(module, eqx.is_inexact_array)):
         raise ValueError(
@@ -147,11 +147,11 @@ def _first_memory(rng_key, curriculum: AbstractCurriculum, module, data):
 
 
 _CURRICULUM = 2**31
-"""Folded into the key of a run for the draws of its curriculum; no iteration has this number."""
+"""Folded into a run's key for the draws of its curriculum; no iteration has so high a number."""
 
 
 def _timed(chunk: Callable, state: TrainingState, progress: Progress):
-    """Run up to `CHUNK` iterations and book their seconds, compilation apart."""
+    """Run up to `CHUNK` iterations, and add their seconds to the progress, compilation apart."""
     size = min(CHUNK, progress.end - progress.iteration)
     with stopwatch() as watch:
         state, latest = chunk(
@@ -180,7 +180,7 @@ def _run_chunk(
     counts,
     rate,
 ):
-    """Iterate on the device; the number of iterations is an argument, so there is one program."""
+    """Iterate on the device; one program will do, since the number of iterations is an argument."""
     first, size, end, cooldown = counts
 
     def advanced(memory):
@@ -217,7 +217,7 @@ def gradient_step(
     step_size: Array,
     metrics: type[FitMetrics] = TrajectoryMetrics,  # pyright: ignore[reportArgumentType]
 ) -> tuple[PyTree, PyTree, FitMetrics]:
-    """One step of the optimiser, times `step_size`; left out where it is not finite."""
+    """Take one step of the optimiser, scaled by `step_size`; skip it if it is not finite."""
 
     def objective(params):
         return loss(rng_key, eqx.combine(params, static), data)
@@ -225,7 +225,7 @@ def gradient_step(
     (value, report), gradient = eqx.filter_value_and_grad(objective, has_aux=True)(params)
     finite = _all_finite((value, gradient))
     updates, proposed_state = optimizer.update(gradient, optimizer_state, params)
-    # Every optax chain ends in a step proportional to its rate, so scaling the step is scaling it.
+    # The step of an optax chain is proportional to its rate: scaling one is scaling the other.
     updates = jax.tree.map(lambda u: step_size.astype(u.dtype) * u, updates)
     proposed = (optax.apply_updates(params, updates), proposed_state)
     params, optimizer_state = jax.tree.map(

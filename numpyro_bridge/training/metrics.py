@@ -1,4 +1,4 @@
-"""What training reports of every iteration, and what its decisions are made by."""
+"""The numbers that training keeps of every iteration and makes its decisions by."""
 
 import abc
 from collections.abc import Sequence
@@ -17,24 +17,24 @@ from numpyro_bridge.trajectories.trajectory import Trajectory
 Values = Array | np.ndarray
 
 SMALL_GAP = 0.1
-"""Nats between ELBO and log evidence below which a bridge is as good as its weights make it."""
+"""With a gap below this many nats between ELBO and log evidence, training has little to gain."""
 
 COLLAPSE = 10.0
-"""Nats below the best from which on training has gone wrong, however noisy it is."""
+"""This many nats below its best height, training has gone wrong, however noisy it is."""
 
 
 Own = TypeVar("Own", bound="AbstractFitMetrics")
 
 
 class Curve(NamedTuple):
-    """One number of every iteration, as a plot of the training shows it."""
+    """A number that every iteration has, as a plot of the training shows it."""
 
     label: str
     values: Values
     limits: tuple[float, float]
     """The ends of the vertical axis."""
     bounds_evidence: bool = False
-    """Whether it rises to the log evidence."""
+    """Whether the log evidence is an upper bound of the curve, which the plot should show."""
 
 
 class AbstractMetrics(eqx.Module):
@@ -42,58 +42,63 @@ class AbstractMetrics(eqx.Module):
 
     @abc.abstractmethod
     def curves(self) -> tuple[Curve, ...]:
-        """What a plot of the training shows, the most important first."""
+        """The curves that a plot of the training shows, the most important first."""
 
 
 class AbstractFitMetrics(AbstractMetrics):
-    """What `fit` keeps of every iteration: numbers inside the compiled loop, arrays outside."""
+    """What `fit` keeps of every iteration: numbers inside the compiled loop, arrays outside it."""
 
     skipped: eqx.AbstractVar[Values]
 
     @classmethod
     @abc.abstractmethod
     def of(cls: type[Own], report: Any, skipped: Array) -> Own:
-        """One iteration: what its loss returned besides the scalar, and whether it was left out."""
+        """Summarise one iteration.
+
+        Args:
+            report: What the loss returned besides the scalar.
+            skipped: 1 if the update was not finite and was skipped, else 0.
+        """
 
     @classmethod
     def blank(cls: type[Own], num_iterations: int) -> Own:
-        """Zeros for so many iterations."""
+        """Metrics of this many iterations, all of them zero, to be filled in."""
         return cls(*(np.zeros(num_iterations) for _ in fields(cls)))
 
     @property
     def num_iterations(self) -> int:
-        """Iterations reported on, skipped ones included."""
+        """The number of iterations, skipped ones included."""
         return len(self.skipped)
 
     @property
     @abc.abstractmethod
     def height(self) -> Values:
-        """What training raises, in nats."""
+        """The quantity that training raises, in nats: the ELBO, or minus a loss of draws."""
 
     @property
     def collapse(self) -> float:
-        """How many nats below the best height the noise of a batch does not explain."""
+        """A fall by more nats than this from the best height is not explained by noise."""
         return COLLAPSE
 
     @property
     def nearly_perfect(self) -> bool:
-        """Whether these iterations say by themselves that there is little left to gain."""
+        """Whether these iterations show that there is little left to gain."""
         return False
 
     @abc.abstractmethod
     def averages(self) -> dict[str, float]:
-        """Averages over these iterations, as the progress bar shows them."""
+        """Averages over these iterations, by name, for the progress bar."""
 
 
 class TrajectoryMetrics(AbstractFitMetrics):
-    """What a loss over trajectories reports of every iteration."""
+    """Metrics of a loss that reads trajectories."""
 
     elbo: Values
     """Mean log weight of the batch, in nats."""
     log_weight_sd: Values
-    """Its standard deviation over the batch; zero for a perfect bridge."""
+    """Standard deviation of the log weights over the batch; zero for a perfect bridge."""
     ess: Values
-    """Effective fraction of the batch, in (0, 1]."""
+    """Effective sample size, as a share of the batch, in (0, 1]."""
     num_non_finite: Values
     """Trajectories that met a non-finite density or score."""
     skipped: Values
@@ -108,7 +113,7 @@ class TrajectoryMetrics(AbstractFitMetrics):
         """
         if not isinstance(report, Trajectory):
             raise TypeError(
-                "a loss should return its value and the trajectories it is of, but it returned "
+                "a loss should return its value and its trajectories, but it returned "
                 f"{type(report).__name__} in their place; for a loss of draws write "
                 "fit(..., metrics=nb.training.LossMetrics)"
             )
@@ -145,7 +150,7 @@ class TrajectoryMetrics(AbstractFitMetrics):
 
 
 class LossMetrics(AbstractFitMetrics):
-    """What a loss that reads draws reports of every iteration; draws have no weights."""
+    """Metrics of a loss that reads draws; there are no weights, and so no ELBO."""
 
     loss: Values
     """Mean loss of the batch, in nats."""
@@ -173,7 +178,7 @@ class LossMetrics(AbstractFitMetrics):
 
 
 class SVIMetrics(AbstractMetrics):
-    """What is known of every iteration of NumPyro's `SVI`."""
+    """Metrics of NumPyro's `SVI`, which reports its losses alone."""
 
     elbo: Values
     """Minus the loss, in nats."""
@@ -187,23 +192,23 @@ FitMetrics = TypeVar("FitMetrics", bound=AbstractFitMetrics)
 
 
 def concatenate(parts: Sequence[Metrics]) -> Metrics:
-    """Metrics of all iterations, from those of one part or more."""
+    """Join the metrics of consecutive parts of a training."""
     return jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
 
 
 def elbo_curve(elbo: Values) -> Curve:
-    """The ELBO; the first iterations lie so far below that nothing else could be seen."""
+    """The curve of the ELBO, its axis cut so that the low values of the start do not fill it."""
     return Curve("ELBO [nats]", elbo, _with_margin(elbo, 0.05, 1.0), bounds_evidence=True)
 
 
 def finite_mean(values: Values) -> float:
-    """Mean over the iterations that gave a number; NaN if none did."""
+    """Mean of the values that are finite; NaN if none is."""
     finite = np.asarray(values)[np.isfinite(values)]
     return float(np.mean(finite)) if finite.size else float("nan")
 
 
 def _with_margin(values: Values, low: float, high: float) -> tuple[float, float]:
-    """Two quantiles of what is finite, and a little more at both ends."""
+    """Two quantiles of the finite values, moved apart by a small margin."""
     finite = np.asarray(values)[np.isfinite(values)]
     bottom, top = np.quantile(finite, [low, high]) if finite.size else (0.0, 1.0)
     margin = 0.08 * max(top - bottom, 1e-3)

@@ -1,4 +1,4 @@
-"""The default optimiser: a learning rate for each kind of part."""
+"""The default optimiser, with a learning rate for each kind of part of a process."""
 
 import functools
 from typing import Any
@@ -21,10 +21,10 @@ KINDS: dict[type, str] = {
     AbstractInitialDistribution: "diffusion",
     LogEvidence: "log_evidence",
 }
-"""Which rate of `bridge_optimizer` a part has; that of the controls, if its type is not here."""
+"""Which rate of `bridge_optimizer` a type of part has; all others have that of the controls."""
 
 
-# The same object for the same rates: to compiled code, another one would be another optimiser.
+# The same rates give the same object: compiled code would take a new object for a new optimiser.
 @functools.lru_cache
 def bridge_optimizer(
     control: float = 2e-3,
@@ -34,14 +34,14 @@ def bridge_optimizer(
     *,
     max_norm: float = 1.0,
 ) -> optax.GradientTransformation:
-    """Adam with a learning rate for each kind of part, after clipping by the global norm.
+    """Adam with a learning rate for each kind of part, on gradients clipped by their global norm.
 
     Args:
         control: Rate of the controls, and of all arrays that are in no part of another kind.
         diffusion: Rate of the diffusion coefficients and of the initial distribution.
         annealing: Rate of the annealing schedule.
         log_evidence: Rate of the estimate that `trajectory_balance` learns.
-        max_norm: Largest gradient norm; Adam is scale free, so this only tames outliers.
+        max_norm: Largest norm of the gradient. Adam is scale free, so this only tames outliers.
     """
     rates = {
         "control": control,
@@ -56,7 +56,7 @@ def bridge_optimizer(
 
 
 def parameter_kinds(process: PyTree) -> PyTree:
-    """Label every array of a process by the type of the part that it is in."""
+    """Label every array of a process by the kind of part that it belongs to."""
 
     def labelled(node: Any) -> Any:
         kind = next((name for part, name in KINDS.items() if isinstance(node, part)), "control")

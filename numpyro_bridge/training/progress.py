@@ -1,4 +1,4 @@
-"""The bar that is shown while training."""
+"""The progress bar of a training."""
 
 import os
 
@@ -9,7 +9,7 @@ from numpyro_bridge.training.state import Progress
 
 
 class Bar:
-    """A tqdm bar whose end moves when training will stop early."""
+    """A tqdm bar whose end moves nearer when training is going to stop early."""
 
     def __init__(self, progress: Progress, shown: bool):
         hidden = not shown or "CI" in os.environ
@@ -23,7 +23,7 @@ class Bar:
         self._bar.close()
 
     def show(self, progress: Progress, metrics: AbstractFitMetrics) -> None:
-        """Move to where training is, with the averages of its last iterations."""
+        """Move the bar to the present iteration, and show averages of the last iterations."""
         self._bar.total = progress.end
         numbers = {name: f"{value:.2f}" for name, value in metrics.averages().items()}
         self._bar.set_postfix(numbers, refresh=False)

@@ -1,4 +1,4 @@
-"""RunReport: how a result was made, and what it cost."""
+"""RunReport: how a result was made, and what that cost."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -7,13 +7,13 @@ from typing import Any, NamedTuple, TypeVar
 from numpyro_bridge.training.training import Stop, Training
 
 Attributes = dict[str, str | int | float]
-"""What files and ArviZ objects can hold: plain strings and numbers."""
+"""Strings and numbers by name, which is what files and ArviZ objects can hold."""
 
 Plain = TypeVar("Plain", str, int, float, Stop)
 
 
 class Round(NamedTuple):
-    """What one round of learning from the log joint gave."""
+    """The outcome of one round of learning from the log joint alone."""
 
     ess: float
     log_evidence: float
@@ -23,15 +23,15 @@ class Round(NamedTuple):
 
 @dataclass(frozen=True)
 class Seconds:
-    """What the stages of a run took; None where there was no such stage, or nobody timed it.
+    """Seconds that the stages of a run took; None for a stage that did not happen or was not timed.
 
     Attributes:
-        standardise: Choosing the map, with its compilation.
-        particles: Finding particles to learn from, with its compilation.
-        simulate: Simulating from the model, with its compilation.
+        standardise: Choosing the map, compilation included.
+        particles: Finding particles to learn from, compilation included.
+        simulate: Simulating from the model, compilation included.
         compile: Compiling the training.
-        train: Training.
-        draw: Drawing, with its compilation.
+        train: Training, compilation excluded.
+        draw: Drawing, compilation included.
     """
 
     standardise: float | None = None
@@ -44,22 +44,23 @@ class Seconds:
 
 @dataclass(frozen=True)
 class RunReport:
-    """How a posterior and its draws were made; what is not known, or did not happen, is None.
+    """How a posterior and its draws were made; None for what is not known or did not happen.
 
     Attributes:
         process: The class of the process.
-        objective: The loss.
-        weighting: How the noise levels counted, where a denoiser was trained.
+        objective: The name of the loss.
+        weighting: The name of the weighting of noise levels, if a denoiser was trained.
         stopped: Why the training ended.
-        num_iterations: Iterations of all trainings.
-        num_skipped_updates: Updates left out because they were not finite.
-        num_gradient_evaluations: Of the log density, up to here: those of drawing are added in
-            the report of the draws.
+        num_iterations: Iterations of all trainings together.
+        num_skipped_updates: Updates that were skipped because they were not finite.
+        num_gradient_evaluations: Gradients of the log density that were evaluated so far. The
+            report of a posterior does not count drawing; the report of its draws does.
         seconds: What each stage took.
         num_temperatures: Temperatures that the particles went through.
-        rounds: Of learning from the log joint alone, in turn.
+        rounds: The rounds of learning from the log joint alone, in order.
         num_simulations: Simulations that were learned from.
-        num_left_out: Those of them with a number, a density or a gradient that is not finite.
+        num_left_out: Simulations that were left out, because a number, a density or a gradient was
+            not finite.
     """
 
     process: str | None = None
@@ -76,7 +77,7 @@ class RunReport:
     num_left_out: int | None = None
 
     def after(self, *trainings: Training) -> "RunReport":
-        """The report with what one training or several in turn add to it."""
+        """Add one training to the report, or several that followed each other."""
         seconds = replace(
             self.seconds,
             compile=sum(training.compile_time for training in trainings),
@@ -91,7 +92,7 @@ class RunReport:
         )
 
     def drawn(self, seconds: float, num_gradient_evaluations: int) -> "RunReport":
-        """The report with what drawing adds to it."""
+        """Add the drawing to the report."""
         return replace(
             self,
             num_gradient_evaluations=(self.num_gradient_evaluations or 0)
@@ -100,7 +101,7 @@ class RunReport:
         )
 
     def attributes(self) -> Attributes:
-        """What is known, flat and by name, as files and ArviZ objects keep it."""
+        """Everything that is known, as one flat dictionary for files and ArviZ objects."""
         named = {
             "process": self.process,
             "objective": self.objective,
@@ -125,10 +126,10 @@ class RunReport:
 
     @classmethod
     def from_attributes(cls, attributes: Mapping[str, Any]) -> "RunReport":
-        """Read what `attributes` wrote, among others or alone."""
+        """Read the report back from its `attributes`; others may stand beside them."""
 
         def read(kind: type[Plain], name: str) -> Plain | None:
-            # A file may give a number of NumPy's back.
+            # A file may return a number as one of NumPy's types.
             return kind(attributes[name]) if name in attributes else None
 
         rounds = range(1, 1 + (read(int, "num_rounds") or 0))

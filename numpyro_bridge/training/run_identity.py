@@ -1,4 +1,4 @@
-"""What a training run is, so that a checkpoint resumes its own run only."""
+"""What identifies a training run, so that a checkpoint resumes no other run than its own."""
 
 from collections.abc import Callable
 from itertools import zip_longest
@@ -22,17 +22,18 @@ from numpyro_bridge.training.tree_summary import (
 
 
 class Run(NamedTuple):
-    """A run in values that JSON keeps as they are.
+    """What identifies a run, in values that JSON keeps exactly.
 
-    A setting that changes no array, no density and no name is not seen, such as a learning rate.
+    A setting that changes no array, no density and no name, such as a learning rate, leaves no
+    trace here.
     """
 
     exact: dict[str, list]
-    """What is equal or not, by what it is called in messages."""
+    """Values that have to be equal, each under the words that a message has for a difference."""
     measured: dict[str, Moments]
-    """What may differ by rounding."""
+    """Values that may differ by rounding, under such words as well."""
     model: list[float]
-    """Fingerprint of the target; empty where the data are none."""
+    """Fingerprint of the target; empty where the data of the training are not a target."""
 
 
 def run_of(
@@ -44,7 +45,7 @@ def run_of(
     curriculum: Any,
     num_iterations: int,
 ) -> Run:
-    """The run that starts from all these."""
+    """Identify the run that starts from these."""
     typed = jnp.issubdtype(rng_key.dtype, jax.dtypes.prng_key)
     numbers_of_key = np.asarray(jax.random.key_data(rng_key) if typed else rng_key)
     exact = {
@@ -65,7 +66,7 @@ def run_of(
 
 
 def difference(saved: Run, now: Run) -> str | None:
-    """How the run of a file differs from the present one, in words; None where they are one."""
+    """Say how the run of a file differs from the present one; None where they are the same run."""
     for name, here in now.exact.items():
         for before, after in zip_longest(saved.exact[name], here):
             if before != after:

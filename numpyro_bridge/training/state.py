@@ -1,12 +1,12 @@
-"""What the host decides between two chunks of training: what to keep, and when to stop.
+"""The decisions between two chunks of training: which parameters to keep, and when to stop.
 
 The step size is constant until one of three things happens: the mean ELBO of the last 100
 iterations exceeds that of the 100 before by less than `tolerance` nats; or the weights are so equal
-that the ELBO is within 0.1 nats of the log evidence; or half of the budget is spent. Then it falls
-linearly to zero over as many iterations again (half as many where the weights are nearly equal),
-which averages out the noise of the gradient. A collapse of the ELBO brings back the best parameters
-so far and halves the step size. Where a loss reads draws, minus the loss takes the place of the
-ELBO, and weights play no part.
+that the ELBO is within 0.1 nats of the log evidence; or half of the iterations are done. From then
+on it falls linearly to zero, which averages out the noise of the gradient. That takes as many
+iterations as were done so far, or half as many where the weights are nearly equal. If the ELBO
+collapses, the best parameters so far are restored and the step size is halved. Where a loss reads
+draws there are no weights, and minus the loss takes the place of the ELBO.
 """
 
 from dataclasses import dataclass
@@ -18,32 +18,32 @@ from jaxtyping import PyTree
 from numpyro_bridge.training.metrics import AbstractFitMetrics, concatenate, finite_mean
 
 WINDOW = 100
-"""Iterations averaged when asking whether training still rises."""
+"""Number of iterations that are averaged to see whether training still raises the ELBO."""
 
 
 @dataclass
 class Progress:
-    """What the host decides between chunks; saved in every checkpoint."""
+    """How far training is, and what was decided between chunks; saved in every checkpoint."""
 
     iteration: int
     end: int
     cooldown: int
     rate: float = 1.0
     best_height: float = -np.inf
-    """Of the chunks so far, in nats: the ELBO, or minus a loss of draws."""
+    """The best mean height of a chunk so far, in nats: the ELBO, or minus a loss of draws."""
     plateaued: bool = False
     training_time: float = 0.0
     compile_time: float = 0.0
 
 
 class TrainingState(NamedTuple):
-    """What stays on the device from chunk to chunk."""
+    """The arrays that stay on the device from chunk to chunk."""
 
     params: PyTree
     optimizer: PyTree
     best: PyTree
     memory: PyTree
-    """Of the curriculum."""
+    """What the curriculum remembers."""
 
 
 def decide(
@@ -51,7 +51,8 @@ def decide(
 ) -> TrainingState:
     """Keep the best parameters, recover from a collapse, and see whether to cool down."""
     if progress.iteration <= warm_up:
-        return state._replace(best=state.params)  # heights of other targets do not compare
+        # The curriculum still shows other targets, whose heights cannot be compared.
+        return state._replace(best=state.params)
     latest: AbstractFitMetrics = history[-1]
     height = finite_mean(latest.height)
     if np.isfinite(height) and height >= progress.best_height:
@@ -61,7 +62,7 @@ def decide(
         progress.rate *= 0.5
         state = state._replace(params=state.best, optimizer=optimizer.init(state.best))
     elif progress.end - progress.iteration <= progress.cooldown:
-        # Batch noise can hide the gain of the last small steps: what cooled down is the average.
+        # Noise can hide the gain of the last small steps, whose parameters are nearly an average.
         if height >= progress.best_height - _noise(latest):
             state = state._replace(best=state.params)
     cooldown = (
@@ -75,7 +76,7 @@ def decide(
 
 
 def _cooldown_from_here(progress: Progress, history, warm_up: int, tolerance: float) -> int:
-    """Iterations to end training with if there is little left to gain at this step size, else 0."""
+    """Over how many iterations to cool down, if this step size has little left to gain; else 0."""
     if tolerance <= 0 or progress.end - progress.iteration <= progress.cooldown:
         return 0
     if history[-1].nearly_perfect:
@@ -88,6 +89,6 @@ def _cooldown_from_here(progress: Progress, history, warm_up: int, tolerance: fl
 
 
 def _noise(metrics: AbstractFitMetrics) -> float:
-    """Standard error of a chunk's mean height, from the spread between its iterations."""
+    """Standard error of the mean height of a chunk, from the spread of its iterations."""
     finite = np.asarray(metrics.height)[np.isfinite(metrics.height)]
     return float(np.std(finite) / np.sqrt(finite.size)) if finite.size else 0.0

@@ -1,4 +1,4 @@
-"""Training: a trained module, and how it got there."""
+"""Training: a trained module, and how it was trained."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -13,31 +13,31 @@ class Stop(StrEnum):
     """Why a training ended."""
 
     PLATEAU = "plateau"
-    """There was little left to gain."""
+    """There was little left to gain, so that it stopped early."""
     BUDGET = "budget"
     """All iterations were done."""
     INTERRUPTED = "interrupted"
-    """Somebody pressed Ctrl-C."""
+    """Ctrl-C was pressed."""
 
 
 @dataclass(frozen=True)
 class Training(Generic[FitMetrics]):
-    """A trained module and how it got there."""
+    """A trained module, and how it was trained."""
 
     module: Any
     metrics: FitMetrics
     stopped: Stop
     training_time: float
-    """Seconds, compilation excluded."""
+    """Seconds that training took, compilation excluded."""
     compile_time: float
-    """Seconds."""
+    """Seconds that compiling took."""
 
     @property
     def num_iterations(self) -> int:
-        """Iterations done, skipped ones included."""
+        """The number of iterations done, skipped ones included."""
         return self.metrics.num_iterations
 
     @property
     def num_skipped(self) -> int:
-        """Updates left out because they were not finite."""
+        """The number of updates that were skipped because they were not finite."""
         return int(np.sum(self.metrics.skipped))

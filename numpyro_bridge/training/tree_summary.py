@@ -1,4 +1,4 @@
-"""A tree of modules and arrays in a few words and numbers, to compare it without keeping it."""
+"""Summarise a tree of modules and arrays, so that it can be compared without being kept."""
 
 from typing import Any
 
@@ -7,11 +7,11 @@ import jax
 import numpy as np
 
 Moments = list[list[float]]
-"""Four numbers for every array, see `_measures`."""
+"""Four numbers for every array; see `_measures`."""
 
 
 def class_names_of(module: Any) -> list[str]:
-    """Class of a module, and of each module in it."""
+    """The class names of a module and of all modules in it."""
     names = []
 
     def visit(node: Any) -> bool:
@@ -24,20 +24,20 @@ def class_names_of(module: Any) -> list[str]:
 
 
 def shapes_of(tree: Any) -> list[str]:
-    """Name, type and shape of every array in a tree."""
+    """Path, type and shape of every array in a tree."""
     leaves = jax.tree_util.tree_leaves_with_path(eqx.filter(tree, eqx.is_array))
     return [f"{jax.tree_util.keystr(path)[1:]} {x.dtype}{[*x.shape]}" for path, x in leaves]
 
 
 def moments_of(tree: Any) -> Moments:
-    """Moments of all real arrays in a tree."""
+    """Summarise every real array in a tree by a few numbers."""
     leaves = [leaf for leaf in jax.tree.leaves(tree) if hasattr(leaf, "dtype")]
     arrays = [np.ravel(np.asarray(leaf, float)) for leaf in leaves if leaf.dtype.kind in "biuf"]
     return [_measures(array) for array in arrays if array.size]
 
 
 def are_close(saved: Moments, now: Moments) -> bool:
-    """Equal but for what another machine or another number of threads would round otherwise."""
+    """Whether they differ by rounding at most, which depends on the machine and its threads."""
     if np.shape(saved) != np.shape(now):
         return False
     before, after = (np.reshape(np.asarray(x, float), (-1, 4)) for x in (saved, now))
@@ -46,9 +46,10 @@ def are_close(saved: Moments, now: Moments) -> bool:
 
 
 def _measures(array: np.ndarray) -> list[float]:
-    """How many values are finite; of these root mean square, mean, and a sum that sees the order.
+    """Count the finite values, and give their root mean square, mean, and a randomly weighted sum.
 
-    Missing observations are NaN in the data of some models, and belong to them.
+    The sum changes with the order of the values. Others than finite ones are allowed: some models
+    mark missing observations by NaN.
     """
     finite = np.isfinite(array)
     array = np.where(finite, array, 0.0)

@@ -152,7 +152,7 @@ def test_ranks_tell_a_trained_distribution_from_a_narrow_one(amortised):
     assert np.median(trained.ess) > 0.9
 
     def log_diagonal(bridge):
-        return bridge.law.output_layer.bias
+        return bridge.normal.output_layer.bias
 
     twice = log_diagonal(amortised.bridge).at[2:4].add(jnp.log(2.0))
     narrow = eqx.tree_at(log_diagonal, amortised.bridge, twice)
@@ -162,7 +162,7 @@ def test_ranks_tell_a_trained_distribution_from_a_narrow_one(amortised):
 
 def test_corrected_draws_are_calibrated_where_uncorrected_ones_are_not(amortised):
     def mean(bridge):
-        return bridge.law.output_layer.bias
+        return bridge.normal.output_layer.bias
 
     shifted = eqx.tree_at(mean, amortised.bridge, mean(amortised.bridge).at[:2].add(0.3))
     settings = {"num_simulations": 200, "num_draws": 39}

@@ -1,9 +1,10 @@
-"""Plots of draws, weights and training, in plain Matplotlib: one function, one figure.
+"""Plots of draws, weights and training in plain Matplotlib, one figure from each function.
 
-Functions that compare take `{"bridge": ..., "NUTS": ...}`, ArviZ objects by the name to show in the
-legend, and look the same under ArviZ 0.x and 1.x. A parameter is one number: an element of a site,
-named `site[index]` by the coordinates of its dimensions. Where there are more parameters than fit,
-the sites take turns, see `take_turns`, and the title says how many there are.
+Functions that compare samplers take ArviZ objects by the name to show in the legend, as in
+`{"bridge": ..., "NUTS": ...}`, from ArviZ 0.x or 1.x alike. A parameter is a single number: an
+element of a site, named `site[index]` by the coordinates of its dimensions. Where there are more
+parameters than fit into a figure, `take_turns` chooses some of every site, and the title says how
+many there are in all.
 """
 
 from numpyro_bridge.draws.plots.forest import plot_forest

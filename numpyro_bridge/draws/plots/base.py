@@ -1,4 +1,4 @@
-"""What plots share: panels, colours, legends, and which parameters are shown."""
+"""Parts that all plots share: panels, colours, legends, and the choice of parameters."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,13 +8,13 @@ import numpy as np
 from numpyro_bridge.draws.plots.parameters import scalar_draws, take_turns
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7")
-"""Okabe and Ito's blue, orange, green and purple, told apart in every kind of colour vision."""
+"""Blue, orange, green and purple of Okabe and Ito, which the colour-blind can tell apart too."""
 
 Samples = Mapping[str, Any]
 
 
 def histograms(panel: Any, draws: list[np.ndarray]) -> None:
-    """The first as a line, on top; the others filled; all over the same bins."""
+    """Draw histograms over the same bins: the first as a line on top, the others filled."""
     bins = np.linspace(*bulk_range(draws), 36)
     for place, values in reversed(list(enumerate(draws))):
         style = (
@@ -29,7 +29,7 @@ def histograms(panel: Any, draws: list[np.ndarray]) -> None:
 
 
 def bulk_range(draws: list[np.ndarray]) -> tuple[float, float]:
-    """Where all but one draw in two hundred lie, of each sampler: tails would squeeze the rest."""
+    """A range that holds all but one draw in 200 of every sampler, since tails squeeze the rest."""
     low = min(np.quantile(values, 0.0025) for values in draws)
     high = max(np.quantile(values, 0.9975) for values in draws)
     return (low, high) if high > low else (low - 0.5, low + 0.5)
@@ -38,7 +38,7 @@ def bulk_range(draws: list[np.ndarray]) -> tuple[float, float]:
 def chosen_draws(
     samples: Samples, parameters: Sequence[str] | None, max_parameters: int
 ) -> tuple[dict[str, dict[str, np.ndarray]], list[str], str]:
-    """Scalar draws of each sampler, the parameters to show, and a note if some are left out."""
+    """Draws of each sampler by parameter, the parameters to show, and a note if there are more."""
     draws = {name: scalar_draws(inference_data) for name, inference_data in samples.items()}
     if not draws:
         raise ValueError('samples should hold ArviZ objects by name, as in {"bridge": idata}.')
@@ -63,7 +63,7 @@ def panels(
     heights: list[float] | None = None,
     total_height: float | None = None,
 ) -> tuple[Any, np.ndarray]:
-    """A figure of panels, sizes in inches each, and its axes as an array (rows, columns)."""
+    """A figure and its panels, an array of shape (rows, columns); sizes are inches per panel."""
     figure, axes = _pyplot().subplots(
         rows,
         columns,
@@ -80,7 +80,7 @@ def panels(
 
 
 def finish(figure: Any, title: str, note: str, draws: dict[str, dict]) -> None:
-    """Title and legend."""
+    """Add the title and the legend to a figure."""
     from matplotlib.patches import Patch
 
     figure.suptitle(f"{title} ({note})" if note else title)

@@ -1,4 +1,4 @@
-"""Medians and intervals of all parameters."""
+"""A forest plot: medians and intervals of all parameters."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +12,7 @@ from numpyro_bridge.draws.plots.parameters import site_of
 def plot_forest(
     samples: Samples, parameters: Sequence[str] | None = None, max_parameters: int = 40
 ) -> Any:
-    """Show medians with 50 % (thick) and 90 % (thin) intervals, each site on an axis of its own.
+    """Show medians with 50 % (thick) and 90 % (thin) intervals, one panel for each site.
 
     Args:
         samples: ArviZ objects by name.

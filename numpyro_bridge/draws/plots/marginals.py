@@ -1,4 +1,4 @@
-"""Histograms of each parameter, one sampler over the other."""
+"""Histograms of each parameter, all samplers in one panel."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,7 +9,7 @@ from numpyro_bridge.draws.plots.base import Samples, chosen_draws, finish, histo
 def plot_marginals(
     samples: Samples, parameters: Sequence[str] | None = None, max_parameters: int = 12
 ) -> Any:
-    """Overlay histograms of each parameter, one panel each.
+    """Show histograms of each parameter, with all samplers in one panel.
 
     Args:
         samples: ArviZ objects by name; the first is drawn as a line, the others are filled.

@@ -1,4 +1,4 @@
-"""Each parameter against each other."""
+"""Scatter plots of every pair of parameters."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -19,7 +19,7 @@ from numpyro_bridge.draws.plots.base import (
 def plot_pairs(
     samples: Samples, parameters: Sequence[str] | None = None, max_parameters: int = 4
 ) -> Any:
-    """Scatter each parameter against each other, with their marginals on the diagonal.
+    """Scatter every pair of parameters, with the marginals on the diagonal.
 
     Args:
         samples: ArviZ objects by name; at most 1,000 draws of each are shown, evenly spaced.
@@ -51,7 +51,7 @@ def plot_pairs(
 
 
 def _scatter(panel: Any, draws: dict[str, dict], across: str, up: str) -> None:
-    # Points of both are drawn in turns, so that neither hides the other.
+    # The samplers take turns in drawing their points, so that none hides another.
     clouds = []
     for scalars, colour in zip(draws.values(), COLOURS, strict=False):
         points = np.stack([scalars[across].ravel(), scalars[up].ravel()], axis=1)

@@ -1,4 +1,4 @@
-"""Parameters as numbers: an element of a site, named by the coordinates of its dimensions."""
+"""Parameters: single elements of sites, named by the coordinates of their dimensions."""
 
 from collections.abc import Iterable
 from itertools import product, zip_longest
@@ -34,19 +34,19 @@ def _coordinates(values: Any, dim: str, size: int) -> list[str]:
 
 
 def site_of(label: str) -> str:
-    """The site that a parameter is an element of: `"theta[3]"` is of `"theta"`."""
+    """The site that a parameter belongs to: `"theta"` for `"theta[3]"`."""
     return label.split("[", 1)[0]
 
 
 def take_turns(labels: Iterable[str], maximum: int) -> list[str]:
-    """Choose parameters so that every site is seen: the first of each, then the second, and so on.
+    """Choose parameters of every site: the first of each site, then the second, and so on.
 
     Args:
         labels: parameters, in the order to show them in.
         maximum: how many to keep.
 
     Returns:
-        At most `maximum` of the labels, in the order in which they came.
+        At most `maximum` of the labels, in the order in which they were given.
     """
     labels = list(labels)
     sites: dict[str, list[str]] = {}

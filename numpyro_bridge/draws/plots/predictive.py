@@ -1,4 +1,4 @@
-"""The observations among data that the model predicts."""
+"""The observations beside data that the model predicts."""
 
 from typing import Any
 
@@ -10,15 +10,15 @@ from numpyro_bridge.draws.plots.base import COLOURS, bulk_range, panels
 def plot_predictive(
     inference_data: Any, group: str = "posterior_predictive", max_draws: int = 50
 ) -> Any:
-    """Show the observations among data that the model predicts, as distribution functions.
+    """Show observed and predicted data as distribution functions.
 
-    A model that has seen the data (`"posterior_predictive"`) should predict data like them; one
-    that has not (`"prior_predictive"`) should not exclude them.
+    A model that has seen the data (`"posterior_predictive"`) should predict similar data. One that
+    has not seen them (`"prior_predictive"`) should at least not rule them out.
 
     Args:
         inference_data: an ArviZ object from `to_inference_data`.
-        group: which predictions.
-        max_draws: predicted data sets to show, evenly spaced.
+        group: which predictions to show.
+        max_draws: how many predicted data sets to show, evenly spaced among all.
 
     Returns:
         A Matplotlib figure, with a panel for each observed site.

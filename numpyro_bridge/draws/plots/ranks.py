@@ -1,4 +1,4 @@
-"""Ranks of a simulation-based calibration."""
+"""The ranks of a simulation-based calibration."""
 
 from typing import Any
 
@@ -9,13 +9,14 @@ from numpyro_bridge.draws.plots.base import COLOURS, panels
 
 
 def plot_ranks(calibration: Calibration, prob: float = 0.95) -> Any:
-    """Show the ranks of a calibration as distribution functions, less that of uniform ranks.
+    """Show the distribution functions of ranks, minus the one of uniform ranks.
 
-    Calibrated ones stay in the band, all over with probability `prob` each. A line that rises and
-    falls shows draws with a bias, an S draws of the wrong width.
+    The line of calibrated draws stays inside the band everywhere, with probability `prob`. A line
+    that leaves it on one side only shows biased draws; a line in the shape of an S shows draws that
+    are too wide or too narrow.
 
     Args:
-        calibration: from `AmortisedPosterior.calibrate`.
+        calibration: the result of `AmortisedPosterior.calibrate`.
         prob: probability that a line of uniform ranks stays in the band everywhere.
 
     Returns:

@@ -17,10 +17,10 @@ def plot_training(
     """Show what was measured in every training iteration, such as the ELBO and the ESS.
 
     Args:
-        metrics: of a `Posterior` or a `Training`.
-        log_evidence: estimate that the ELBO should rise to, in nats; no line if None or NaN, or
-            where training had no ELBO.
-        log_evidence_error: its standard error, in nats.
+        metrics: the `metrics` of a `Posterior` or a `Training`.
+        log_evidence: an estimate in nats, to which the ELBO should rise. No line is drawn if it is
+            None or NaN, or if training had no ELBO.
+        log_evidence_error: the standard error of `log_evidence`, in nats.
 
     Returns:
         A Matplotlib figure, with a panel for each of the numbers.

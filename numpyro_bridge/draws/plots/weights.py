@@ -9,16 +9,16 @@ from numpyro_bridge.draws.plots.base import COLOURS, panels
 from numpyro_bridge.draws.verdict import GOOD_PARETO_K, MAX_PARETO_K
 
 NEGLIGIBLE = 30.0
-"""Nats below the largest weight at which a weight is as good as zero; shown no further away."""
+"""A log weight this many nats below the largest is as good as zero, and is shown there at most."""
 
 
 def plot_weights(log_weight: ArrayLike, pareto_k: float, ess: float) -> Any:
-    """Show how the log weights spread: narrow about zero for a good sampler, no long right tail.
+    """Show how the log weights spread; a good sampler has them near zero, with no long right tail.
 
     Args:
         log_weight: log target minus log proposal, in nats, shape (num,).
-        pareto_k: their tail index, for the title.
-        ess: the share of the draws that count, for the title.
+        pareto_k: the tail index of the weights, for the title.
+        ess: the effective sample size as a share of the draws, for the title.
 
     Returns:
         A Matplotlib figure.
@@ -28,7 +28,7 @@ def plot_weights(log_weight: ArrayLike, pareto_k: float, ess: float) -> Any:
     relative = values - largest - np.log(np.mean(np.exp(values - largest)))
     figure, axes = panels(1, 1, width=7.0, height=3.4)
     (panel,) = axes.flat
-    # On a logarithmic scale a single draw can be seen, and what is far to the right matters.
+    # A logarithmic axis shows single draws, and those far to the right matter.
     high = np.max(relative)
     low = max(np.min(relative), high - NEGLIGIBLE)
     bins = np.linspace(low, max(high, low + 1e-3), 60)

@@ -1,4 +1,4 @@
-"""ConditionalBridge: data in, and out come the affine map and the process of their posterior."""
+"""ConditionalBridge: the affine map and the process of a posterior, as functions of the data."""
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -15,37 +15,38 @@ from numpyro_bridge.target.simulation import Data, with_data
 
 
 class ConditionalBridge(eqx.Module):
-    """A normal law given the data, and a denoiser of what is left in its coordinates.
+    """A normal distribution given the data, and a denoiser of the posterior in its coordinates.
 
     Args:
-        scale: Makes a context of flattened data.
-        unit_map: From positions of unit scale under the prior to those of the model.
-        law: The normal law of positions of unit scale given a context.
-        denoiser: Of positions in the coordinates of that law, given a context.
+        scale: Turns flattened data into a context.
+        unit_map: From positions that have unit scale under the prior to those of the model.
+        normal: The normal distribution of positions of unit scale, given a context.
+        denoiser: A denoiser of positions in the coordinates in which that normal distribution is
+            standard, given a context.
     """
 
     scale: ContextScale
     unit_map: AbstractAffineMap
-    law: ConditionalNormal
+    normal: ConditionalNormal
     denoiser: Denoiser
 
     def map(self, values: Context) -> DenseMap:
-        """From the coordinates of the denoiser to those of the model, given flattened data."""
-        unit = self.law.map(self.scale(values))
+        """The map from the denoiser's coordinates to the model's, given flattened data."""
+        unit = self.normal.map(self.scale(values))
         columns = [self.unit_map.multiply(column) for column in unit.factor.T]
         return DenseMap(self.unit_map(unit.location), jnp.stack(columns, axis=1))
 
     def target(self, target: ModelTarget, data: Data, values: Context) -> StandardisedTarget:
-        """The posterior of data in the coordinates of the denoiser.
+        """The posterior given the data, in the coordinates of the denoiser.
 
         Args:
-            target: Made by `target_of_data`.
+            target: A target made by `target_of_data`.
             data: Values of the observed sites.
-            values: The same, flattened.
+            values: The same data, flattened.
         """
         return StandardisedTarget(with_data(target, data), self.map(values))
 
     def process(self, values: Context, num_steps: int) -> DenoisingProcess:
-        """The bridge to the posterior of flattened data, in the coordinates of `map`."""
+        """The process that samples the posterior given flattened data, in the same coordinates."""
         bound = in_context(self.denoiser, self.scale(values))
-        return DenoisingProcess(bound, self.law.dim, num_steps=num_steps, schedule=VPCosine())
+        return DenoisingProcess(bound, self.normal.dim, num_steps=num_steps, schedule=VPCosine())

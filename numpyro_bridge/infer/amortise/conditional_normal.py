@@ -1,4 +1,4 @@
-"""ConditionalNormal: a normal law whose mean and covariance are functions of the data."""
+"""ConditionalNormal: a normal distribution whose mean and covariance depend on the data."""
 
 import equinox as eqx
 import jax
@@ -12,23 +12,24 @@ from numpyro_bridge.diffusion.samples import SampleLosses, Samples
 
 
 class ConditionalNormal(eqx.Module):
-    r"""A normal law given a context, by a network that says its mean and precision.
+    r"""A normal distribution given a context; a network gives its mean and precision.
 
     $$\theta \mid c \sim \mathcal{N}\left(m, (A^\top A)^{-1}\right), \qquad A = e^D (I + N), \qquad
       -\log q(\theta \mid c) = \tfrac12 \lVert A (\theta - m) \rVert^2 - \operatorname{tr} D
       + \tfrac{d}{2} \log 2 \pi$$
 
-    with $D$ diagonal and $N$ strictly lower-triangular: the likelihood needs no linear solve, and
-    the entries of $N$ are minus the coefficients of a regression on the coordinates before, which
-    do not change with the scale. $m$, $D$ and $N$ are affine in the context $c$ plus the output of
-    a residual network, and zero at the start, so that $\theta$ is standard normal.
+    with $D$ diagonal and $N$ strictly lower-triangular. The likelihood needs no linear solve. The
+    entries of $N$ are minus the coefficients of a regression of each coordinate on those before it,
+    which do not change with the scale. $m$, $D$ and $N$ are the sum of an affine function of the
+    context $c$ and of the output of a residual network. Both are zero at the start, so that
+    $\theta$ is standard normal.
 
     Args:
-        rng_key: Randomness of the first weights.
-        dim: Length of the vectors, which are meant to be of unit scale.
+        rng_key: A JAX key for the first weights.
+        dim: Length of the vectors, which should be of unit scale.
         context_size: Length of the context.
         width: Units of each hidden layer.
-        depth: Hidden layers.
+        depth: Number of hidden layers.
     """
 
     input_layer: Linear
@@ -56,14 +57,14 @@ class ConditionalNormal(eqx.Module):
         return normal + jnp.sum(log_diagonal)
 
     def map(self, context: Float[Array, " features"]) -> DenseMap:
-        """The affine map from standard normal vectors to draws of the law."""
+        """The affine map from standard normal vectors to draws."""
         mean, _, precision_root = self._parameters(context)
         identity = jnp.eye(self.dim, dtype=mean.dtype)
         root = jax.scipy.linalg.solve_triangular(precision_root, identity, lower=True)
         return DenseMap(mean, root)
 
     def _parameters(self, context: Float[Array, " features"]) -> tuple[Vector, Vector, Array]:
-        """Mean, logarithms of the diagonal of the precision's root, and that root."""
+        """The mean, the logarithms of the diagonal of $A$, and $A$ itself."""
         hidden = self.input_layer(context)
         for layer in self.hidden_layers:
             hidden = hidden + layer(jax.nn.silu(hidden))
@@ -74,10 +75,10 @@ class ConditionalNormal(eqx.Module):
 
 
 def negative_log_likelihood(
-    rng_key: RNGKey, law: ConditionalNormal, samples: Samples, *, num_draws: int = 256
+    rng_key: RNGKey, normal: ConditionalNormal, samples: Samples, *, num_draws: int = 256
 ) -> tuple[Scalar, SampleLosses]:
-    """Minus the mean log density of draws, each given its context, in nats."""
+    """Minus the mean log density, in nats, of draws that each have a context."""
     batch = samples.minibatch(rng_key, num_draws)
     assert batch.context is not None
-    losses = -jax.vmap(law.log_prob)(batch.position, batch.context)
+    losses = -jax.vmap(normal.log_prob)(batch.position, batch.context)
     return jnp.mean(losses), SampleLosses(losses)

@@ -1,4 +1,4 @@
-"""Learning from simulations: a bridge to the posterior of any data that a model may have made."""
+"""Learning from simulations the posterior of any data that a model may have made."""
 
 import inspect
 import time
@@ -42,23 +42,24 @@ from numpyro_bridge.training.metrics import LossMetrics
 from numpyro_bridge.training.training import Training
 
 MAX_EXCESS = 2.0
-"""Root-mean-square entry beyond which what a score has besides that of a normal law is shortened.
+"""Scores are shortened if they differ by more than this from those of a standard normal.
 
-One simulation in a hundred of a heavy-tailed prior predictive law outweighs all others otherwise.
-What is learned there is biased, and the weights say how much.
+The difference is measured as the root mean square of its entries. Otherwise, where the prior
+predictive distribution has heavy tails, one simulation in a hundred would outweigh all others. What
+is learned from shortened scores is biased, and the weights show by how much.
 """
 
 
 class Learned(NamedTuple):
-    """What was learned from simulations, and how."""
+    """A bridge that was learned from simulations, and how it was learned."""
 
     bridge: ConditionalBridge
     trainings: tuple[Training[LossMetrics], Training[LossMetrics]]
-    """Of the normal law, and of the denoiser."""
+    """The training of the normal distribution, and that of the denoiser."""
     num_left_out: int
-    """Simulations with a number, a density or a gradient that is not finite."""
+    """Simulations left out because a number, a density or a gradient was not finite."""
     simulation_time: float
-    """Seconds."""
+    """Seconds that simulating took."""
 
 
 def learn_from_simulations(
@@ -70,21 +71,21 @@ def learn_from_simulations(
     summaries: Summaries,
     weighting: Weighting,
 ) -> Learned:
-    """Train the two stages, each on simulations of its own.
+    """Train the normal distribution and then the denoiser, each on simulations of its own.
 
-    A network fits the simulations that it has seen better than others: the residuals of the same
-    ones would be narrower than those of new data.
+    A network fits the simulations that it was trained on better than others. Their residuals would
+    be narrower than those of new data, so the denoiser must not learn from the same ones.
 
     Args:
         rng_key: The same key gives the same result.
-        settings: How long and by which optimiser.
-        target: Made by `target_of_data`.
-        num_simulations: For each stage.
-        summaries: What of the data is looked at.
+        settings: Say how long to train, and with which optimiser.
+        target: A target made by `target_of_data`.
+        num_simulations: Number of simulations for each stage.
+        summaries: What the networks are shown of the data.
         weighting: How much each noise level counts.
 
     Raises:
-        ValueError: if too few simulations are finite, or the denoiser takes no context.
+        ValueError: if too few simulations are finite, or the denoiser does not read a context.
     """
     first_key, second_key, normal_key, denoiser_key = jax.random.split(rng_key, 4)
     before = time.perf_counter()
@@ -94,13 +95,13 @@ def learn_from_simulations(
     scale = context_scale(first.values)
     unit_map = diagonal_map(*median_and_scale(first.simulations.position))
     denoiser = _untrained(denoiser_key, settings, target.dim, scale.size)
-    law = ConditionalNormal(jax.random.fold_in(normal_key, 0), target.dim, scale.size)
+    normal = ConditionalNormal(jax.random.fold_in(normal_key, 0), target.dim, scale.size)
     samples = Samples(
         jax.vmap(unit_map.inverse)(first.simulations.position),
         context=jax.vmap(scale)(first.values),
     )
     loss = Watched(negative_log_likelihood, settings.num_draws)
-    of_normal = trained(normal_key, settings, law, loss, samples)
+    of_normal = trained(normal_key, settings, normal, loss, samples)
     bridge = ConditionalBridge(scale, unit_map, of_normal.module, denoiser)
     samples, num_unusable = _residuals(bridge, target, second, settings.with_scores)
     schedule = training_levels(denoiser, with_scores=settings.with_scores)
@@ -116,7 +117,7 @@ def learn_from_simulations(
 
 
 class Simulated(NamedTuple):
-    """Simulations of finite numbers, and what is looked at of their data."""
+    """Simulations with finite numbers only, and the flattened summaries of their data."""
 
     simulations: Simulations
     values: Float[Array, "num features"]
@@ -124,10 +125,10 @@ class Simulated(NamedTuple):
 
 
 def simulated(rng_key: RNGKey, target: ModelTarget, num: int, summaries: Summaries) -> Simulated:
-    """Simulate; where a number is not finite, another simulation is repeated.
+    """Simulate, and repeat other simulations in place of those that are not finite.
 
     Raises:
-        ValueError: if less than half of the simulations are finite, or all are the same.
+        ValueError: if fewer than half of the simulations are finite, or all are the same.
     """
     simulations = prior_predictive(rng_key, target, num)
     if not bool(jnp.any(jnp.ptp(simulations.position, axis=0) > 0)):
@@ -150,7 +151,11 @@ def simulated(rng_key: RNGKey, target: ModelTarget, num: int, summaries: Summari
 def _residuals(
     bridge: ConditionalBridge, target: ModelTarget, simulated: Simulated, with_scores: bool
 ) -> tuple[Samples, int]:
-    """What the normal law leaves, for the denoiser to learn; and how many rows are repeats."""
+    """Samples for the denoiser, in the coordinates of the normal distribution.
+
+    Returns:
+        The samples, and how many of them repeat others because they were not finite.
+    """
     samples, finite = _evaluated(bridge, target, simulated.simulations, simulated.values)
     num_finite = int(jnp.sum(finite))
     if num_finite < HELD_OUT:
@@ -180,7 +185,7 @@ def _evaluated(bridge: ConditionalBridge, target: ModelTarget, simulations: Simu
 def _untrained(
     rng_key: RNGKey, settings: LearningSettings, dim: int, context_size: int
 ) -> Denoiser:
-    """The sampler's denoiser, made to read a context."""
+    """Make the sampler's denoiser for a context of this size."""
     try:
         inspect.signature(settings.denoiser).bind(rng_key, dim, context_size=context_size)
     except TypeError as error:

@@ -1,4 +1,4 @@
-"""What `DiffusionSampler.amortise` does: from a model and a sampler to all its posteriors."""
+"""The steps of `DiffusionSampler.amortise`: check, simulate and train."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ from numpyro_bridge.target.simulation import target_of_data
 from numpyro_bridge.training.report import RunReport, Seconds
 
 MIN_SIMULATIONS = 100
-"""With fewer, quantiles of the data mean little."""
+"""With fewer simulations, quantiles of the data mean little."""
 
 
 def learn_amortised(
@@ -31,16 +31,16 @@ def learn_amortised(
     summaries: Summaries,
     weighting: Weighting,
 ) -> AmortisedPosterior:
-    """Check, simulate and train.
+    """Learn the posteriors of all data that a model may make.
 
     Args:
         rng_key: The same key gives the same result.
         model: A NumPyro model.
-        settings: How long and by which optimiser.
+        settings: Say how long to train, and with which optimiser.
         args: Positional arguments of the model.
         kwargs: Keyword arguments of the model.
-        num_simulations: Pairs for each of the two stages.
-        summaries: What of the data is looked at.
+        num_simulations: Number of simulated pairs for each of the two stages.
+        summaries: What the networks are shown of the data.
         weighting: How much each noise level counts.
     """
     check_key(rng_key)
@@ -79,13 +79,13 @@ def learn_amortised(
 
 
 def _check_request(model: Any, num_simulations: int, summaries: Any, weighting: Any) -> None:
-    """Raise a ValueError that says what to write instead."""
+    """Raise a ValueError if this cannot be learned; it says what to write instead."""
     check_function("summaries", summaries, "a function of the observed values by site")
     check_function("weighting", weighting, "weightings.uniform")
     if isinstance(model, Target):
         raise ValueError(
-            "data are simulated from a NumPyro model, and a log density has none: make the sampler "
-            "by nb.DiffusionSampler(model)"
+            "amortise simulates data from a NumPyro model, and a target cannot simulate: make the "
+            "sampler by nb.DiffusionSampler(model)"
         )
     if num_simulations < MIN_SIMULATIONS:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""AmortisedPosterior: the posterior of any data that a model may have made, learned once."""
+"""AmortisedPosterior: the posteriors of all data that a model may make, learned once."""
 
 import os
 import time
@@ -35,12 +35,12 @@ from numpyro_bridge.training.metrics import LossMetrics
 from numpyro_bridge.training.report import RunReport
 
 SAME_DENSITY = 1e-4
-"""Relative difference of two log densities that rounding explains."""
+"""Log densities that differ by less than this share are equal but for rounding."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class AmortisedPosterior:
-    """A bridge to the posterior given any data; made by `DiffusionSampler.amortise`.
+    """The posterior as a function of the data; made by `DiffusionSampler.amortise`.
 
         amortised = nb.DiffusionSampler(model).amortise(jax.random.key(0), x, y=y)
         posterior = amortised.condition(x, y=y)
@@ -48,14 +48,15 @@ class AmortisedPosterior:
 
     Attributes:
         model: The NumPyro model.
-        target: The posterior as a function of the data; the data of the training call are in it.
+        target: The target whose data can be replaced; it holds those of the training call.
         bridge: The networks.
-        num_steps: Steps of the bridges.
-        summaries: What of the data the networks look at.
-        metrics: The loss of every training iteration of the denoiser, on held-out simulations.
-        normal_metrics: The loss of every training iteration of the normal law that the denoiser
-            starts from: minus its mean log density in units of the prior, on held-out simulations.
-        report: How it was made and what it cost, with the number of simulations.
+        num_steps: Number of steps of the process that `condition` makes.
+        summaries: What the networks are shown of the data.
+        metrics: The loss of the denoiser in every training iteration, on held-out simulations.
+        normal_metrics: The loss of the normal distribution that the denoiser starts from, in every
+            training iteration: minus the mean log density of held-out simulations, in units of the
+            prior.
+        report: How the networks were trained and what that cost.
     """
 
     model: Callable[..., Any]
@@ -80,34 +81,35 @@ class AmortisedPosterior:
     def condition(self, *args: Any, **kwargs: Any) -> Posterior[LossMetrics]:
         """The posterior given data, without any training.
 
-        Its weights, evidence and k-hat are those of the model with these data, exact for any
-        network: they tell where the simulations have not prepared it.
+        Weights and evidence are those of the model with these data, however poor the networks are.
+        Where the simulations have not prepared the networks for such data, k-hat shows it.
 
         Args:
-            *args: Arguments of the model, of the shapes of the training call.
-            **kwargs: Likewise.
+            *args: Positional arguments of the model, with the shapes of the training call.
+            **kwargs: Keyword arguments of the model, with the shapes of the training call.
 
         Returns:
-            A posterior like any other, to sample, save and predict from.
+            A posterior like any other, which can be sampled, saved and used to predict.
 
         Raises:
             ValueError: if the data have other shapes.
 
         Warns:
-            ReliabilityWarning: if the data lie beyond all simulations, or other arguments than the
-                data differ from those of the training call, which the networks do not read.
+            ReliabilityWarning: if the data lie beyond all simulations, or if arguments other than
+                the data differ from those of the training call, since the networks do not read
+                them.
         """
         target = target_from_model(jax.random.key(0), self.model, *args, **kwargs)
         self._check_same_sites(target)
         values = flattened(self.summaries, shown_data(target))
-        map = self.bridge.map(values)
-        # One standard deviation aside, since at a mean of zero covariates may not count.
-        for doubt in self._doubts(target, values, map(jnp.ones(target.dim))):
+        transform = self.bridge.map(values)
+        # Not at the mean: where coefficients are zero there, covariates do not change the density.
+        for doubt in self._doubts(target, values, transform(jnp.ones(target.dim))):
             warnings.warn(f"{doubt} Check k-hat.", ReliabilityWarning, stacklevel=2)
         return Posterior(
             self.bridge.process(values, self.num_steps),
-            StandardisedTarget(target, map),
-            Standardisation(map),
+            StandardisedTarget(target, transform),
+            Standardisation(transform),
             self.metrics,
             self.report,
         )
@@ -120,15 +122,15 @@ class AmortisedPosterior:
         num_draws: int = 99,
         corrected: bool = False,
     ) -> Calibration:
-        """Simulation-based calibration: draws for new simulations should rank as their truth does.
+        """Simulation-based calibration: rank the true values of new simulations among draws.
 
         Args:
             rng_key: The same key gives the same ranks.
-            num_simulations: Data sets, each simulated from its own draw of the prior.
-            num_draws: Draws given each of them.
-            corrected: Rank among draws resampled by their weights from ten times as many, which
-                judges corrected draws rather than the networks, and takes ten times as long. Where
-                the effective draws given a data set are few, it shows.
+            num_simulations: Number of data sets, each simulated from its own draw of the prior.
+            num_draws: Number of draws given each data set.
+            corrected: Whether to resample the draws by their weights from ten times as many. That
+                judges corrected draws rather than the networks, and takes ten times as long. Ranks
+                are not uniform where a data set has few effective draws.
 
         Raises:
             ValueError: if a number is below 20, or most simulations are not finite.
@@ -150,12 +152,12 @@ class AmortisedPosterior:
     def save(self, path: str | os.PathLike) -> None:
         """Write the networks and the arguments of the training call to one file, atomically.
 
-        Read it with `nb.load_amortised(path, model)`. Model and summaries are code and not saved.
-        Where the network is not of this package its arrays are saved, and `load_amortised` takes
-        the constructor of the denoiser.
+        Read it with `nb.load_amortised(path, model)`. The model and the summaries are code and are
+        not saved. Of a network from outside this package only the arrays are saved, and
+        `load_amortised` needs the constructor of the denoiser.
 
         Args:
-            path: File to write; its folder is made if needed.
+            path: The file to write; its folder is made if needed.
 
         Raises:
             ValueError: if an argument of the model is not an array, a number, a string or a
@@ -166,7 +168,7 @@ class AmortisedPosterior:
         parts = {
             "scale": self.bridge.scale,
             "unit_map": self.bridge.unit_map,
-            "law": self.bridge.law,
+            "normal": self.bridge.normal,
             "denoiser": self.bridge.denoiser,
             "arguments": arguments,
             "metrics": (self.metrics, self.normal_metrics),
@@ -198,7 +200,7 @@ class AmortisedPosterior:
             )
 
     def _doubts(self, target: ModelTarget, values: Context, position):
-        """Sentences about data or arguments that the networks have not seen the like of."""
+        """Warn of data, or of other arguments, that the networks were not trained for."""
         num_beyond = self.bridge.scale.num_beyond(values)
         if num_beyond > 0:
             yield (
@@ -213,8 +215,9 @@ class AmortisedPosterior:
         trained = with_data(self.target, target.observed).log_density(position)
         if not np.isclose(trained, target.log_density(position), rtol=SAME_DENSITY, atol=1e-3):
             yield (
-                "The log joint of the same data is another one than with the arguments of the "
-                "training call: covariates or settings differ, and the networks do not read these."
+                "With these arguments the same data have another log joint density than with those "
+                "of the training call: covariates or settings differ, and the networks do not read "
+                "these."
             )
 
 
@@ -229,14 +232,14 @@ def load_amortised(
 
     Args:
         path: The file.
-        model: The NumPyro model that was learned from.
+        model: The NumPyro model that the networks were trained for.
         summaries: The function that was passed to `amortise`.
         denoiser: The constructor from `(rng_key, dim, context_size=...)` that was passed to the
-            sampler; needed only where its network is of a class outside this package.
+            sampler. It is needed only if its network is of a class outside this package.
 
     Raises:
-        ValueError: if the file is of another kind, the model has other sites or another density, or
-            `denoiser` is missing or makes something else than the file holds.
+        ValueError: if the file is of another kind, or the model has other sites or another density,
+            or `denoiser` is missing or makes something else than the file holds.
     """
     header = load_header(path)
     if header.get("kind") != "posterior of all data":
@@ -249,7 +252,9 @@ def load_amortised(
     target = target_from_model(jax.random.key(0), model, *args, **kwargs)
     own = target_of_data(jax.random.key(0), target)
     _check_same_model(path, header, own, flattened(summaries, shown_data(target)).size)
-    bridge = ConditionalBridge(parts["scale"], parts["unit_map"], parts["law"], parts["denoiser"])
+    bridge = ConditionalBridge(
+        parts["scale"], parts["unit_map"], parts["normal"], parts["denoiser"]
+    )
     metrics, normal_metrics = jax.tree.map(np.asarray, parts["metrics"])
     return AmortisedPosterior(
         model,
@@ -264,7 +269,7 @@ def load_amortised(
 
 
 def _denoiser_maker(denoiser: Callable[..., Denoiser] | None, header: dict[str, Any]):
-    """Makes a denoiser of the sizes in a file; None where there is nothing to make one by."""
+    """A function that makes a denoiser of the sizes in a file, if there is a constructor."""
     if denoiser is None:
         return None
     size = header["num_features"]
@@ -272,7 +277,7 @@ def _denoiser_maker(denoiser: Callable[..., Denoiser] | None, header: dict[str, 
 
 
 def _check_same_model(path, header: dict[str, Any], target: ModelTarget, num: int) -> None:
-    """Raise a ValueError unless this is the model, with the summaries, that was learned from."""
+    """Raise a ValueError unless model and summaries are those that the networks learned from."""
     if (_described(target.sites), num) != (header["sites"], header["num_features"]):
         raise ValueError(
             f"model and summaries make the sites {target.sites} and {num} numbers of the data, and "
@@ -288,5 +293,5 @@ def _check_same_model(path, header: dict[str, Any], target: ModelTarget, num: in
 
 
 def _described(sites: dict[str, tuple[int, ...]]) -> dict[str, list[int]]:
-    """Sites as they come out of a file."""
+    """The shapes of sites as lists, which is what JSON makes of tuples."""
     return {name: list(shape) for name, shape in sites.items()}

@@ -1,4 +1,4 @@
-"""Ranks: where true values lie among the draws given the data that were simulated from them."""
+"""Ranks of true values among the draws given the data that were simulated from them."""
 
 import equinox as eqx
 import jax
@@ -14,10 +14,10 @@ from numpyro_bridge.target import ModelTarget
 from numpyro_bridge.trajectories.ends import draw_end
 
 BATCH = 1_000
-"""Trajectories that run side by side."""
+"""Number of trajectories that are simulated at the same time."""
 
 OVERSAMPLING = 10
-"""Draws that stand behind each corrected one: resampling as few as are asked for would show."""
+"""Draws for each corrected one; resampling from no more than are returned would distort ranks."""
 
 
 def ranks_of(
@@ -29,16 +29,20 @@ def ranks_of(
     num_draws: int,
     corrected: bool,
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Ranks by site and of the log joint density, and the effective share of the draws.
+    """Rank true values, by site, and their log joint density; also the effective sample sizes.
 
     Args:
-        rng_key: Randomness of the draws.
-        bridge: Makes the bridge of each data set.
-        target: Made by `target_of_data`.
+        rng_key: A JAX key for the draws.
+        bridge: The networks.
+        target: A target made by `target_of_data`.
         truth: Simulations whose positions are ranked.
-        num_steps: Steps of the bridges.
-        num_draws: Draws given each data set.
-        corrected: Whether they are resampled by their weights.
+        num_steps: Number of steps of each process.
+        num_draws: Number of draws given each data set.
+        corrected: Whether the draws are resampled by their weights.
+
+    Returns:
+        Ranks by site, with those of the log joint density under "log joint"; and for each data set
+        the effective sample size, as a share of the draws.
     """
     keys = jax.random.split(rng_key, len(truth.values))
     rows = (keys, truth.simulations, truth.values)
@@ -59,8 +63,8 @@ def _ranks(rows, bridge: ConditionalBridge, target: ModelTarget, num_steps, num_
         below = ends.position < position
         less_likely = ends.log_density < posterior.base.log_density(position)
         if corrected:
-            # With replacement, each by itself: where the weighted share below is uniform, so is
-            # the number below.
+            # Independently and with replacement: if the weighted share of draws below the truth is
+            # uniform, the number of picked draws below it is uniform as well.
             picked = jax.random.categorical(pick_key, log_weight, shape=(num_draws,))
             below, less_likely = below[picked], less_likely[picked]
         ranks = target.by_site(jnp.sum(below, axis=0).astype(position.dtype))

@@ -32,51 +32,50 @@ from numpyro_bridge.training.report import RunReport
 from numpyro_bridge.trajectories.ends import draw_end
 
 NUM_DRAWS = 4_000
-"""Draws that medians and quantiles are read off."""
+"""Number of draws that medians and quantiles are computed from."""
 
 
 class AutoBridge(AutoContinuous):
-    r"""A bridge as a NumPyro guide, on the same two chains and weights as `BridgeSampler`.
+    r"""A bridge as a NumPyro guide, with the same processes and weights as `BridgeSampler`.
 
         guide = nb.AutoBridge(model)
         svi = SVI(model, guide, nb.bridge_optimizer(), nb.TraceReverseKLLD())
         result = svi.run(jax.random.key(0), 1_000, x, y=y)
         posterior = guide.to_posterior(result.params, result.losses)
 
-    The guide draws a path with the forward chain, hands its end to the model, and adds the rest of
-    the path to its own density, so that what a loss of NumPyro sees of one particle,
+    The guide draws a path with the forward chain and gives its end to the model. The rest of the
+    path goes into the guide's own density, so that a loss of NumPyro sees for one particle
 
     $$\log p(x_K, y) - \log q = \log \overleftarrow{p}(x_{0:K}) - \log \vec{p}(x_{0:K}),$$
 
-    is the log weight of that path: `Trace_ELBO` is the pathwise reverse divergence, at any number
-    of steps. `TraceReverseKLLD` and its like train faster, see there.
+    which is the log weight of the path. So `Trace_ELBO` is the pathwise reverse divergence, with
+    any number of steps. `TraceReverseKLLD` and the other losses of this package train faster.
 
-    It is a guide for the data of its first call, which `svi.init` or `svi.run` make: the score
-    that steers the paths is that of this posterior. With trained parameters it may be called with
-    other arguments, as by `Predictive` with new covariates, and draws from it all the same. To
-    train on other data, make another guide: `svi.init` and `svi.run` refuse them, and so do the
-    losses of this package, by shape inside compiled code. `Trace_ELBO` in a loop of `svi.update`
-    cannot tell.
+    The guide belongs to the data of its first call, by `svi.init` or `svi.run`, since the score of
+    their posterior steers the paths. With trained parameters it may be called with other arguments,
+    as `Predictive` does for new covariates, and still draws from that posterior. To train on other
+    data, make another guide. `svi.init`, `svi.run` and the losses of this package refuse other data
+    (inside compiled code, other shapes); `Trace_ELBO` in a loop of `svi.update` cannot notice them.
 
-    Draws of the guide are the bridge's own approximation. `to_posterior` makes of them what
-    `BridgeSampler.run` returns: weights, evidence, diagnostics, corrected draws for ArviZ.
+    Draws of the guide are the bridge's own approximation. `to_posterior` returns what
+    `BridgeSampler.run` would: weights, evidence, diagnostics, corrected draws for ArviZ.
 
     Args:
         model: A NumPyro model with continuous latent sites.
-        process: Makes the two chains from `(rng_key, dim)`, such as `nb.CMCD` or
+        process: Makes the process from `(rng_key, dim)`, such as `nb.CMCD` or
             `partial(nb.CMCD, num_steps=64)`.
-        standardise: Chooses a map from `(rng_key, target)`, once, when the guide first
-            sees the model. It is kept with the parameters and not trained.
+        standardise: Chooses a map from `(rng_key, target)`, once, when the guide first sees the
+            model. The map is kept with the parameters and is not trained.
         prefix: Begins the names of the guide's two parameters, the process and the map.
         init_loc_fn: One of NumPyro's initialisation strategies. If given, `standardise` is not
-            run: the bridge starts from a normal law at that place, of standard deviation
-            `init_scale` in every unconstrained coordinate.
-        init_scale: See `init_loc_fn`; positive. Training starts from this law, so make it about
-            that of the posterior; the default of `standardise` saves this choice.
+            called: the bridge starts from a normal distribution at that place, with standard
+            deviation `init_scale` in every unconstrained coordinate.
+        init_scale: See `init_loc_fn`; positive. Choose it about as large as the standard deviations
+            of the posterior. With `standardise`, the default, there is nothing to choose.
 
     Raises:
-        ValueError: when first called, if the model has discrete latent sites or subsampled plates,
-            or if that call is inside `jax.jit`; when trained on other data than at first. The
+        ValueError: at the first call, if the model has discrete latent sites or subsampled plates,
+            or the call is inside `jax.jit`; later, if the guide is trained on other data. The
             message says what to write instead.
     """
 
@@ -103,7 +102,7 @@ class AutoBridge(AutoContinuous):
         self._seen: SeenData | None = None
 
     def bridge(self, params: Mapping[str, Any]) -> tuple[AbstractProcess, StandardisedTarget]:
-        """The two chains that parameters stand for, and the target that they run on.
+        """The process that the parameters stand for, and the target that it runs on.
 
         Args:
             params: From `svi.get_params` or `result.params`.
@@ -116,21 +115,21 @@ class AutoBridge(AutoContinuous):
                 f"{missing} are missing: it has {sorted(params)}. Was the guide made with "
                 "another prefix?"
             )
-        process, map = (params[name] for name in names)
-        # Losses that hold the states fixed cannot see the map, so no loss trains it.
-        return process, StandardisedTarget(self._seen_target, jax.lax.stop_gradient(map))
+        process, transform = (params[name] for name in names)
+        # Losses that hold the states fixed give the map no gradient, so no loss trains it.
+        return process, StandardisedTarget(self._seen_target, jax.lax.stop_gradient(transform))
 
     def to_posterior(
         self, params: Mapping[str, Any], losses: Float[Array, " iterations"] | None = None
     ) -> Posterior[SVIMetrics | None]:
-        """What `BridgeSampler.run` would have returned with this bridge.
+        """Make the posterior that `BridgeSampler.run` would return for this bridge.
 
-        For weights, evidence, diagnostics, files and ArviZ:
+        It gives weights, evidence, diagnostics, files, and ArviZ objects:
         `nb.to_inference_data(guide.to_posterior(result.params).sample(rng_key))`.
 
         Args:
             params: From `svi.get_params` or `result.params`.
-            losses: `result.losses`, if the posterior is to have `metrics`.
+            losses: `result.losses`, if the posterior should have `metrics`.
         """
         process, target = self.bridge(params)
         report = RunReport(type(process).__name__, "SVI")
@@ -141,21 +140,21 @@ class AutoBridge(AutoContinuous):
         report = replace(report, num_iterations=len(losses))
         return Posterior(process, target, standardisation, metrics, report)
 
-    def _standardisation_of(self, map: AbstractMap) -> Standardisation:
-        """What is known of a map: nothing of one that another posterior brought."""
+    def _standardisation_of(self, transform: AbstractMap) -> Standardisation:
+        """How a map was chosen; that is not known if it came with another posterior."""
         chosen = self._standardisation
-        if bool(eqx.tree_equal(map, chosen.map)):
+        if bool(eqx.tree_equal(transform, chosen.map)):
             return chosen
-        return Standardisation(map)
+        return Standardisation(transform)
 
     def params_from(self, posterior: Posterior) -> dict[str, Any]:
-        """Parameters that continue from a trained bridge: `svi.run(..., init_params=...)`.
+        """Parameters to continue from a trained bridge, for `svi.run(..., init_params=...)`.
 
         Args:
-            posterior: Of the same model and data.
+            posterior: A trained posterior of the same model and data.
 
         Raises:
-            ValueError: if its dimension is another.
+            ValueError: if the posterior has another dimension.
         """
         dim = self._seen_target.dim if self._target is not None else posterior.target.dim
         if posterior.target.dim != dim:
@@ -178,9 +177,9 @@ class AutoBridge(AutoContinuous):
         Args:
             rng_key: The same key gives the same draws.
             params: From `svi.get_params` or `result.params`.
-            *args: Ignored: the data are those of the first call.
-            sample_shape: Leading axes of every site.
-            **kwargs: Ignored.
+            *args: Ignored, since the data are those of the first call.
+            sample_shape: The leading axes of every site.
+            **kwargs: Ignored as well.
         """
         process, target = self.bridge(params)
         sites = _draw_sites(rng_key, process, target, math.prod(sample_shape))
@@ -188,18 +187,18 @@ class AutoBridge(AutoContinuous):
         return {name: x.reshape(shape + x.shape[1:]) for name, x in sites.items()}
 
     def median(self, params: Mapping[str, Any]) -> dict[str, Array]:
-        """The median of every number, over 4,000 draws of the guide that are always the same."""
+        """The median of every number over 4,000 draws of the guide, made with a fixed key."""
         return self.quantiles(params, 0.5)
 
     def quantiles(self, params: Mapping[str, Any], quantiles: Any) -> dict[str, Array]:
-        """Quantiles of every number, over 4,000 draws of the guide that are always the same.
+        """Quantiles of every number over 4,000 draws of the guide, made with a fixed key.
 
         Args:
             params: From `svi.get_params` or `result.params`.
-            quantiles: A level in [0, 1] or several; several become a leading axis.
+            quantiles: One level in [0, 1], or an array of levels, which becomes a leading axis.
 
         Raises:
-            ValueError: if a level is outside.
+            ValueError: if a level is outside [0, 1].
         """
         levels = jnp.asarray(quantiles, jnp.result_type(float))
         if not bool(jnp.all((levels >= 0) & (levels <= 1))):
@@ -208,8 +207,8 @@ class AutoBridge(AutoContinuous):
         return {name: jnp.quantile(x, levels, axis=0) for name, x in draws.items()}
 
     def get_transform(self, params: Mapping[str, Any]) -> NoReturn:
-        """Refuse: the end of a random path is no function of one vector of noise."""
-        # Not NotImplementedError, for which NeuTraReparam would put a message of its own.
+        """Refuse, since the end of a random path is not a function of one vector of noise."""
+        # In place of a NotImplementedError NeuTraReparam would show a message of its own.
         raise ValueError(
             "AutoBridge draws the ends of random paths, so there is no transformation of its "
             "draws, no base distribution, and no NeuTraReparam. To mix its draws with local moves "
@@ -281,11 +280,11 @@ class AutoBridge(AutoContinuous):
 
     def _sample_latent(self, *args: Any, **kwargs: Any) -> Float[Array, " dim"]:
         def first_value(rng_key, value):
-            self.check_data(args, kwargs)  # no trained parameters are given: training begins
+            self.check_data(args, kwargs)  # only called if there are no trained parameters yet
             return value
 
         params = {
-            # A value that can be called would be taken for a function that makes it.
+            # NumPyro would take a value that can be called for the function that makes the value.
             name: numpyro.param(name, partial(first_value, value=value))
             for name, value in self._initial_values.items()
         }
@@ -293,7 +292,7 @@ class AutoBridge(AutoContinuous):
         rng_key = _key_for("each call")
         with handlers.block():
             end = draw_end(rng_key, process, target)
-        # The model adds the density of the end by itself; all else of the weight is the guide's.
+        # The model adds the density of the end; the guide adds the rest of the log weight.
         numpyro.factor(f"{self.prefix}_path", end.log_density - end.log_weight)
         return joined_in_order(self._init_locs, target.base.by_site(end.position))
 
@@ -330,7 +329,7 @@ def _check_leaves(process: AbstractProcess) -> None:
 
 
 def _at_location(location: Float[Array, " dim"], scale: float) -> Standardisation:
-    """A narrow normal law where an initialisation strategy put it."""
+    """The map of a normal distribution at the place that an initialisation strategy chose."""
     location = location.astype(jnp.result_type(float))
     affine: AbstractAffineMap = diagonal_map(location, jnp.full_like(location, scale))
     return Standardisation(as_dense(affine))

@@ -1,4 +1,4 @@
-"""Objectives as losses of NumPyro's SVI, for the guide `AutoBridge`."""
+"""Objectives as losses of NumPyro's SVI, to train the guide `AutoBridge`."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,15 +14,15 @@ from numpyro_bridge.objectives import log_variance, reverse_kl_ld
 
 
 class TraceObjective(ELBO):
-    r"""Any objective that reads trajectories, as a loss for `SVI`.
+    r"""An objective that reads trajectories, as a loss for `SVI`.
 
         SVI(model, guide, nb.bridge_optimizer(), nb.TraceObjective(nb.reverse_kl_path))
 
-    The gradient is that of the objective. The value is minus the ELBO of its trajectories whatever
-    the objective is, so that curves of different losses, `Trace_ELBO` among them, can be compared.
+    The gradient is that of the objective. The value is minus the ELBO of the trajectories for every
+    objective, so that the curves of different losses can be compared, also with `Trace_ELBO`.
 
     Args:
-        objective: Such as `nb.log_variance`, or
+        objective: The objective, such as `nb.log_variance` or
             `partial(nb.log_variance, sampling=nb.objectives.widened)`.
         num_particles: Trajectories per iteration.
     """
@@ -42,12 +42,14 @@ class TraceObjective(ELBO):
         *args: Any,
         **kwargs: Any,
     ) -> Scalar:
-        """Minus the ELBO, with the objective's gradient; the data are those of the guide.
+        """Minus the ELBO, with the gradient of the objective.
+
+        The guide holds the data; the arguments given here are only checked to be the same.
 
         Raises:
-            TypeError: if the guide is not an `AutoBridge`, or its process is not one that the
-                objective can train.
-            ValueError: if the guide is of another model, or was made for other data.
+            TypeError: if the guide is not an `AutoBridge`, or the objective cannot train its
+                process.
+            ValueError: if the guide is that of another model, or was made for other data.
         """
         _check_guide(type(self).__name__, model, guide)
         guide.check_data(args, kwargs)
@@ -60,10 +62,10 @@ class TraceObjective(ELBO):
 
 
 class TraceReverseKLLD(TraceObjective):
-    """`nb.reverse_kl_ld` as a loss for `SVI`: the choice of `BridgeSampler`.
+    """`nb.reverse_kl_ld`, the default of `BridgeSampler`, as a loss for `SVI`.
 
-    It needs no gradient through the path, so an iteration costs less time and memory than with
-    `Trace_ELBO`, which is the same divergence.
+    It needs no gradient through the path, so that an iteration takes less time and memory than with
+    `Trace_ELBO`, which measures the same divergence.
 
     Args:
         num_particles: Trajectories per iteration, at least 2.

@@ -1,0 +1,19 @@
+"""A check of the model that a sampler is given."""
+
+from typing import Any
+
+from numpyro_bridge.target import Target
+
+
+def check_model(model: Any, sampler: str) -> None:
+    """Raise a ValueError unless this is a NumPyro model or a target.
+
+    Args:
+        model: What the sampler was given.
+        sampler: The name of the sampler's class, for the message.
+    """
+    if not callable(model) and not isinstance(model, Target):
+        raise ValueError(
+            f"model must be a NumPyro model (a function) or a target, got {type(model).__name__}; "
+            f"for a log density write nb.{sampler}(nb.target_from_log_density(fn, dim))"
+        )
