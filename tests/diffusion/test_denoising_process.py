@@ -31,7 +31,7 @@ run_forward = eqx.filter_jit(simulate_many)
 def run_backward(rng_key, process, target, positions):
     backward = jax.vmap(nb.trajectories.simulate_backward, in_axes=(0, None, None, 0))
     keys = jax.random.split(rng_key, len(positions))
-    return backward(keys, process, target, jax.vmap(target.at)(positions))
+    return backward(keys, process, target, positions)
 
 
 @pytest.mark.fast
@@ -119,16 +119,13 @@ def test_scales_and_levels_are_learned_afterwards():
 
 def test_a_bridge_needs_a_step():
     denoiser = nb.diffusion.Denoiser(DATA, prediction=predicts_velocity)
-    with pytest.raises(ValueError, match="at least one step, got num_steps=0"):
+    with pytest.raises(ValueError, match="num_steps must be a whole number >= 1.*got 0"):
         nb.diffusion.DenoisingProcess(denoiser, 1, num_steps=0)
 
 
 def test_a_bridge_needs_a_denoiser(monkeypatch):
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
-    sampler = nb.BridgeSampler(
-        lambda: numpyro.sample("x", dist.Normal()),
-        process=nb.diffusion.DenoisingProcess,
-        standardise=nb.no_standardisation,
-    )
     with pytest.raises(ValueError, match="made from a trained denoiser, as nb.DiffusionSampler"):
-        sampler.run(jax.random.key(0))
+        nb.BridgeSampler(
+            lambda: numpyro.sample("x", dist.Normal()), process=nb.diffusion.DenoisingProcess
+        )

@@ -190,7 +190,7 @@ def test_random_steps_go_from_pure_noise_to_pure_data(step):
 def straightened():
     """A one-dimensional flow to two modes, and the same flow learned from its own pairs."""
     bent = denoisers.exact(denoisers.mixture(1), Truncated(FlowPath(), -12.0, 12.0))
-    pairs = generation.reflow_pairs(jax.random.key(1), bent, 4_000, dim=1)
+    pairs = nb.diffusion.reflow_pairs(jax.random.key(1), bent, 4_000, dim=1)
     training = nb.training.fit(
         jax.random.key(2),
         nb.diffusion.untrained_denoiser(
@@ -208,7 +208,7 @@ def straightened():
 
 
 def test_reflow_straightens(straightened):
-    before, after = (generation.curvature(KEY, flow, dim=1) for flow in straightened)
+    before, after = (nb.diffusion.curvature(KEY, flow, dim=1) for flow in straightened)
     assert float(before) > 0.1
     assert float(after) < 0.3 * float(before)
 
@@ -220,7 +220,7 @@ def test_few_steps_lose_less_after_reflow(straightened):
         """Earth mover's distance from the data to what four of Euler's steps generate."""
         few = generation.generate_many(
             KEY,
-            generation.with_flow_path(flow),
+            nb.diffusion.with_flow_path(flow),
             generation.euler_step,
             even_times(4),
             20_000,
@@ -241,7 +241,7 @@ FINE = Truncated(VPCosine(), -16.0, 16.0)
 def test_the_flow_has_the_density_of_the_data(data):
     denoiser = denoisers.exact(data, FINE)
     clean = data.draw(jax.random.key(5), 20)
-    density = eqx.filter_jit(jax.vmap(partial(generation.log_density, denoiser, tolerance=1e-6)))
+    density = eqx.filter_jit(jax.vmap(partial(nb.diffusion.log_density, denoiser, tolerance=1e-6)))
     np.testing.assert_allclose(density(clean), jax.vmap(data.log_prob)(clean), atol=1e-3)
 
 
@@ -250,7 +250,7 @@ def test_in_many_dimensions_the_divergence_is_estimated():
     data = denoisers.gaussian(0.3, 0.8, dim=70)
     denoiser = denoisers.exact(data, FINE)
     clean = data.draw(jax.random.key(6), 1)[0]
-    density = partial(generation.log_density, denoiser, num_probes=2)
+    density = partial(nb.diffusion.log_density, denoiser, num_probes=2)
     estimate = eqx.filter_jit(density)(clean, rng_key=KEY)
     np.testing.assert_allclose(estimate, data.log_prob(clean), atol=5e-3)
     with pytest.raises(ValueError, match="needs rng_key=...; this vector has 70"):
@@ -260,11 +260,11 @@ def test_in_many_dimensions_the_divergence_is_estimated():
 def test_noise_flows_to_the_quantile_that_it_is():
     data = denoisers.gaussian(0.7, 0.5, dim=2)
     noise = jnp.asarray([1.0, -2.0])
-    draw = eqx.filter_jit(generation.flow_of)(denoisers.exact(data, FINE), noise)
+    draw = eqx.filter_jit(nb.diffusion.flow_of)(denoisers.exact(data, FINE), noise)
     np.testing.assert_allclose(draw, 0.7 + 0.5 * noise, atol=1e-3)
 
 
 def test_a_missing_solver_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "diffrax", None)
     with pytest.raises(ImportError, match=r'pip install "numpyro-bridge\[ode\]"'):
-        generation.log_density(denoisers.exact(denoisers.gaussian(), FINE), jnp.zeros(2))
+        nb.diffusion.log_density(denoisers.exact(denoisers.gaussian(), FINE), jnp.zeros(2))
