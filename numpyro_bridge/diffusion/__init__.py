@@ -1,5 +1,6 @@
 """Denoisers and flows learned from draws: noise, losses, generation, densities, exact weights."""
 
+from numpyro_bridge.diffusion import noise, weightings
 from numpyro_bridge.diffusion.denoiser import (
     Denoiser,
     predicts_clean,
@@ -58,11 +59,13 @@ __all__ = [
     "heun_step",
     "log_density",
     "negative_elbo",
+    "noise",
     "predicts_clean",
     "predicts_flow",
     "predicts_noise",
     "predicts_velocity",
     "reflow_pairs",
     "untrained_denoiser",
+    "weightings",
     "with_flow_path",
 ]
