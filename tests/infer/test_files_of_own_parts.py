@@ -24,7 +24,6 @@ from numpyro_bridge.processes.initial import (
     InitialNormal,
 )
 from numpyro_bridge.processes.kernels import Gaussian
-from numpyro_bridge.training.metrics import Metrics
 from tests import catalogue
 
 DIM = 2
@@ -154,7 +153,7 @@ def posterior_of(process: AbstractProcess, own: AbstractMap | None = None) -> nb
         process=process,
         target=StandardisedTarget(target(), standardisation.map),
         standardisation=standardisation,
-        metrics=Metrics(*(np.zeros(0) for _ in Metrics._fields)),
+        metrics=None,
     )
 
 

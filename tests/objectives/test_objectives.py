@@ -177,7 +177,9 @@ def test_sub_trajectory_balance_of_the_longest_piece_is_trajectory_balance():
     whole = nb.objectives.with_log_flow(lambda rng_key, dim: inner, 0.7)(jax.random.key(0), 2)
     whole = catalogue.perturbed(jax.random.key(1), whole)
     longest = partial(nb.sub_trajectory_balance, decay=1e12)
-    balance = nb.objectives.with_log_evidence(lambda: whole.process, float(whole.log_evidence))()
+    balance = nb.objectives.with_log_evidence(
+        lambda: whole.process, float(whole.log_evidence.value)
+    )()
     np.testing.assert_allclose(
         evaluate(longest, whole, 16)[0],
         evaluate(nb.trajectory_balance, balance, 16)[0],
