@@ -131,7 +131,8 @@ def test_a_clipped_score_is_seen_by_both_chains():
     process = nb.CMCD(jax.random.key(1), 2, **catalogue.SMALL)
     runs = run_known(catalogue.perturbed(jax.random.key(2), process, 0.1), clipped)
     lengths = jnp.sqrt(jnp.mean(runs[0].states.score ** 2, axis=-1))
-    assert float(jnp.mean(lengths > 0.5)) > 0.1  # the bound is met
+    assert float(jnp.max(lengths)) < 0.5 + 1e-9
+    assert float(jnp.mean(lengths > 0.5 - 1e-9)) > 0.1  # the bound is met
     assert_bridge_identity(runs, known.log_evidence)
 
 
@@ -142,7 +143,7 @@ def test_a_state_holds_a_point_and_what_was_learned_there():
     state = State(point, process.controls(jnp.asarray(1), point))
     forward = process.forward(jnp.asarray(1), state, known.target)
     backward = process.backward(jnp.asarray(1), state, known.target)
-    diffusion = process.diffusion(1)
+    diffusion = process.diffusion(jnp.asarray(1))
     np.testing.assert_allclose(forward.scale, diffusion)
     np.testing.assert_allclose(backward.scale, diffusion)
     moved = point.position + diffusion**2 * state.controls.forward
