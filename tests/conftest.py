@@ -1,6 +1,7 @@
 """What every test runs under: the CPU as two devices, float64, and no window for a plot."""
 
 import os
+from importlib.metadata import version
 from pathlib import Path
 
 # Read when JAX and Matplotlib are first imported, so before the imports below. Setting defaults
@@ -9,8 +10,15 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("MPLBACKEND", "Agg")
 # Tests compile many small programs that run once: fast code is not worth its price.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
-# `make test` keeps what was compiled. Each worker has a folder of its own: JAX writes these files
-# in place, and who reads at the same time would see half of one.
+# How XLA generates code by default takes more than twice as long to compile as how it did before,
+# which the JAX of Python 3.11 can still do. On Python 3.12 the tests run with the default.
+if version("jaxlib").startswith("0.10.") and "fusion_emitters" not in os.getenv("XLA_FLAGS", ""):
+    os.environ["XLA_FLAGS"] = (
+        "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1 "
+        + os.getenv("XLA_FLAGS", "")
+    )
+# `make test-fast` keeps what was compiled. Each worker has a folder of its own: JAX writes these
+# files in place, and who reads at the same time would see half of one.
 if "JAX_COMPILATION_CACHE_DIR" in os.environ:
     cache = Path(os.environ["JAX_COMPILATION_CACHE_DIR"], os.environ.get("PYTEST_XDIST_WORKER", ""))
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(cache)
