@@ -180,7 +180,12 @@ def main() -> None:
     if options.fresh:
         RESULTS.unlink(missing_ok=True)
     cases = itertools.starmap(Case, itertools.product(options.targets, options.keys))
-    found = rows.complete(RESULTS, cases, partial(in_a_fresh_process, data=options.data))
+    found = rows.complete(
+        RESULTS,
+        cases,
+        partial(in_a_fresh_process, data=options.data),
+        shown=("elbo", "log_evidence", "seconds"),
+    )
     write_table(found)
 
 

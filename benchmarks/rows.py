@@ -57,12 +57,13 @@ def complete(
         path: The file; each row is kept as soon as it is there.
         cases: Named tuples whose fields are columns of the file.
         measure: From a case to its row.
-        shown: Columns that are printed beside the case.
+        shown: Columns that are printed beside the case, where the row has them.
     """
     for case in missing(cases, path):
         row = measure(case)
         append(path, row)
-        print(*case, *(f"{name} {row[name]:.3g}" for name in shown), flush=True)
+        numbers = (f"{name} {row[name]:.3g}" for name in shown if name in row)
+        print(*case, *numbers, flush=True)
     return read(path)
 
 

@@ -2,6 +2,7 @@
 
 import ast
 import math
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -17,6 +18,7 @@ from benchmarks import (
     metrics,
     posteriordb,
     posteriordb_models,
+    rows,
     source,
     structure,
 )
@@ -284,3 +286,26 @@ def test_a_chain_of_imports_leads_through_folders_and_stops_at_a_circle(tmp_path
     assert lines[-1] == "Longest chain of imports, after: high -> low.base -> low.ground."
     with pytest.raises(FileNotFoundError, match="is no checkout of this project"):
         structure.measure(tmp_path / "elsewhere")
+
+
+class Case(NamedTuple):
+    """Columns that tell one row of a study from another."""
+
+    target: str
+    key: int
+
+
+def test_cases_that_a_file_lacks_are_measured_once_and_shown_by_the_numbers_they_have(
+    tmp_path, capsys
+):
+    measured = []
+
+    def measure(case: Case) -> dict:
+        measured.append(case)
+        return {**case._asdict(), "elbo": -1.25, "note": "a word"}
+
+    path, cases = tmp_path / "rows.csv", [Case("seeds", 0), Case("seeds", 1)]
+    rows.complete(path, cases[:1], measure)
+    found = rows.complete(path, cases, measure, shown=("elbo", "gap"))
+    assert measured == cases and [row["key"] for row in found] == ["0", "1"]
+    assert "seeds 1 elbo -1.25" in capsys.readouterr().out

@@ -33,8 +33,8 @@ def check_optimizer(optimizer: Any) -> None:
     )
 
 
-def check_count(name: str, value: Any, minimum: int) -> None:
-    """Raise a ValueError unless this is an integer of at least `minimum`."""
+def check_count(name: str, value: Any, minimum: int) -> int:
+    """The value as an integer; a ValueError unless it is one of at least `minimum`."""
     try:
         # Integers of NumPy and JAX are accepted; True and False are integers to Python, not here.
         whole = None if type(value) is bool else operator.index(value)
@@ -45,6 +45,7 @@ def check_count(name: str, value: Any, minimum: int) -> None:
             f"{name} must be a whole number >= {minimum}, such as {max(minimum, 10)}, got "
             f"{_described(value)}"
         )
+    return whole
 
 
 def check_positive(name: str, value: Any) -> None:

@@ -71,7 +71,7 @@ class DenoisingProcess(AbstractProcess[Vector]):
                 "a DenoisingProcess is made from a trained denoiser, as nb.DiffusionSampler does; "
                 f"got {type(denoiser).__name__} in its place"
             )
-        check_count("num_steps", num_steps, 1)
+        num_steps = check_count("num_steps", num_steps, 1)
         levels = middle_levels(denoiser.schedule if schedule is None else schedule, num_steps)
         self.denoiser = denoiser
         self.scales = Diffusion(num_steps, dim, 1.0)

@@ -3,6 +3,7 @@
 import equinox as eqx
 from jaxtyping import Array, Int
 
+from numpyro_bridge._core.checks import check_count
 from numpyro_bridge._core.types import RNGKey, Vector
 from numpyro_bridge.processes.annealing import AnnealingSchedule
 from numpyro_bridge.processes.base import AbstractBridge, State, euler
@@ -48,7 +49,7 @@ class AnnealedLangevin(AbstractBridge[Vector]):
         self.diffusion = Diffusion(num_steps, dim, diffusion)
         self.annealing = AnnealingSchedule(num_steps)
         self.initial = chosen_or_normal(initial, dim)
-        self.num_steps = num_steps
+        self.num_steps = check_count("num_steps", num_steps, 1)
 
     def controls(self, step: Int[Array, ""], point: Point) -> Vector:
         return 0.5 * self.annealing.score(step, self.initial, point)

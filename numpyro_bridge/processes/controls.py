@@ -1,13 +1,14 @@
 """Controls: the learned drifts, as functions of time, position and score."""
 
 import abc
+import inspect
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from numpyro_bridge._core.checks import check_count
+from numpyro_bridge._core.checks import check_count, check_instance
 from numpyro_bridge._core.layers import Linear, time_features
 from numpyro_bridge._core.types import RNGKey, Scalar, Vector
 from numpyro_bridge.processes.parts import AbstractPart
@@ -93,3 +94,25 @@ class ScoreInformedControl(AbstractControl):
 
 MakesControl = Callable[..., AbstractControl]
 """What samplers take as `control=`, such as `partial(ScoreInformedControl, width=32)`."""
+
+
+def make_control(
+    control: MakesControl, rng_key: RNGKey, dim: int, **settings: int
+) -> AbstractControl:
+    """Call what a sampler was given as `control=`.
+
+    Raises:
+        ValueError: if it cannot be called so, or makes something that is no control.
+    """
+    such_as = "partial(nb.processes.ScoreInformedControl, width=32)"
+    wanted = ", ".join(["rng_key", "dim", *(f"{name}=..." for name in settings)])
+    try:
+        inspect.signature(control).bind(rng_key, dim, **settings)
+    except TypeError as error:
+        raise ValueError(
+            f"control makes a control from ({wanted}), such as {such_as}: it is a class or a "
+            f"function, not a control that is made already ({error})"
+        ) from None
+    made = control(rng_key, dim, **settings)
+    check_instance("what control makes", made, AbstractControl, f"those of {such_as}")
+    return made

@@ -6,9 +6,15 @@ import equinox as eqx
 import jax
 from jaxtyping import Array, Int
 
+from numpyro_bridge._core.checks import check_count
 from numpyro_bridge._core.types import RNGKey, Vector
 from numpyro_bridge.processes.base import AbstractBridge, State, euler
-from numpyro_bridge.processes.controls import AbstractControl, MakesControl, ScoreInformedControl
+from numpyro_bridge.processes.controls import (
+    AbstractControl,
+    MakesControl,
+    ScoreInformedControl,
+    make_control,
+)
 from numpyro_bridge.processes.diffusion import Diffusion
 from numpyro_bridge.processes.initial import AbstractInitialDistribution, chosen_or_normal
 from numpyro_bridge.processes.kernels import Gaussian
@@ -57,10 +63,10 @@ class DBS(AbstractBridge[DBSDrifts]):
     ):
         forward_key, backward_key = jax.random.split(rng_key)
         self.diffusion = Diffusion(num_steps, dim, diffusion)
-        self.forward_control = control(forward_key, dim)
-        self.backward_control = control(backward_key, dim)
+        self.forward_control = make_control(control, forward_key, dim)
+        self.backward_control = make_control(control, backward_key, dim)
         self.initial = chosen_or_normal(initial, dim)
-        self.num_steps = num_steps
+        self.num_steps = check_count("num_steps", num_steps, 1)
 
     def controls(self, step: Int[Array, ""], point: Point) -> DBSDrifts:
         seen = (step / self.num_steps, point.position, point.score)

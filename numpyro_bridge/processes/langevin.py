@@ -5,10 +5,16 @@ from typing import NamedTuple
 import equinox as eqx
 from jaxtyping import Array, Int
 
+from numpyro_bridge._core.checks import check_count
 from numpyro_bridge._core.types import RNGKey, Vector
 from numpyro_bridge.processes.annealing import AnnealingSchedule
 from numpyro_bridge.processes.base import AbstractBridge
-from numpyro_bridge.processes.controls import AbstractControl, MakesControl, ScoreInformedControl
+from numpyro_bridge.processes.controls import (
+    AbstractControl,
+    MakesControl,
+    ScoreInformedControl,
+    make_control,
+)
 from numpyro_bridge.processes.diffusion import Diffusion
 from numpyro_bridge.processes.initial import AbstractInitialDistribution, chosen_or_normal
 from numpyro_bridge.target import Point
@@ -45,9 +51,9 @@ class AbstractControlledLangevin(AbstractBridge[LangevinControls]):
     ):
         self.diffusion = Diffusion(num_steps, dim, diffusion)
         self.annealing = AnnealingSchedule(num_steps)
-        self.control = control(rng_key, dim)
+        self.control = make_control(control, rng_key, dim)
         self.initial = chosen_or_normal(initial, dim)
-        self.num_steps = num_steps
+        self.num_steps = check_count("num_steps", num_steps, 1)
 
     def controls(self, step: Int[Array, ""], point: Point) -> LangevinControls:
         langevin = 0.5 * self.annealing.score(step, self.initial, point)

@@ -6,9 +6,15 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from numpyro_bridge._core.checks import check_count
 from numpyro_bridge._core.types import RNGKey, Vector
 from numpyro_bridge.processes.base import AbstractDenoising, State, euler
-from numpyro_bridge.processes.controls import AbstractControl, MakesControl, ScoreInformedControl
+from numpyro_bridge.processes.controls import (
+    AbstractControl,
+    MakesControl,
+    ScoreInformedControl,
+    make_control,
+)
 from numpyro_bridge.processes.diffusion import Diffusion
 from numpyro_bridge.processes.initial import InitialNormal
 from numpyro_bridge.processes.kernels import Gaussian
@@ -58,10 +64,11 @@ class PIS(AbstractDenoising):
         diffusion: float | None = None,
         control: MakesControl = ScoreInformedControl,
     ):
+        num_steps = check_count("num_steps", num_steps, 1)
         if diffusion is None:
-            diffusion = 1 / math.sqrt(max(num_steps, 0) + 1)
+            diffusion = 1 / math.sqrt(num_steps + 1)
         self.diffusion = Diffusion(num_steps, dim, diffusion)
-        self.control = control(rng_key, dim)
+        self.control = make_control(control, rng_key, dim)
         self.initial = InitialNormal(dim, scale=diffusion)
         self.num_steps = num_steps
 

@@ -5,9 +5,15 @@ import abc
 import equinox as eqx
 from jaxtyping import Array, Float, Int
 
+from numpyro_bridge._core.checks import check_count
 from numpyro_bridge._core.types import RNGKey, Vector
 from numpyro_bridge.processes.base import AbstractDenoising, State
-from numpyro_bridge.processes.controls import AbstractControl, MakesControl, ScoreInformedControl
+from numpyro_bridge.processes.controls import (
+    AbstractControl,
+    MakesControl,
+    ScoreInformedControl,
+    make_control,
+)
 from numpyro_bridge.processes.diffusion import Diffusion
 from numpyro_bridge.processes.initial import InitialNormal
 from numpyro_bridge.processes.kernels import Gaussian
@@ -35,9 +41,9 @@ class AbstractStationary(AbstractDenoising):
         control: MakesControl = ScoreInformedControl,
     ):
         self.diffusion = Diffusion(num_steps, dim, diffusion, self.rates(num_steps))
-        self.control = control(rng_key, dim)
+        self.control = make_control(control, rng_key, dim)
         self.initial = InitialNormal(dim)
-        self.num_steps = num_steps
+        self.num_steps = check_count("num_steps", num_steps, 1)
 
     @staticmethod
     @abc.abstractmethod

@@ -2,9 +2,11 @@
 
 import jax
 import jax.numpy as jnp
+import jaxtyping
 import numpy as np
 import pytest
 
+import numpyro_bridge as nb
 from numpyro_bridge._core.layers import Linear, time_features
 from numpyro_bridge.processes.annealing import AnnealingSchedule
 from numpyro_bridge.processes.controls import ScoreInformedControl
@@ -82,3 +84,50 @@ def test_annealing_starts_linear_and_stays_increasing():
     trained = catalogue.perturbed(jax.random.key(0), schedule, size=3.0)()
     assert trained[0] == 0.0 and abs(trained[-1] - 1.0) < 1e-12
     assert np.all(np.diff(trained) > 0)
+
+
+# --- what a sampler is given as `control=` --------------------------------------------------------
+
+PROCESSES = nb.processes
+
+NO_MAKERS = {
+    "a control": (
+        lambda: PROCESSES.ScoreInformedControl(jax.random.key(0), 2),
+        "class or a function, not a control that is made already",
+    ),
+    "nothing": (lambda: None, r"makes a control from \(rng_key, dim\)"),
+    "a function of a key": (lambda: lambda rng_key: None, "too many positional arguments"),
+    "a function to an array": (
+        lambda: lambda rng_key, dim, num_inputs=None: jnp.zeros(dim),
+        "what control makes must be an instance such as those of",
+    ),
+}
+"""What cannot make a control, and a part of the message that says what to write."""
+
+
+@pytest.mark.parametrize("name", NO_MAKERS)
+@pytest.mark.parametrize("sampler", [nb.CMCD, nb.DBS, nb.PIS, nb.UnderdampedDIS])
+def test_what_makes_no_control_is_refused_by_every_sampler(name, sampler, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    make, message = NO_MAKERS[name]
+    if sampler is nb.UnderdampedDIS:
+        message = message.replace(r"dim\)", r"dim, num_inputs=").replace("too many", ".*")
+    with pytest.raises(ValueError, match=message):
+        sampler(jax.random.key(0), 2, num_steps=2, control=make())
+
+
+def test_an_underdamped_sampler_asks_for_controls_that_see_the_momentum(monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+
+    def blind(rng_key, dim):
+        return PROCESSES.ScoreInformedControl(rng_key, dim)
+
+    with pytest.raises(ValueError, match=r"\(rng_key, dim, num_inputs=...\).*num_inputs"):
+        nb.UnderdampedCMCD(jax.random.key(0), 2, num_steps=2, control=blind)
+
+
+@pytest.mark.parametrize("num", [np.int64(3), np.int32(3)])
+def test_numbers_of_steps_of_numpy_become_integers(num, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    process = nb.AnnealedLangevin(jax.random.key(0), 2, num_steps=num)
+    assert type(process.num_steps) is int and process.num_steps == 3

@@ -6,11 +6,16 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
-from numpyro_bridge._core.checks import check_instance
+from numpyro_bridge._core.checks import check_count, check_instance
 from numpyro_bridge._core.types import RNGKey, Vector
 from numpyro_bridge.processes.annealing import AnnealingSchedule
 from numpyro_bridge.processes.base import AbstractProcess, State
-from numpyro_bridge.processes.controls import AbstractControl, MakesControl, ScoreInformedControl
+from numpyro_bridge.processes.controls import (
+    AbstractControl,
+    MakesControl,
+    ScoreInformedControl,
+    make_control,
+)
 from numpyro_bridge.processes.initial import AbstractInitialDistribution, chosen_or_normal
 from numpyro_bridge.processes.integrators import OBABO, AbstractIntegrator, Dynamics
 from numpyro_bridge.processes.kernels import AbstractKernel, AtRest, WithMomentum, momentum_of
@@ -138,10 +143,10 @@ class AbstractControlledForce(AbstractAnnealedForce):
     ):
         self.scales = UnderdampedScales(num_steps, dim, step_size, friction)
         self.annealing = AnnealingSchedule(num_steps)
-        self.control = control(rng_key, dim, num_inputs=2 * dim)
+        self.control = make_control(control, rng_key, dim, num_inputs=2 * dim)
         self.initial = chosen_or_normal(initial, dim)
         self.integrator = chosen_or_obabo(integrator)
-        self.num_steps = num_steps
+        self.num_steps = check_count("num_steps", num_steps, 1)
 
 
 def chosen_or_obabo(integrator: AbstractIntegrator | None) -> AbstractIntegrator:

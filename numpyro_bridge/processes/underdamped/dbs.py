@@ -4,8 +4,14 @@ import equinox as eqx
 import jax
 from jaxtyping import Array, Int
 
+from numpyro_bridge._core.checks import check_count
 from numpyro_bridge._core.types import RNGKey, Vector
-from numpyro_bridge.processes.controls import AbstractControl, MakesControl, ScoreInformedControl
+from numpyro_bridge.processes.controls import (
+    AbstractControl,
+    MakesControl,
+    ScoreInformedControl,
+    make_control,
+)
 from numpyro_bridge.processes.initial import AbstractInitialDistribution, chosen_or_normal
 from numpyro_bridge.processes.integrators import AbstractIntegrator
 from numpyro_bridge.processes.underdamped.base import AbstractUnderdamped, chosen_or_obabo
@@ -45,11 +51,11 @@ class UnderdampedDBS(AbstractUnderdamped):
     ):
         forward_key, backward_key = jax.random.split(rng_key)
         self.scales = UnderdampedScales(num_steps, dim, step_size, friction)
-        self.forward_drift = control(forward_key, dim, num_inputs=2 * dim)
-        self.backward_drift = control(backward_key, dim, num_inputs=2 * dim)
+        self.forward_drift = make_control(control, forward_key, dim, num_inputs=2 * dim)
+        self.backward_drift = make_control(control, backward_key, dim, num_inputs=2 * dim)
         self.initial = chosen_or_normal(initial, dim)
         self.integrator = chosen_or_obabo(integrator)
-        self.num_steps = num_steps
+        self.num_steps = check_count("num_steps", num_steps, 1)
 
     def force(self, step: Int[Array, ""], point: Point) -> Vector:
         return point.score

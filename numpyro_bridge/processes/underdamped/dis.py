@@ -3,8 +3,14 @@
 import equinox as eqx
 from jaxtyping import Array, Int
 
+from numpyro_bridge._core.checks import check_count
 from numpyro_bridge._core.types import RNGKey, Vector
-from numpyro_bridge.processes.controls import AbstractControl, MakesControl, ScoreInformedControl
+from numpyro_bridge.processes.controls import (
+    AbstractControl,
+    MakesControl,
+    ScoreInformedControl,
+    make_control,
+)
 from numpyro_bridge.processes.initial import AbstractInitialDistribution, InitialNormal
 from numpyro_bridge.processes.integrators import AbstractIntegrator
 from numpyro_bridge.processes.underdamped.base import AbstractUnderdamped, chosen_or_obabo
@@ -41,10 +47,10 @@ class UnderdampedDIS(AbstractUnderdamped):
         control: MakesControl = ScoreInformedControl,
     ):
         self.scales = UnderdampedScales(num_steps, dim, step_size, friction)
-        self.control = control(rng_key, dim, num_inputs=2 * dim)
+        self.control = make_control(control, rng_key, dim, num_inputs=2 * dim)
         self.initial = InitialNormal(dim)
         self.integrator = chosen_or_obabo(integrator)
-        self.num_steps = num_steps
+        self.num_steps = check_count("num_steps", num_steps, 1)
 
     def force(self, step: Int[Array, ""], point: Point) -> Vector:
         return self.initial.score(point)

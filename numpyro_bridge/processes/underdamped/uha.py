@@ -2,6 +2,7 @@
 
 import equinox as eqx
 
+from numpyro_bridge._core.checks import check_count
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.processes.annealing import AnnealingSchedule
 from numpyro_bridge.processes.initial import AbstractInitialDistribution, chosen_or_normal
@@ -41,4 +42,4 @@ class UHA(AbstractAnnealedForce):
         self.annealing = AnnealingSchedule(num_steps)
         self.initial = chosen_or_normal(initial, dim)
         self.integrator = chosen_or_obabo(integrator)
-        self.num_steps = num_steps
+        self.num_steps = check_count("num_steps", num_steps, 1)
