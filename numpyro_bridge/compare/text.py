@@ -26,7 +26,7 @@ COLUMNS = {
 """For each column of the table two lines of heading, and the format of its numbers."""
 
 MAX_ELEMENTS = 10
-"""Of a site with more elements than this, only the worst is printed."""
+"""A site with more elements than this is printed by its worst one only."""
 
 
 def format_table(table: Any) -> str:
