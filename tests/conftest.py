@@ -8,6 +8,8 @@ from pathlib import Path
 # leaves a developer free to run the tests on an accelerator.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("MPLBACKEND", "Agg")
+# NumPy's small matrices gain nothing from threads, which wait for each other on busy cores.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 # Tests compile many small programs that run once: fast code is not worth its price.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 # How XLA generates code by default takes more than twice as long to compile as how it did before,

@@ -1,6 +1,16 @@
-"""Where the posterior is: maps to coordinates in which it is nearly normal, and their fits."""
+"""Where a posterior is: explored, divided into charts, mapped to nearly normal coordinates."""
 
+from numpyro_bridge.atlas.atlas import Atlas, Witness
+from numpyro_bridge.atlas.chart import chart
+from numpyro_bridge.atlas.charted_target import ChartedTarget
+from numpyro_bridge.atlas.explore import Exploration, explore
 from numpyro_bridge.atlas.maps import AbstractAffineMap, AbstractMap, DenseMap
+from numpyro_bridge.atlas.partition import (
+    AbstractPartition,
+    MixturePartition,
+    Piece,
+    StudentPartition,
+)
 from numpyro_bridge.atlas.standardisation import (
     MapFit,
     Standardisation,
@@ -8,14 +18,26 @@ from numpyro_bridge.atlas.standardisation import (
     standardise,
 )
 from numpyro_bridge.atlas.standardised_target import StandardisedTarget
+from numpyro_bridge.atlas.witness import temper
 
 __all__ = [
     "AbstractAffineMap",
     "AbstractMap",
+    "AbstractPartition",
+    "Atlas",
+    "ChartedTarget",
     "DenseMap",
+    "Exploration",
     "MapFit",
+    "MixturePartition",
+    "Piece",
     "Standardisation",
     "StandardisedTarget",
+    "StudentPartition",
+    "Witness",
+    "chart",
+    "explore",
     "no_standardisation",
     "standardise",
+    "temper",
 ]

@@ -12,11 +12,11 @@ import math
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from numpyro_bridge._core.layers import Linear
 from numpyro_bridge._core.types import RNGKey, Scalar, Vector
-from numpyro_bridge.atlas.maps import AbstractMap, DenseMap
+from numpyro_bridge.atlas.maps import AbstractAffineMap, AbstractMap, DenseMap, WhitenedMap
 
 REACH = 5.0
 """Standard deviations of noise up to which $s$ and $t$ vary with $a$; beyond, they level off."""
@@ -30,8 +30,16 @@ NUM_HIDDEN = 32
 LARGEST_POWER = 2.0
 """Largest power of the tails of a coordinate before it is skewed; its inverse is the smallest."""
 
+MOST_LEADING = 8
+"""Largest number of steering coordinates."""
+
 MOST_SKEW = 0.95
 """Largest relative difference between the power of one tail and the mean power of both."""
+
+
+def most_leading(dim: int) -> int:
+    """Largest number of coordinates that may steer: the more of them do, the fewer are steered."""
+    return max(1, min(MOST_LEADING, dim // 2))
 
 
 class Shape(eqx.Module):
@@ -85,65 +93,74 @@ class Shape(eqx.Module):
 class Coupling(eqx.Module):
     """Bends noise: its first coordinates steer the scales and locations of the others.
 
+    How many steer is a number and not a shape, so that couplings of the same dimension share
+    compiled programs, and can be stacked.
+
     Args:
         rng_key: Randomness of the hidden units.
         dim: Length of the vectors.
-        num_leading: How many coordinates steer; they come first.
+        num_leading: How many coordinates steer, at most `most_leading(dim)`; they come first.
     """
 
     shape: Shape
     hidden: Linear
     """Reads the steering coordinates; hyperbolic tangents of its outputs are the hidden units."""
     log_scale: Linear
-    """Log scales of the other coordinates, from the steering coordinates and the hidden units."""
+    """Log scales of the other coordinates, from the steering coordinates, their squares and the
+    hidden units."""
     shift: Linear
     """Shifts of the other coordinates, from the same numbers."""
+    leading: Vector
+    """One for a coordinate that steers, zero for the others; it is not trained."""
 
-    def __init__(self, rng_key: RNGKey, dim: int, num_leading: int):
+    def __init__(self, rng_key: RNGKey, dim: int, num_leading: Int[Array, ""] | int):
         """Make one that changes nothing yet."""
         weight_key, bias_key = jax.random.split(rng_key)
         self.shape = Shape(dim)
-        hidden = Linear(weight_key, num_leading, NUM_HIDDEN, math.sqrt(num_leading))
+        width = most_leading(dim)
+        dtype = self.shape.tail.dtype
+        self.leading = (jnp.arange(dim) < num_leading).astype(dtype)
+        hidden = Linear(weight_key, width, NUM_HIDDEN, math.sqrt(width))
         # Without biases all units would bend at zero and could not tell left from right.
         bias = jax.random.normal(bias_key, (NUM_HIDDEN,), hidden.bias.dtype)
         self.hidden = eqx.tree_at(lambda layer: layer.bias, hidden, bias)
-        rest = dim - num_leading
-        self.log_scale = Linear(rng_key, num_leading + NUM_HIDDEN, rest, gain=0.0)
-        self.shift = Linear(rng_key, num_leading + NUM_HIDDEN, rest, gain=0.0)
+        self.log_scale = Linear(rng_key, 2 * width + NUM_HIDDEN, dim, gain=0.0)
+        self.shift = Linear(rng_key, 2 * width + NUM_HIDDEN, dim, gain=0.0)
 
     def __call__(self, noise: Vector) -> Vector:
         """The vector that noise is bent into."""
-        lead, rest = self._divided(self.shape(noise))
         log_scale, shift = self._steered(noise)
-        return jnp.concatenate([lead, rest * jnp.exp(log_scale) + shift])
+        return self.shape(noise) * jnp.exp(log_scale) + shift
 
     def inverse(self, bent: Vector) -> Vector:
         """The noise that is bent into a vector."""
-        lead, rest = self._divided(bent)
         # The steering coordinates are steered by none, so they are known before the others are.
-        log_scale, shift = self._steered(self.shape.inverse(bent))
-        return self.shape.inverse(jnp.concatenate([lead, (rest - shift) * jnp.exp(-log_scale)]))
+        log_scale, shift = self._steered(self.shape.inverse(self._of_leading(bent)))
+        return self.shape.inverse((bent - shift) * jnp.exp(-log_scale))
 
     def log_det(self, noise: Vector) -> Scalar:
         """Log determinant of the derivative at a vector of noise."""
         log_scale, _ = self._steered(noise)
         return self.shape.log_det(noise) + jnp.sum(log_scale)
 
-    def _divided(self, vector: Vector) -> tuple[Array, Array]:
-        num_leading = self.hidden.weight.shape[0]
-        return vector[:num_leading], vector[num_leading:]
+    def _of_leading(self, vector: Vector) -> Vector:
+        """The vector with zeros in place of the coordinates that do not steer."""
+        return jnp.where(self.leading > 0, vector, 0.0)
 
-    def _steered(self, noise: Vector) -> tuple[Array, Array]:
-        """Log scales and shifts of the other coordinates."""
-        steer, _ = self._divided(self.shape(_within_reach(noise)))
-        features = jnp.concatenate([steer, jnp.tanh(self.hidden(steer))])
-        return self.log_scale(features), self.shift(features)
+    def _steered(self, noise: Vector) -> tuple[Vector, Vector]:
+        """Log scales and shifts of all coordinates; zeros for those that steer."""
+        shaped = self.shape(_within_reach(self._of_leading(noise)))
+        steer = shaped[: self.hidden.weight.shape[0]]
+        # Squares, so that what bends like a parabola needs no hidden units.
+        features = jnp.concatenate([steer, steer**2, jnp.tanh(self.hidden(steer))])
+        rest = 1 - jax.lax.stop_gradient(self.leading)
+        return rest * self.log_scale(features), rest * self.shift(features)
 
 
 class CouplingMap(AbstractMap):
     """A coupling, a rotation, and an affine map, one after the other."""
 
-    affine: DenseMap
+    affine: AbstractAffineMap
     rotation: Float[Array, "dim dim"]
     coupling: Coupling
 
@@ -158,6 +175,16 @@ class CouplingMap(AbstractMap):
 
     def within_range(self, standardised: Vector) -> Bool[Array, ""]:
         return jnp.all(jnp.abs(standardised) < FARTHEST)  # False for NaN
+
+
+def bent_alike(transform: AbstractMap) -> CouplingMap:
+    """A map in the form of bent ones: one that is affine gets a coupling that changes nothing."""
+    if isinstance(transform, CouplingMap):
+        return transform
+    assert isinstance(transform, DenseMap | WhitenedMap)
+    dim = transform.location.size
+    coupling = Coupling(jax.random.key(0), dim, 1)
+    return CouplingMap(transform, jnp.eye(dim, dtype=transform.location.dtype), coupling)
 
 
 def _arcsinh(x: Vector) -> Vector:

@@ -11,7 +11,7 @@ import optax
 from jaxtyping import Array, Float
 
 from numpyro_bridge._core.types import RNGKey, Scalar, Vector
-from numpyro_bridge.atlas.coupling import Coupling, CouplingMap
+from numpyro_bridge.atlas.coupling import Coupling, CouplingMap, most_leading
 from numpyro_bridge.atlas.maps import DenseMap, factor_and_rotation
 from numpyro_bridge.atlas.standardised_target import StandardisedTarget, elbo_of
 from numpyro_bridge.target import Target
@@ -22,13 +22,7 @@ NUM_DRAWS = 4_096
 NUM_ITERATIONS, BATCH = 3_000, 64
 """Number of steps of the fit, and of draws in each step."""
 
-MOST_LEADING = 8
-"""Largest number of steering directions.
-
-They are also at most a quarter of all directions: the more of them steer, the fewer are steered.
-"""
-
-STEERING_SHARE = 0.35
+STEERING_SHARE = 0.55
 """A direction steers if its strength is more than this share of that of the strongest direction.
 
 With too few steering directions the fit leaves a gap on a random walk with two unknown scales, and
@@ -109,7 +103,7 @@ def steering(
 
 def num_leading(strength: np.ndarray) -> int:
     """How many directions steer: those that are not much weaker than the strongest."""
-    most = min(MOST_LEADING, strength.size // 4)
+    most = most_leading(strength.size)
     return max(1, int(np.sum(strength[:most] > STEERING_SHARE * strength[0])))
 
 

@@ -6,7 +6,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.scipy.optimize import minimize
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from numpyro_bridge._core.types import RNGKey, Vector
 from numpyro_bridge.atlas.maps import (
@@ -17,6 +17,7 @@ from numpyro_bridge.atlas.maps import (
     identity_map,
     lower_factor,
 )
+from numpyro_bridge.atlas.partition import AbstractPartition, Piece
 from numpyro_bridge.atlas.standardised_target import StandardisedTarget
 from numpyro_bridge.target import Target
 
@@ -162,33 +163,55 @@ def climb(
     standard. A step that lowers the ELBO is undone and the next one is shorter. In the second half
     the steps shrink, which averages out their noise.
     """
-    step = _dense_step if isinstance(maps, DenseMap) else _diagonal_step
-    dtype = maps.location.dtype
+    keys = jax.random.split(rng_key, maps.location.shape[0])
+    return jax.vmap(_climb_one, in_axes=(0, 0, None, None, None))(
+        keys, maps, target, num_iterations, num_draws
+    )
 
-    def climb_one(rng_key, transform):
-        def body(carry, iteration_and_key):
-            transform, best, best_elbo, damping = carry
-            iteration, key = iteration_and_key
-            noise = jax.random.normal(key, (num_draws // 2, target.dim), dtype)
-            noise = jnp.concatenate([noise, -noise])
-            points = jax.vmap(StandardisedTarget(target, transform).at)(noise)
-            elbo, error = _mean_and_error(points.log_density)
-            worse = ~(elbo > best_elbo - 4 * error - 0.1)
-            rate = 0.5 / (1 + jnp.maximum(0, iteration - num_iterations // 2) / 8)
-            climbed = step(transform, noise, _shortened(points.score), damping * rate)
-            following = _where(worse, best, climbed)
-            best = _where(worse, best, transform)
-            best_elbo = jnp.where(worse, best_elbo, elbo)
-            damping = jnp.where(worse, 0.5 * damping, jnp.minimum(1.0, 1.2 * damping))
-            return (following, best, best_elbo, damping), None
 
-        keys = jax.random.split(rng_key, num_iterations)
-        start = (transform, transform, jnp.asarray(-jnp.inf, dtype), jnp.asarray(1.0, dtype))
-        (_, best, _, _), _ = jax.lax.scan(body, start, (jnp.arange(num_iterations), keys))
-        return best
+@eqx.filter_jit
+def climb_on_pieces(
+    rng_key: RNGKey,
+    target: Target,
+    partition: AbstractPartition,
+    charts: Int[Array, " maps"],
+    maps: DenseMap,
+    num_iterations: int,
+    num_draws: int,
+) -> DenseMap:
+    """`climb` with each map on the piece of the target that one chart is responsible for."""
 
-    num_maps = maps.location.shape[0]
-    return jax.vmap(climb_one)(jax.random.split(rng_key, num_maps), maps)
+    def one(key, chart, transform):
+        piece = Piece(target, partition, chart)
+        return _climb_one(key, transform, piece, num_iterations, num_draws)
+
+    return jax.vmap(one)(jax.random.split(rng_key, len(charts)), charts, maps)
+
+
+def _climb_one(rng_key: RNGKey, transform, target: Target, num_iterations: int, num_draws: int):
+    step = _dense_step if isinstance(transform, DenseMap) else _diagonal_step
+    dtype = transform.location.dtype
+
+    def body(carry, iteration_and_key):
+        transform, best, best_elbo, damping = carry
+        iteration, key = iteration_and_key
+        noise = jax.random.normal(key, (num_draws // 2, target.dim), dtype)
+        noise = jnp.concatenate([noise, -noise])
+        points = jax.vmap(StandardisedTarget(target, transform).at)(noise)
+        elbo, error = _mean_and_error(points.log_density)
+        worse = ~(elbo > best_elbo - 4 * error - 0.1)
+        rate = 0.5 / (1 + jnp.maximum(0, iteration - num_iterations // 2) / 8)
+        climbed = step(transform, noise, _shortened(points.score), damping * rate)
+        following = _where(worse, best, climbed)
+        best = _where(worse, best, transform)
+        best_elbo = jnp.where(worse, best_elbo, elbo)
+        damping = jnp.where(worse, 0.5 * damping, jnp.minimum(1.0, 1.2 * damping))
+        return (following, best, best_elbo, damping), None
+
+    keys = jax.random.split(rng_key, num_iterations)
+    start = (transform, transform, jnp.asarray(-jnp.inf, dtype), jnp.asarray(1.0, dtype))
+    (_, best, _, _), _ = jax.lax.scan(body, start, (jnp.arange(num_iterations), keys))
+    return best
 
 
 def _mean_and_error(log_density):

@@ -82,6 +82,27 @@ class DenseMap(AbstractAffineMap):
         return jax.scipy.linalg.solve_triangular(self.factor, displacement, lower=True)
 
 
+class WhitenedMap(AbstractAffineMap):
+    """A dense map that also keeps the inverse of its factor.
+
+    Solving by a product is faster than by substitution where many positions are mapped back.
+    """
+
+    location: Vector
+    factor: Float[Array, "dim dim"]
+    whitening: Float[Array, "dim dim"]
+
+    @property
+    def log_det_of_factor(self) -> Scalar:
+        return jnp.sum(jnp.log(jnp.diagonal(self.factor)))
+
+    def multiply(self, standardised: Vector) -> Vector:
+        return standardised @ self.factor.T
+
+    def solve(self, displacement: Vector) -> Vector:
+        return displacement @ self.whitening.T
+
+
 class LowRankMap(AbstractAffineMap):
     """An affine map that stretches a few orthonormal directions, then scales each coordinate.
 
@@ -129,6 +150,11 @@ def as_dense(transform: AbstractAffineMap) -> DenseMap:
     return DenseMap(location, lower_factor(columns.T))
 
 
+def whitened(transform: DenseMap) -> WhitenedMap:
+    """The same map, with the inverse of its factor."""
+    return WhitenedMap(transform.location, transform.factor, inverse_of_lower(transform.factor))
+
+
 def with_rank(transform: AbstractAffineMap, rank: int) -> LowRankMap:
     """A low-rank map padded to `rank` directions; it does not stretch the added ones.
 
@@ -163,3 +189,23 @@ def factor_and_rotation(
 
 def _signs(upper: Float[Array, "rank dim"]) -> Float[Array, " rank"]:
     return jnp.where(jnp.diagonal(upper) < 0, -1.0, 1.0)
+
+
+def inverse_of_lower(factor: Float[Array, "dim dim"]) -> Float[Array, "dim dim"]:
+    """Inverse of a lower-triangular matrix by products; entries above the diagonal are ignored.
+
+    It starts from the inverses of single diagonal entries, and joins neighbouring blocks until one
+    is left. With the inverse each position costs one product. Triangular solves for many positions
+    are slow, and have been seen to deadlock the CPU runtime of JAX 0.10.
+    """
+    dim = len(factor)
+    size = 1 << (dim - 1).bit_length()
+    padded = jnp.eye(size, dtype=factor.dtype).at[:dim, :dim].set(factor)
+    inverses = (1 / jnp.diagonal(padded))[:, None, None]
+    while len(inverses) > 1:
+        width = inverses.shape[1]
+        pairs = padded.reshape(len(inverses) // 2, 2 * width, -1, 2 * width)
+        below = jnp.einsum("ninj->nij", pairs)[:, width:, :width]
+        first, second = inverses[::2], inverses[1::2]
+        inverses = jnp.block([[first, jnp.zeros_like(first)], [-second @ below @ first, second]])
+    return inverses[0, :dim, :dim]

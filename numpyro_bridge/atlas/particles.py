@@ -6,22 +6,26 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from numpyro_bridge._core.normal import normal_log_prob
 from numpyro_bridge._core.types import RNGKey, Scalar
 from numpyro_bridge.atlas.fit_normal import DENSE_LIMIT
-from numpyro_bridge.atlas.maps import AbstractMap, identity_map
+from numpyro_bridge.atlas.maps import AbstractMap, DenseMap, identity_map
 from numpyro_bridge.atlas.standardisation import standardise
 from numpyro_bridge.target import ModelTarget, Target
 
 LARGEST_PRIOR_DRAW = 1e3
 """Largest unconstrained number that a prior may draw if tempering is to start from it."""
 
-NUM_LEAPFROGS = 8
+NUM_LEAPFROGS = 5
 """Leapfrog steps of each Hamiltonian move."""
 
 MAX_TEMPERATURES = 200
+
+NUM_GROUPS = 2
+"""Groups of particles that are tempered independently."""
 
 
 class Particles(NamedTuple):
@@ -31,6 +35,9 @@ class Particles(NamedTuple):
     log_weight: Float[Array, " num"]
     num_temperatures: int
     num_gradient_evaluations: int
+    log_evidence: float
+    """Estimate of the log evidence, in nats; its error is `log_evidence_error`."""
+    log_evidence_error: float
 
 
 class Reference(NamedTuple):
@@ -77,10 +84,7 @@ def from_normal(
     noise = scale * jax.random.normal(draw_key, (num, target.dim), jnp.result_type(float))
     density = eqx.Partial(_normal_density, transform, jnp.asarray(scale, noise.dtype))
 
-    def log_ratio(target, position):
-        return target.log_density(position) - density(target, position)
-
-    return Reference(jax.vmap(transform)(noise), density, log_ratio)
+    return Reference(jax.vmap(transform)(noise), density, eqx.Partial(_log_ratio, density))
 
 
 def from_prior_or_fit(rng_key: RNGKey, target: Target, num: int) -> Reference:
@@ -99,7 +103,8 @@ def tempered_particles(
 ) -> Particles:
     """Carry draws of a reference to the target by adaptive tempering.
 
-    This is BlackJAX's adaptive tempered sequential Monte Carlo. The next temperature is the one at
+    This is BlackJAX's adaptive tempered sequential Monte Carlo, run by two halves of the particles
+    independently, so that their evidences can be compared. The next temperature is the one at
     which the effective share of the particles falls to `target_ess`. They are then resampled and
     moved by Hamiltonian Monte Carlo, with their own covariance as the metric and a step size that
     follows the acceptance rate.
@@ -117,48 +122,71 @@ def tempered_particles(
     from blackjax.smc import tempered
 
     num, dim = reference.position.shape
-    state = tempered.init(reference.position)
-    state = state._replace(tempering_param=jnp.zeros((), reference.position.dtype))
-    step_size = jnp.asarray(0.5 * dim**-0.25, reference.position.dtype)
+    dtype = reference.position.dtype
+    half = num // NUM_GROUPS
+    groups = reference.position[: half * NUM_GROUPS].reshape(NUM_GROUPS, half, dim)
+    state = jax.vmap(tempered.init)(groups)
+    state = state._replace(tempering_param=jnp.zeros(NUM_GROUPS, dtype))
+    step_size = jnp.full(NUM_GROUPS, 0.5 * dim**-0.25, dtype)
+    log_evidence = np.zeros(NUM_GROUPS)
     for count in range(1, MAX_TEMPERATURES + 1):
-        key = jax.random.fold_in(rng_key, count)
-        state, acceptance = _tempering_step(
-            key, state, target, reference, step_size, target_ess, num_moves
+        keys = jax.random.split(jax.random.fold_in(rng_key, count), NUM_GROUPS)
+        state, acceptance, increment = _tempering_step(
+            keys, state, target, reference, step_size, target_ess, num_moves
         )
-        step_size = step_size * jnp.exp(jnp.clip(2 * (acceptance - 0.7), -0.7, 0.4))
-        if float(state.tempering_param) >= 1 - 1e-6:
-            log_weight = jnp.log(jnp.maximum(state.weights, jnp.finfo(step_size.dtype).tiny))
+        log_evidence += np.asarray(increment, float)
+        step_size = step_size * jnp.exp(jnp.clip(acceptance - 0.8, -0.5, 0.2))
+        if bool(jnp.all(state.tempering_param >= 1 - 1e-6)):
             evaluations = num * count * (num_moves * NUM_LEAPFROGS + 1)
-            return Particles(jnp.asarray(state.particles), log_weight, count, evaluations)
+            return _joined(state, log_evidence, count, evaluations)
+    reached = float(jnp.min(state.tempering_param))
     raise RuntimeError(
-        f"tempering stopped at {float(state.tempering_param):.3g} of the way from the reference to "
-        f"the target after {MAX_TEMPERATURES} temperatures; start from a distribution that is "
-        "closer, such as start=partial(from_normal, fit=True)"
+        f"tempering stopped at {reached:.3g} of the way from the reference to the target after "
+        f"{MAX_TEMPERATURES} temperatures; start from a distribution that is closer, such as "
+        "start=partial(from_normal, fit=True)"
     )
 
 
+def _joined(state, log_evidence: np.ndarray, count: int, evaluations: int) -> Particles:
+    """The particles of all groups as one weighted sample: a group's weight is its evidence."""
+    share = jnp.asarray(log_evidence - np.max(log_evidence), state.weights.dtype)
+    tiny = jnp.finfo(state.weights.dtype).tiny
+    log_weight = jnp.log(jnp.maximum(state.weights, tiny)) + share[:, None]
+    estimate = float(np.logaddexp.reduce(log_evidence) - np.log(NUM_GROUPS))
+    # Half the distance of two independent estimates is the standard error of their mean.
+    error = float(np.std(log_evidence, ddof=1) / np.sqrt(NUM_GROUPS))
+    position = state.particles.reshape(-1, state.particles.shape[-1])
+    return Particles(position, log_weight.reshape(-1), count, evaluations, estimate, error)
+
+
 @eqx.filter_jit
-def _tempering_step(rng_key, state, target, reference: Reference, step_size, ess, num_moves):
+def _tempering_step(rng_keys, states, target, reference: Reference, step_sizes, ess, num_moves):
     import blackjax
     from blackjax.smc import adaptive_tempered, resampling
 
     hmc = blackjax.hmc.build_kernel()
 
-    def move(rng_key, state, log_density, inverse_mass_matrix):
-        return hmc(rng_key, state, log_density, step_size, inverse_mass_matrix, NUM_LEAPFROGS)
+    def one(rng_key, state, step_size):
+        def move(rng_key, state, log_density, inverse_mass_matrix):
+            jitter_key, move_key = jax.random.split(rng_key)
+            step = step_size * _jitter(jitter_key, step_size.dtype)
+            return hmc(move_key, state, log_density, step, inverse_mass_matrix, NUM_LEAPFROGS)
 
-    kernel = adaptive_tempered.build_kernel(
-        lambda x: reference.log_density(target, x),
-        lambda x: reference.log_ratio(target, x),
-        move,
-        blackjax.hmc.init,
-        resampling.systematic,
-        ess,
-    )
-    mass = particle_covariance(state.particles, jnp.log(state.weights))
-    parameters = {"inverse_mass_matrix": mass[None]}
-    state, info = kernel(rng_key, state, num_moves, parameters)
-    return state, jnp.mean(info.update_info.acceptance_rate)
+        kernel = adaptive_tempered.build_kernel(
+            lambda x: reference.log_density(target, x),
+            lambda x: reference.log_ratio(target, x),
+            move,
+            blackjax.hmc.init,
+            resampling.systematic,
+            ess,
+        )
+        mass = particle_covariance(state.particles, jnp.log(state.weights))
+        parameters = {"inverse_mass_matrix": mass[None]}
+        state, info = kernel(rng_key, state, num_moves, parameters)
+        acceptance = jnp.mean(info.update_info.acceptance_rate)
+        return state, acceptance, info.log_likelihood_increment
+
+    return jax.vmap(one)(rng_keys, states, step_sizes)
 
 
 @eqx.filter_jit
@@ -183,15 +211,24 @@ def refreshed(
     def move(carry, index):
         states, step_size = carry
         keys = jax.random.split(jax.random.fold_in(rng_key, index), len(position))
-        states, info = jax.vmap(
-            lambda key, s: hmc(key, s, target.log_density, step_size, mass, NUM_LEAPFROGS)
-        )(keys, states)
+
+        def one(key, state):
+            jitter_key, move_key = jax.random.split(key)
+            step = step_size * _jitter(jitter_key, step_size.dtype)
+            return hmc(move_key, state, target.log_density, step, mass, NUM_LEAPFROGS)
+
+        states, info = jax.vmap(one)(keys, states)
         gain = jnp.where(index < num_moves // 2, jnp.mean(info.acceptance_rate) - 0.7, 0.0)
         return (states, step_size * jnp.exp(jnp.clip(2 * gain, -0.7, 0.4))), None
 
     start = jnp.asarray(0.5 * target.dim**-0.25, position.dtype)
     (states, _), _ = jax.lax.scan(move, (states, start), jnp.arange(num_moves))
     return states.position
+
+
+def _jitter(rng_key: RNGKey, dtype) -> Scalar:
+    """A random share of the step size: paths of one length come back to where they began."""
+    return jax.random.uniform(rng_key, (), dtype, 0.3, 1.0)
 
 
 def particle_covariance(position, log_weight):
@@ -205,7 +242,34 @@ def particle_covariance(position, log_weight):
     return (centred.T * weight) @ centred + 1e-6 * jnp.diag(variance)
 
 
+def _log_ratio(density, target: Target, position) -> Scalar:
+    return target.log_density(position) - density(target, position)
+
+
 def _normal_density(transform: AbstractMap, scale, target: Target, position) -> Scalar:
     noise = transform.inverse(position)
     log_prob = normal_log_prob(noise, jnp.zeros_like(noise), jnp.full_like(noise, scale))
     return log_prob - transform.log_det(noise)
+
+
+def from_wide(rng_key: RNGKey, tops: DenseMap, num: int, *, scale: float = 2.0) -> Reference:
+    """Start from a normal distribution that covers several normal distributions.
+
+    Args:
+        rng_key: Randomness of the draws.
+        tops: The normal distributions to cover, each with the same weight.
+        num: Number of draws.
+        scale: How much wider than their mixture it is.
+    """
+    locations, factors = tops.location, tops.factor
+    mean = jnp.mean(locations, axis=0)
+    between = (locations - mean).T @ (locations - mean) / len(locations)
+    within = jnp.mean(factors @ jnp.swapaxes(factors, 1, 2), axis=0)
+    size = jnp.sqrt(jnp.diagonal(within + between))
+    correlation = (within + between) / size / size[:, None]
+    correlation = correlation + 1e-3 * jnp.eye(len(size), dtype=size.dtype)
+    transform = DenseMap(mean, size[:, None] * jnp.linalg.cholesky(correlation))
+    noise = scale * jax.random.normal(rng_key, (num, mean.size), mean.dtype)
+    density = eqx.Partial(_normal_density, transform, jnp.asarray(scale, noise.dtype))
+
+    return Reference(jax.vmap(transform)(noise), density, eqx.Partial(_log_ratio, density))

@@ -7,7 +7,6 @@ import numpy as np
 
 from numpyro_bridge.draws.backward_runs import BackwardRuns
 from numpyro_bridge.draws.draws import Draws
-from numpyro_bridge.infer.visited_modes import MIN_MODE_SHARE
 
 MAX_R_HAT = 1.01
 """Chains with a larger r-hat than this have not mixed."""
@@ -19,13 +18,23 @@ FALSE_ALARM = 0.01
 """Probability of saying that two exact samplers differ, for all parameters together."""
 
 
-def doubts_about_nuts(table: Any, nuts: Any, modes: np.ndarray) -> Iterator[str]:
+LOST = 0.1
+"""Draws that hold less than this part of a chart's mass have lost it."""
+
+WORTH_NAMING = 0.003
+"""Charts with a smaller share of the mass may be missed by chance."""
+
+
+def doubts_about_nuts(
+    table: Any, nuts: Any, shares: np.ndarray, masses: np.ndarray
+) -> Iterator[str]:
     """Give reasons why NUTS may have missed something.
 
     Args:
         table: The parameters of both samplers.
         nuts: The ArviZ object of NUTS.
-        modes: The share of its draws at each mode that standardisation saw.
+        shares: The share of its draws on each chart of the bridge.
+        masses: The share of the posterior mass on each chart, by the bridge's draws.
     """
     r_hat = table["nuts_r_hat"].max()
     if r_hat > MAX_R_HAT:
@@ -34,12 +43,12 @@ def doubts_about_nuts(table: Any, nuts: Any, modes: np.ndarray) -> Iterator[str]
     divergences = int(np.sum(stats["diverging"].values)) if "diverging" in stats else 0
     if divergences:
         yield f"{divergences} of its draws diverged, so that it may have missed some of the mass."
-    for mode, share in enumerate(modes):
-        if share < MIN_MODE_SHARE:
-            yield (
-                f"mode {mode + 1} of the {len(modes)} that standardisation found "
-                f"holds {share:.1%} of its draws: it has missed a mode."
-            )
+    lost = (shares < LOST * masses) & (masses > WORTH_NAMING)
+    for chart in np.flatnonzero(lost):
+        yield (
+            f"chart {chart + 1} of the {len(masses)} that the bridge found has {masses[chart]:.1%} "
+            f"of the mass and {shares[chart]:.1%} of its draws: it has missed a mode."
+        )
 
 
 def unseen_by_the_bridge(draws: Draws, backward: BackwardRuns) -> Iterator[str]:

@@ -52,8 +52,7 @@ class Comparison:
         draws: draws and weights of the bridge, with the evidence.
         backward: the bridge run backward from draws of NUTS. It gives an upper bound on the
             evidence, and shows parts of the posterior that the bridge never visits.
-        nuts_modes: the share of NUTS's draws at each mode that standardisation saw; empty if it saw
-            only one.
+        nuts_charts: the share of NUTS's draws on each chart of the bridge.
         posterior: the trained bridge.
     """
 
@@ -64,7 +63,7 @@ class Comparison:
     nuts_costs: Costs
     draws: Draws
     backward: BackwardRuns
-    nuts_modes: np.ndarray
+    nuts_charts: np.ndarray
     posterior: Posterior
 
     @property
@@ -81,7 +80,8 @@ class Comparison:
     @property
     def verdict(self) -> Verdict:
         """Whether both samplers can be trusted and agree, and why, in words."""
-        doubts = list(doubts_about_nuts(self.table, self.nuts, self.nuts_modes))
+        masses = self.draws.chart_masses.mass
+        doubts = list(doubts_about_nuts(self.table, self.nuts, self.nuts_charts, masses))
         agree, comparison = agreement(self.table)
         own = self.draws.verdict
         unseen = list(unseen_by_the_bridge(self.draws, self.backward))
@@ -221,7 +221,7 @@ def _compared(
         replace(theirs, min_ess_bulk=float(table["nuts_ess"].min())),
         draws,
         posterior.run_backward(rng_key, nuts_draws),
-        posterior.mode_shares(nuts_draws),
+        posterior.chart_shares(nuts_draws),
         posterior,
     )
 

@@ -8,11 +8,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from numpyro_bridge._core import weights
 from numpyro_bridge._core.types import RNGKey
-from numpyro_bridge.draws import weights
 from numpyro_bridge.processes import AbstractProcess
-from numpyro_bridge.target import Target
-from numpyro_bridge.trajectories.simulate import simulate_backward
+from numpyro_bridge.trajectories.ends import SeenTarget, draw_path_to
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -71,16 +70,16 @@ class BackwardRuns:
 
 @eqx.filter_jit
 def backward_log_weights(
-    rng_key: RNGKey, process: AbstractProcess, target: Target, positions: Float[Array, "num dim"]
+    rng_key: RNGKey,
+    process: AbstractProcess,
+    target: SeenTarget,
+    positions: Float[Array, "num dim"],
 ) -> tuple[Float[Array, " num"], Bool[Array, " num"]]:
-    """Run one trajectory back from each position, given in the coordinates of `target`.
+    """Run one trajectory back from each position, given in the model's own coordinates.
 
     Returns:
         The log weights of the trajectories, and which of the trajectories are finite.
     """
-
-    def run(key, position):
-        trajectory = simulate_backward(key, process, target, position)
-        return trajectory.log_weight, jnp.all(trajectory.states.finite)
-
-    return jax.vmap(run)(jax.random.split(rng_key, len(positions)), positions)
+    keys = jax.random.split(rng_key, len(positions))
+    ends = jax.vmap(draw_path_to, in_axes=(0, None, None, 0))(keys, process, target, positions)
+    return ends.log_weight, ends.finite

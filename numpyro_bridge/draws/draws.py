@@ -5,16 +5,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
+from numpyro_bridge._core import strata, weights
 from numpyro_bridge._core.types import RNGKey
-from numpyro_bridge.draws import weights
 from numpyro_bridge.draws.prediction import model_of, pointwise_log_likelihood
 from numpyro_bridge.draws.summary import table_lines
 from numpyro_bridge.draws.verdict import ReliabilityWarning, Seen, Verdict, verdict_on
 from numpyro_bridge.target import Target
 from numpyro_bridge.training.report import RunReport
+
+MOST_CHARTS_SHOWN = 8
+"""Charts whose masses are printed."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -37,6 +41,7 @@ class Draws:
             ArviZ object.
         warnings: sentences about faults that the weights cannot show, such as a mode that no draw
             visits; they are part of the verdict.
+        chart: the number of the chart that each draw is on; zeros where there is one chart.
     """
 
     sites: dict[str, Array]
@@ -47,12 +52,15 @@ class Draws:
     num_non_finite: int = 0
     report: RunReport = RunReport()
     warnings: tuple[str, ...] = ()
+    chart: Int[Array, " num_samples"] | None = None
 
     def __post_init__(self):
         """Refuse sites that do not have one row for each weight."""
         num = self.log_weight.shape[0]
         if num == 0:
             raise ValueError("Draws need at least one draw, but log_weight is empty.")
+        if self.chart is None:
+            object.__setattr__(self, "chart", jnp.zeros(num, int))
         wrong = {name: v.shape for name, v in self.sites.items() if v.shape[:1] != (num,)}
         if wrong:
             raise ValueError(
@@ -72,23 +80,54 @@ class Draws:
 
     @cached_property
     def elbo(self) -> float:
-        """Mean log weight in nats, a lower bound on the log evidence."""
-        return float(weights.elbo(self.log_weight)[0])
+        """A lower bound on the log evidence, in nats: the mean log weight.
+
+        Where there are several charts it is the log of the sum of the exponentials of their ELBOs.
+        """
+        return self._bound[0]
 
     @cached_property
     def elbo_error(self) -> float:
         """Monte Carlo standard error of `elbo`, in nats."""
-        return float(weights.elbo(self.log_weight)[1])
+        return self._bound[1]
+
+    @cached_property
+    def _bound(self) -> tuple[float, float]:
+        if self.num_charts == 1:
+            bound, error = weights.elbo(self.log_weight)
+            return float(bound), float(error)
+        return strata.stratified_elbo(np.asarray(self.log_weight), self._strata)
+
+    @property
+    def _strata(self) -> np.ndarray:
+        return np.asarray(self.chart)
+
+    @cached_property
+    def num_charts(self) -> int:
+        """Number of charts that the draws are on."""
+        return len(np.unique(self._strata))
+
+    @cached_property
+    def chart_masses(self) -> strata.Masses:
+        """The share of the posterior mass on each chart, with standard errors."""
+        return strata.masses(np.asarray(self.log_weight), self._strata)
 
     @cached_property
     def log_evidence(self) -> float:
         """Estimate of the log evidence, in nats; NaN if the target has none (improper prior)."""
-        return float(weights.log_evidence(self.log_weight)[0]) if self._has_evidence else np.nan
+        return self._evidence[0] if self._has_evidence else np.nan
 
     @cached_property
     def log_evidence_error(self) -> float:
         """Monte Carlo standard error of `log_evidence`, in nats; NaN if the target has none."""
-        return float(weights.log_evidence(self.log_weight)[1]) if self._has_evidence else np.nan
+        return self._evidence[1] if self._has_evidence else np.nan
+
+    @cached_property
+    def _evidence(self) -> tuple[float, float]:
+        if self.num_charts == 1:
+            estimate, error = weights.log_evidence(self.log_weight)
+            return float(estimate), float(error)
+        return strata.stratified_log_evidence(np.asarray(self.log_weight), self._strata)
 
     @property
     def _has_evidence(self) -> bool:
@@ -107,6 +146,15 @@ class Draws:
         fewer than 25 draws, or one draw carries all the weight, or weights are not numbers.
         """
         return self._smoothed.pareto_k if self._num_unusable == 0 else np.inf
+
+    @cached_property
+    def tail_share(self) -> float:
+        """The share of the posterior that the heaviest draw and those beyond it may stand for.
+
+        k-hat says how fast the tail of the weights falls, and this says how much there is of it:
+        nearly equal weights may have a high k-hat and no tail that matters.
+        """
+        return weights.tail_share(self.log_weight, self.pareto_k)
 
     @cached_property
     def _smoothed(self) -> weights.Smoothed:
@@ -165,6 +213,7 @@ class Draws:
             self.num_non_finite,
             self.ess,
             self.pareto_k,
+            self.tail_share,
             self.warnings,
         )
 
@@ -210,3 +259,15 @@ def _evidence_lines(draws: Draws) -> Iterator[str]:
         yield f"log evidence  not defined: the prior is improper{at}"
     yield f"ESS           {draws.ess:.3f} of {draws.num_samples} draws"
     yield f"Pareto k-hat  {draws.pareto_k:.2f}"
+    if draws.num_charts > 1:
+        yield from _chart_lines(draws)
+
+
+def _chart_lines(draws: Draws) -> Iterator[str]:
+    """The mass of every chart with its error, the heaviest ten of them."""
+    mass, error = draws.chart_masses
+    heaviest = np.argsort(-mass)[:MOST_CHARTS_SHOWN]
+    words = [f"{mass[chart]:.3f} ± {error[chart]:.3f}" for chart in heaviest]
+    rest = len(mass) - len(words)
+    more = f" and {rest} lighter ones" if rest > 0 else ""
+    yield f"charts        {len(mass)}, with masses {', '.join(words)}{more}"

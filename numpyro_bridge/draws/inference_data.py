@@ -3,9 +3,9 @@
 The object has these groups:
 
 - `posterior`: the corrected draws.
-- `sample_stats`: `log_weight`, `lp` (the log density of the unconstrained target) and, with the
-  correction `"metropolis"`, `accepted` and `acceptance_rate` (the probability of accepting each
-  proposal).
+- `sample_stats`: `log_weight`, `lp` (the log density of the unconstrained target), `chart` (where
+  there are several charts, the number of the one that a draw is on) and, with the correction
+  `"metropolis"`, `accepted` and `acceptance_rate` (the probability of accepting each proposal).
 - For a NumPyro model also `log_likelihood`, `posterior_predictive`, `prior`, `prior_predictive`,
   `observed_data` and `constant_data` (the array arguments of the model that are not observed).
 
@@ -29,8 +29,8 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 from numpyro.primitives import Messenger
 
+from numpyro_bridge._core import weights
 from numpyro_bridge._core.types import RNGKey
-from numpyro_bridge.draws import weights
 from numpyro_bridge.draws.draws import Draws
 from numpyro_bridge.draws.prediction import pointwise_log_likelihood, predict
 from numpyro_bridge.target import ModelTarget
@@ -108,6 +108,7 @@ def _groups(
         "sample_stats": {
             "lp": draws.log_density[indices],
             "log_weight": draws.log_weight[indices],
+            **({"chart": jnp.asarray(draws.chart)[indices]} if draws.num_charts > 1 else {}),
             **extra_stats,
         },
     }
@@ -287,6 +288,8 @@ def _attributes(draws: Draws, correction: str | None) -> Attributes:
         "elbo_error": draws.elbo_error,
         "ess": draws.ess,
         "pareto_k": draws.pareto_k,
+        "tail_share": draws.tail_share,
+        "num_charts": draws.num_charts,
         "num_non_finite": int(draws.num_non_finite),
         "correction": "none" if correction is None else correction,
         "inference_library": "numpyro_bridge",

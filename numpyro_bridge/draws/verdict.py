@@ -5,13 +5,19 @@ from typing import NamedTuple
 
 import numpy as np
 
-from numpyro_bridge.draws import weights
+from numpyro_bridge._core import weights
 
 MAX_PARETO_K = 0.7
 """Above this k-hat, no practical number of draws makes up for what the sampler misses."""
 
 GOOD_PARETO_K = 0.5
 """Below this k-hat, weights have a finite variance, and averages an error that can be stated."""
+
+MAX_TAIL_SHARE = 0.02
+"""A tail that carries less of the mass does no harm, whatever its k-hat is."""
+
+LARGE_TAIL_SHARE = 0.05
+"""A tail that carries more of the mass is heavy, whatever its k-hat is."""
 
 MIN_EFFECTIVE_DRAWS = 100
 """With fewer effective draws, means have errors above a tenth of the posterior's deviation."""
@@ -42,6 +48,8 @@ class Seen(NamedTuple):
     ess: float
     """Effective sample size as a share of the draws."""
     pareto_k: float
+    tail_share: float
+    """The share of all weight that the heaviest draw and those beyond it may carry."""
     warnings: tuple[str, ...]
     """Faults that the weights cannot show, in whole sentences."""
 
@@ -58,7 +66,14 @@ class Seen(NamedTuple):
     @property
     def weights_are_useless(self) -> bool:
         """Whether averages with these weights are meaningless."""
-        return self.num_unusable > 0 or (self.enough_to_judge and self.pareto_k > MAX_PARETO_K)
+        heavy = self.pareto_k > MAX_PARETO_K and self.tail_share > MAX_TAIL_SHARE
+        return self.num_unusable > 0 or (self.enough_to_judge and heavy)
+
+    @property
+    def tail_is_doubtful(self) -> bool:
+        """Whether the tail carries so much that stated errors are optimistic."""
+        fat = self.pareto_k > GOOD_PARETO_K and self.tail_share > MAX_TAIL_SHARE
+        return fat or self.tail_share > LARGE_TAIL_SHARE
 
 
 def verdict_on(seen: Seen) -> Verdict:
@@ -72,7 +87,7 @@ def verdict_on(seen: Seen) -> Verdict:
         head = "Use with care."
     else:
         head = (
-            f"Trustworthy: {_tail_in_words(seen.pareto_k)}, {seen.num_samples} draws worth about "
+            f"Trustworthy: {_tail_in_words(seen)}, {seen.num_samples} draws worth about "
             f"{seen.num_effective:.0f} independent ones."
         )
     return Verdict(not doubts, " ".join([head, *doubts, *notes]))
@@ -89,18 +104,20 @@ def _weight_doubts(seen: Seen) -> Iterator[str]:
         return
     if not seen.enough_to_judge:
         yield f"{num} draws are too few to judge the sampler by; draw at least a few hundred."
-    elif pareto_k > MAX_PARETO_K:
+    elif seen.weights_are_useless:
         yield (
             f"The weights have a heavy tail (k-hat {pareto_k:.2f}, above {MAX_PARETO_K}): the "
-            "sampler rarely visits some of the posterior and a few draws stand for it, so that "
-            "the averages, the evidence and the corrected chains may all be wrong by more than "
-            "their stated errors. Train longer (tolerance=0 trains on where training would stop), "
-            "take more steps, use another process, or run NUTS."
+            "sampler rarely visits some of the posterior and a few draws stand for it "
+            f"({seen.tail_share:.0%} of it), so that the averages, the evidence and the corrected "
+            "chains may all be wrong by more than their stated errors. Train longer (tolerance=0 "
+            "trains on where training would stop), take more steps, use another process, or run "
+            "NUTS."
         )
-    elif pareto_k > GOOD_PARETO_K:
+    elif seen.tail_is_doubtful:
         yield (
-            f"The weights have a fairly heavy tail (k-hat {pareto_k:.2f}, above {GOOD_PARETO_K}): "
-            "stated errors are optimistic. Train longer or draw more."
+            f"The weights have a fairly heavy tail (k-hat {pareto_k:.2f}; the heaviest draws may "
+            f"stand for {seen.tail_share:.0%} of the posterior): stated errors are optimistic. "
+            "Train longer or draw more."
         )
     if seen.enough_to_judge and seen.num_effective < MIN_EFFECTIVE_DRAWS:
         yield (
@@ -117,5 +134,9 @@ def _non_finite_note(seen: Seen) -> list[str]:
     ]
 
 
-def _tail_in_words(pareto_k: float) -> str:
-    return "weights without a tail" if pareto_k == -np.inf else f"k-hat {pareto_k:.2f}"
+def _tail_in_words(seen: Seen) -> str:
+    if seen.pareto_k == -np.inf:
+        return "weights without a tail"
+    if seen.pareto_k > GOOD_PARETO_K:
+        return f"k-hat {seen.pareto_k:.2f} of a tail that carries at most {seen.tail_share:.1%}"
+    return f"k-hat {seen.pareto_k:.2f}"

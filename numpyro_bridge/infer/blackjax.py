@@ -245,7 +245,7 @@ def path_metropolis(posterior: Posterior) -> PathMetropolis:
 
     def step(rng_key: RNGKey, state: PathState) -> tuple[PathState, PathInfo]:
         position = target.base.joined(state.position)
-        end = End(position, state.logdensity, state.log_weight, jnp.asarray(True))
+        end = End(position, state.logdensity, state.log_weight, jnp.asarray(True), jnp.asarray(0))
         end, probability, accepted = global_move(rng_key, process, target, end)
         return state_of(end), PathInfo(probability, accepted)
 

@@ -127,7 +127,7 @@ class BridgeKernel(MCMCKernel):
         # With chain_method="parallel" this function is being compiled, yet the data are known.
         with jax.ensure_compile_time_eval():
             posterior = self._posterior_for(model_args, model_kwargs)
-        local = self._make_local(posterior.target)
+        local = self._make_local(_whole(posterior))
         start = partial(_start, posterior, local, num_warmup)
         self._sample_fn = partial(_step, posterior, local, num_warmup)
         # Compiled as one program, since a local kernel starts with dozens of small operations.
@@ -214,7 +214,7 @@ def _start(
         end = draw_path_to(path_key, process, target, target.base.joined(init_params))
     local_state = None
     if local is not None:
-        inside = target.map.inverse(end.position)
+        inside = _whole(posterior).map.inverse(end.position)
         local_state = local.init(local_key, num_warmup, inside, (), {})
     zero = jnp.zeros_like(end.log_weight)
     return _state(jnp.asarray(0), target, end, zero, jnp.asarray(False), zero, local_state, rng_key)
@@ -226,17 +226,25 @@ def _step(
     process, target = posterior.process, posterior.target
     rng_key, move_key, path_key = jax.random.split(state.rng_key, 3)
     position = target.base.joined(state.z)
-    end = End(position, -state.potential_energy, state.log_weight, jnp.asarray(True))
+    known = jnp.asarray(True), jnp.asarray(0)
+    end = End(position, -state.potential_energy, state.log_weight, *known)
     end, probability, accepted = global_move(move_key, process, target, end)
     local_state = state.local
     if local is not None:
-        local_state = local.sample(_moved(state.local, target, end.position), (), {})
-        position = target.map(getattr(local_state, local.sample_field))
+        whole = _whole(posterior)
+        local_state = local.sample(_moved(state.local, whole, end.position), (), {})
+        position = whole.map(getattr(local_state, local.sample_field))
         end = draw_path_to(path_key, process, target, position)
     # The mean starts anew after warm-up, as that of NumPyro's HMC does.
     count = jnp.where(state.i < num_warmup, state.i + 1, state.i + 1 - num_warmup)
     mean = state.mean_accept_prob + (probability - state.mean_accept_prob) / count
     return _state(state.i + 1, target, end, probability, accepted, mean, local_state, rng_key)
+
+
+def _whole(posterior: Posterior) -> StandardisedTarget:
+    """The undivided target, on which the local kernel moves."""
+    target = posterior.target
+    return target if isinstance(target, StandardisedTarget) else target.whole()
 
 
 def _state(i, target, end: End, probability, accepted, mean, local, rng_key) -> BridgeKernelState:

@@ -3,7 +3,8 @@
 import os
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -23,27 +24,38 @@ from numpyro_bridge._core.checks import (
 from numpyro_bridge._core.devices import Device, check_devices
 from numpyro_bridge._core.functions import name_of
 from numpyro_bridge._core.types import RNGKey
+from numpyro_bridge.atlas.atlas import Atlas
+from numpyro_bridge.atlas.chart import Chart, Explore, chart
+from numpyro_bridge.atlas.explore import explore
+from numpyro_bridge.atlas.fit_normal import DENSE_LIMIT
+from numpyro_bridge.atlas.stacked import stack
 from numpyro_bridge.atlas.standardisation import Standardisation, standardise
 from numpyro_bridge.atlas.standardised_target import StandardisedTarget
 from numpyro_bridge.infer.check_model import check_model
+from numpyro_bridge.infer.coverage import covered
+from numpyro_bridge.infer.drawing import pieces_of
 from numpyro_bridge.infer.posterior import Posterior
 from numpyro_bridge.objectives import reverse_kl_ld
 from numpyro_bridge.objectives.curricula import AbstractCurriculum
-from numpyro_bridge.processes import CMCD, AbstractProcess
+from numpyro_bridge.processes import CMCD, AbstractProcess, Direct
 from numpyro_bridge.processes.make import make_process
 from numpyro_bridge.target import Target
 from numpyro_bridge.target.resolve import resolve_target
 from numpyro_bridge.training.loop import UNCHANGED, fit
-from numpyro_bridge.training.metrics import TrajectoryMetrics
+from numpyro_bridge.training.metrics import TrajectoryMetrics, concatenate
 from numpyro_bridge.training.optimizer import bridge_optimizer
 from numpyro_bridge.training.report import RunReport, Seconds
+from numpyro_bridge.training.training import Training
+from numpyro_bridge.trajectories.ends import SeenTarget
 
 
 class BridgeSampler:
     """Train a diffusion bridge to sample the posterior of a NumPyro model.
 
-    The defaults need no tuning: the posterior is standardised, a bridge of a few dozen steps is
-    trained until its ELBO no longer rises, and the result says how far it can be trusted.
+    The defaults need no tuning. The posterior is explored and divided into charts, on which it is
+    nearly normal. Where draws of the charts, weighted as they are, are good enough, nothing is
+    trained. Elsewhere a bridge of a few dozen steps is trained on every chart, until its ELBO no
+    longer rises. The result says how far it can be trusted, and `posterior.atlas` what was seen.
 
         sampler = nb.BridgeSampler(model)
         posterior = sampler.run(jax.random.key(0), x, y=y)
@@ -52,10 +64,15 @@ class BridgeSampler:
     Args:
         model: A NumPyro model, or a target made by `target_from_log_density`.
         process: Makes the process from `(rng_key, dim)`, such as `nb.CMCD`, `nb.DBS` or
-            `partial(nb.CMCD, num_steps=64)`.
+            `partial(nb.CMCD, num_steps=64)`; a process that is named is trained. By default it is
+            `nb.CMCD`, and only where the charts do not suffice.
         objective: The loss, such as `nb.reverse_kl_ld`, `nb.reverse_kl` or `nb.log_variance`.
-        standardise: Chooses a map from `(rng_key, target)`; `nb.no_standardisation` for none,
-            `partial(nb.standardise, nonlinear=False)` for an affine one.
+        explore: Finds the places to chart from `(rng_key, target)`.
+        charts: Makes the atlas from `(rng_key, target, exploration)`, such as
+            `partial(nb.atlas.chart, bend=False)` for affine maps only.
+        standardise: Chooses a single map from `(rng_key, target)`, in place of exploration and
+            charts: `nb.standardise`, or `nb.no_standardisation` for none. The process is then
+            trained.
         optimizer: An optax transformation over the arrays of the process; by default
             `bridge_optimizer()`, which is Adam with a rate for each kind of part.
         num_iterations: The largest number of training iterations; training stops earlier where the
@@ -78,9 +95,11 @@ class BridgeSampler:
         self,
         model: Callable[..., Any] | Target,
         *,
-        process: Callable[..., AbstractProcess] = CMCD,
+        process: Callable[..., AbstractProcess] | None = None,
         objective: Callable[..., Any] = reverse_kl_ld,
-        standardise: Callable[[RNGKey, Target], Standardisation] = standardise,
+        explore: Explore = explore,
+        charts: Chart = chart,
+        standardise: Callable[[RNGKey, Target], Standardisation] | None = None,
         optimizer: optax.GradientTransformation | None = None,
         num_iterations: int = 1_200,
         num_trajectories: int = 256,
@@ -91,7 +110,7 @@ class BridgeSampler:
         devices: Sequence[Device] | None = None,
         progress_bar: bool = True,
     ):
-        _check_functions(model, process, objective, standardise)
+        _check_functions(model, process, explore, charts, standardise)
         check_count("num_iterations", num_iterations, 1)
         check_count("num_trajectories", num_trajectories, 2)
         check_not_negative("tolerance", tolerance)
@@ -101,6 +120,8 @@ class BridgeSampler:
         self.model = model
         self.process = process
         self.objective = objective
+        self.explore = explore
+        self.charts = charts
         self.standardise = standardise
         self.optimizer = bridge_optimizer() if optimizer is None else optimizer
         check_optimizer(self.optimizer)
@@ -116,8 +137,10 @@ class BridgeSampler:
         # Arrays that a loss holds are arguments of the compiled code, not constants.
         self._loss = eqx.Partial(objective, **settings)
 
-    def run(self, rng_key: RNGKey, *args: Any, **kwargs: Any) -> Posterior[TrajectoryMetrics]:
-        """Standardise, train, and return the result; the sampler itself is not changed.
+    def run(
+        self, rng_key: RNGKey, *args: Any, **kwargs: Any
+    ) -> Posterior[TrajectoryMetrics | None]:
+        """Explore, chart, train where needed, and return the result; the sampler is not changed.
 
         Args:
             rng_key: The same key gives the same result.
@@ -125,7 +148,8 @@ class BridgeSampler:
             **kwargs: Keyword arguments of the model.
 
         Returns:
-            The trained posterior, from which any number of draws can be sampled.
+            The posterior, from which any number of draws can be sampled. Its `metrics` are None
+            where the charts sufficed and nothing was trained.
 
         Raises:
             ValueError: if the model cannot be sampled. The message says what to change.
@@ -134,51 +158,127 @@ class BridgeSampler:
         target_key, map_key, process_key, fit_key = jax.random.split(rng_key, 4)
         target = resolve_target(target_key, self.model, args, kwargs)
         start = time.perf_counter()
-        standardisation = self.standardise(map_key, target)
-        standardise_time = time.perf_counter() - start
-        process = make_process(self.process, process_key, target.dim, standardisation)
-        standardised = StandardisedTarget(target, standardisation.map)
-        process.prepared(standardised)  # refuses a target that the process cannot start on
+        seen = self._seen(map_key, target)
+        report = RunReport(
+            objective=name_of(self.objective),
+            num_gradient_evaluations=seen.num_gradient_evaluations,
+            seconds=Seconds(standardise=time.perf_counter() - start),
+        )
+        if seen.atlas is not None and self.process is None and seen.atlas.good:
+            return _untrained(process_key, seen, report)
+        return self._trained(process_key, fit_key, seen, report)
+
+    def _seen(self, rng_key: RNGKey, target: Target) -> "_Seen":
+        """What is seen of the target: charts, or a single map."""
+        if self.standardise is not None or target.dim > DENSE_LIMIT:
+            # In many dimensions charts would be of low rank, and one of them has to do.
+            chosen = (self.standardise or standardise)(rng_key, target)
+            standardised = StandardisedTarget(target, chosen.map)
+            return _Seen(standardised, chosen, None, chosen.num_gradient_evaluations)
+        explore_key, chart_key = jax.random.split(rng_key)
+        exploration = self.explore(explore_key, target)
+        # A process that the user named is trained: it mends heavy weights, and charts need not.
+        divide = {} if self.process is None else {"divide": False}
+        atlas = self.charts(chart_key, target, exploration, **divide)
+        bridged = self.process is not None or not atlas.good
+        seen = atlas.target(target, bridged=bridged)
+        chosen = Standardisation(atlas.maps[0])
+        return _Seen(seen, chosen, atlas, atlas.num_gradient_evaluations)
+
+    def _trained(self, process_key, fit_key, seen: "_Seen", report: RunReport):
+        """Train the process on every chart, each by itself, with one compiled program for all."""
+        make = CMCD if self.process is None else self.process
+        pieces = pieces_of(seen.target)
+        process_keys, fit_keys = _keys(process_key, len(pieces)), _keys(fit_key, len(pieces))
+        trainings = []
+        for number, piece in enumerate(pieces):
+            process = make_process(make, process_keys[number], piece.dim, seen.standardisation)
+            process.prepared(piece)  # refuses a target that the process cannot start on
+            trainings.append(self._trained_on(fit_keys[number], process, piece, number))
+        modules = [training.module for training in trainings]
+        process = modules[0] if len(modules) == 1 else stack(modules)
+        iterations = sum(training.num_iterations for training in trainings)
+        spent = iterations * self.num_trajectories * (process.num_steps + 1)
+        report = replace(
+            report,
+            process=type(process).__name__,
+            num_gradient_evaluations=(report.num_gradient_evaluations or 0) + spent,
+        )
+        posterior = Posterior(
+            process=process,
+            target=seen.target,
+            standardisation=seen.standardisation,
+            metrics=concatenate([training.metrics for training in trainings]),
+            report=report.after(*trainings),
+            atlas=seen.atlas,
+        )
+        return posterior if seen.atlas is None else covered(fit_key, posterior)
+
+    def _trained_on(self, rng_key, process, piece: StandardisedTarget, number: int) -> Training:
         extra = {} if self.trainable is None else {"trainable": self.trainable}
-        training = fit(
-            fit_key,
+        checkpoint = self.checkpoint
+        if checkpoint is not None and number > 0:
+            checkpoint = f"{os.fspath(checkpoint)}.{number}"
+        return fit(
+            rng_key,
             process,
             self._loss,
-            standardised,
+            piece,
             optimizer=self.optimizer,
             num_iterations=self.num_iterations,
             curriculum=self.curriculum,
             tolerance=self.tolerance,
-            checkpoint=self.checkpoint,
+            checkpoint=checkpoint,
             devices=self.devices,
             progress_bar=self.progress_bar,
             **extra,
         )
-        evaluations = training.num_iterations * self.num_trajectories * (process.num_steps + 1)
-        report = RunReport(
-            process=type(process).__name__,
-            objective=name_of(self.objective),
-            num_gradient_evaluations=evaluations + standardisation.num_gradient_evaluations,
-            seconds=Seconds(standardise=standardise_time),
-        )
-        return Posterior(
-            process=training.module,
-            target=standardised,
-            standardisation=standardisation,
-            metrics=training.metrics,
-            report=report.after(training),
-        )
 
 
-def _check_functions(model, process, objective, standardise) -> None:
+class _Seen(NamedTuple):
+    """The target as the sampler sees it, and how that came about."""
+
+    target: SeenTarget
+    standardisation: Standardisation
+    atlas: Atlas | None
+    num_gradient_evaluations: int
+
+
+def _untrained(rng_key: RNGKey, seen: _Seen, report: RunReport) -> Posterior:
+    """The posterior whose draws are those of the charts, since they suffice."""
+    assert seen.atlas is not None
+    process = Direct(rng_key, seen.atlas.normals.location.shape[1])
+    if seen.atlas.num_charts > 1:
+        process = stack([process] * seen.atlas.num_charts)
+    return Posterior(
+        process=process,
+        target=seen.target,
+        standardisation=seen.standardisation,
+        metrics=None,
+        report=replace(report, process="Direct", objective=None),
+        atlas=seen.atlas,
+        doubts=seen.atlas.doubts(),
+    )
+
+
+def _keys(rng_key: RNGKey, num: int) -> Sequence[RNGKey]:
+    """Keys for several charts; a single one has the key itself."""
+    return [rng_key] if num == 1 else list(jax.random.split(rng_key, num))
+
+
+def _check_functions(model, process, explore, charts, standardise) -> None:
     check_model(model, "BridgeSampler")
     if isinstance(process, AbstractProcess):
         raise ValueError(
             "process is made for the model's dimension: pass the class or a partial, such as "
             "process=partial(nb.CMCD, num_steps=64), not an instance"
         )
-    check_process(process)
-    check_function("standardise", standardise, "nb.standardise or nb.no_standardisation")
+    if process is not None:
+        check_process(process)
+    check_function("explore", explore, "nb.atlas.explore")
+    check_function("charts", charts, "nb.atlas.chart")
+    if standardise is not None:
+        check_function("standardise", standardise, "nb.standardise or nb.no_standardisation")
 
 
 def _check_curriculum(curriculum, objective) -> None:

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from numpyro_bridge._core import weights
 from numpyro_bridge._core.functions import name_of
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.atlas.particles import refreshed
@@ -18,7 +19,6 @@ from numpyro_bridge.diffusion.diffusion_elbo import diffusion_elbo
 from numpyro_bridge.diffusion.noise import VPCosine
 from numpyro_bridge.diffusion.process import DenoisingProcess
 from numpyro_bridge.diffusion.weightings import Weighting
-from numpyro_bridge.draws import weights
 from numpyro_bridge.infer.learning import (
     LearningSettings,
     Watched,

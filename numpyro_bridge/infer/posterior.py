@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,13 +15,12 @@ from numpyro import handlers
 from numpyro_bridge._core.checks import check_count, check_key
 from numpyro_bridge._core.devices import (
     Device,
-    Devices,
     check_devices,
     copy_to,
-    divide,
-    divided_among,
 )
 from numpyro_bridge._core.types import RNGKey
+from numpyro_bridge._core.weights import pareto_smooth, resample_indices
+from numpyro_bridge.atlas.atlas import Atlas
 from numpyro_bridge.atlas.standardisation import Standardisation
 from numpyro_bridge.atlas.standardised_target import StandardisedTarget
 from numpyro_bridge.diffusion.denoiser import Denoiser
@@ -31,8 +29,8 @@ from numpyro_bridge.draws.backward_runs import BackwardRuns, backward_log_weight
 from numpyro_bridge.draws.draws import Draws
 from numpyro_bridge.draws.given import positions_and_weights
 from numpyro_bridge.draws.prediction import model_of, run_model
-from numpyro_bridge.draws.weights import pareto_smooth, resample_indices
 from numpyro_bridge.infer.distribution import PosteriorDistribution
+from numpyro_bridge.infer.drawing import BATCH, drawn
 from numpyro_bridge.infer.flow_guide import FlowGuide
 from numpyro_bridge.infer.posterior_files import (
     MapMaker,
@@ -41,17 +39,13 @@ from numpyro_bridge.infer.posterior_files import (
     read_posterior,
     write_posterior,
 )
-from numpyro_bridge.infer.visited_modes import shares_of_modes, unvisited_modes
 from numpyro_bridge.processes import AbstractProcess
 from numpyro_bridge.target import Target
 from numpyro_bridge.training.metrics import AbstractMetrics
 from numpyro_bridge.training.report import RunReport
-from numpyro_bridge.trajectories.ends import draw_end
+from numpyro_bridge.trajectories.ends import SeenTarget
 
 MetricsOrNone = TypeVar("MetricsOrNone", bound=AbstractMetrics | None)
-
-BATCH = 1_000
-"""Trajectories per call of the compiled code; those that are too many are dropped at the end."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -59,20 +53,28 @@ class Posterior(Generic[MetricsOrNone]):
     """A trained bridge.
 
     Attributes:
-        process: The two chains, trained.
-        target: The target in standardised coordinates; `target.base` is in the model's own.
-        standardisation: The map, how it was chosen, and the modes that were seen.
+        process: The two chains, trained; where there are several charts, those of all charts,
+            stacked along a leading axis.
+        target: The target in standardised coordinates, or on several charts; `target.base` is in
+            the model's own.
+        standardisation: How the map was chosen, where there is one chart that was not made by
+            charting.
         metrics: Numbers of every training iteration: the ELBO, the spread of the log weights and
             the ESS (`TrajectoryMetrics`), or the loss of a denoiser (`LossMetrics`); None where
-            there is no record of the training.
+            there is no record of the training, or there was none.
+        atlas: The charts, their masses, and what was seen while they were made; None where a single
+            map was chosen in another way.
         report: How the posterior was trained and what that cost.
     """
 
     process: AbstractProcess
-    target: StandardisedTarget
+    target: SeenTarget
     standardisation: Standardisation
     metrics: MetricsOrNone
     report: RunReport = RunReport()
+    atlas: Atlas | None = None
+    doubts: tuple[str, ...] = ()
+    """Sentences about what the charts, or the bridges on them, may have missed."""
 
     def __repr__(self) -> str:
         report = self.report
@@ -104,15 +106,9 @@ class Posterior(Generic[MetricsOrNone]):
         devices = check_devices(devices, BATCH)
         process, target = copy_to(devices, (self.process, self.target))
         start = time.perf_counter()
-        num_batches = -(-num_samples // BATCH)
-        batches = [
-            jax.tree.map(np.asarray, _draw_batch(key, process, target, devices))
-            for key in jax.random.split(rng_key, num_batches)
-        ]
-        joined = jax.tree.map(lambda *parts: np.concatenate(parts)[:num_samples], *batches)
-        end, sites = jax.tree.map(jnp.asarray, joined)
+        (end, sites), num_paths = drawn(rng_key, process, target, num_samples, devices)
         seconds = time.perf_counter() - start
-        evaluations = num_batches * BATCH * (self.process.num_steps + 1)
+        evaluations = num_paths * (self.process.num_steps + 1)
         return Draws(
             sites=sites,
             log_weight=end.log_weight,
@@ -121,7 +117,8 @@ class Posterior(Generic[MetricsOrNone]):
             target=self.target.base,
             num_non_finite=int(jnp.sum(~end.finite)),
             report=self.report.drawn(seconds, evaluations),
-            warnings=(*self._idle_training(), *unvisited_modes(self.mode_shares(end.position))),
+            chart=end.chart,
+            warnings=(*self._idle_training(), *self.doubts),
         )
 
     def predictive(
@@ -199,9 +196,7 @@ class Posterior(Generic[MetricsOrNone]):
             smoothed = pareto_smooth(log_weight).log_weight
             positions = positions[resample_indices(resample_key, smoothed, len(positions))]
         inside = jnp.all(jnp.isfinite(positions), axis=1)
-        log_weight, finite = backward_log_weights(
-            rng_key, self.process, self.target, jax.vmap(self.target.map.inverse)(positions)
-        )
+        log_weight, finite = backward_log_weights(rng_key, self.process, self.target, positions)
         usable = np.asarray(inside & finite & jnp.isfinite(log_weight))
         if not usable.any():
             raise ValueError(
@@ -210,19 +205,20 @@ class Posterior(Generic[MetricsOrNone]):
             )
         return BackwardRuns(log_weight[usable], int(np.sum(~usable)))
 
-    def mode_shares(
+    def chart_shares(
         self, draws: Draws | Mapping[str, Any] | Float[Array, "num dim"]
-    ) -> Float[np.ndarray, " modes"]:
-        """The share of draws at each mode that standardisation saw; empty if it saw only one.
+    ) -> Float[np.ndarray, " charts"]:
+        """The share of draws on each chart, by the responsibilities of the charts.
 
         Args:
             draws: Draws of any of the kinds that `run_backward` takes.
         """
-        modes = self.standardisation.modes
-        if modes is None:
-            return np.zeros(0)
         positions, log_weight = positions_and_weights(self.target.base, draws)
-        return shares_of_modes(modes, positions, log_weight)
+        if isinstance(self.target, StandardisedTarget):
+            return np.ones(1)
+        log_shares = jax.vmap(self.target.partition.log_responsibilities)(positions)
+        shares = np.asarray(jax.nn.softmax(log_weight) @ jnp.exp(log_shares))
+        return shares[: self.target.num_charts]
 
     def _idle_training(self):
         """Warn of a training that hardly moved, since most of its updates were skipped."""
@@ -241,7 +237,8 @@ class Posterior(Generic[MetricsOrNone]):
         Raises:
             ValueError: if the process has no flow; only `DiffusionSampler` trains one.
         """
-        return PosteriorDistribution(self._flow(), self.target.map, self.target.base)
+        flow, target = self._flow()
+        return PosteriorDistribution(flow, target.map, target.base)
 
     def as_guide(self, num_steps: int = 8) -> FlowGuide:
         """The flow as a guide for `numpyro.infer.reparam.NeuTraReparam`; it has no parameters.
@@ -252,15 +249,16 @@ class Posterior(Generic[MetricsOrNone]):
         Raises:
             ValueError: if the process has no flow, or there is no NumPyro model.
         """
-        return FlowGuide(self._flow(), self.target, num_steps)
+        return FlowGuide(*self._flow(), num_steps)
 
-    def _flow(self) -> Denoiser:
-        if not isinstance(self.process, DenoisingProcess):
+    def _flow(self) -> tuple[Denoiser, StandardisedTarget]:
+        process, target = self.process, self.target
+        if not (isinstance(process, DenoisingProcess) and isinstance(target, StandardisedTarget)):
             raise ValueError(
                 f"{type(self.process).__name__} has no density of its ends alone; train a flow on "
                 "its draws: nb.DiffusionSampler(model).run(..., draws=posterior.sample(rng_key))"
             )
-        return self.process.denoiser
+        return process.denoiser, target
 
     def save(self, path: str | os.PathLike) -> None:
         """Write the trained bridge and the model's data to one file, atomically.
@@ -277,7 +275,13 @@ class Posterior(Generic[MetricsOrNone]):
         write_posterior(
             path,
             SavedPosterior(
-                self.process, self.target, self.standardisation, self.metrics, self.report
+                self.process,
+                self.target,
+                self.standardisation,
+                self.metrics,
+                self.report,
+                self.atlas,
+                self.doubts,
             ),
         )
 
@@ -318,15 +322,3 @@ def load(
     if not isinstance(path, str | os.PathLike):
         raise ValueError(f"nb.load(path, model) takes the file first, got {path!r}")
     return Posterior(*read_posterior(path, model, args, kwargs, process, coordinate_map))
-
-
-@eqx.filter_jit
-def _draw_batch(
-    rng_key: RNGKey, process: AbstractProcess, target: StandardisedTarget, devices: Devices
-):
-    def draw(key):
-        end = draw_end(key, process, target)
-        return end, target.base.constrain(end.position)
-
-    with divided_among(devices):
-        return jax.vmap(draw)(divide(jax.random.split(rng_key, BATCH)))

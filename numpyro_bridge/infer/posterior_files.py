@@ -12,7 +12,10 @@ import numpy as np
 from numpyro_bridge._core.descriptions import NotDescribable, describe_whole
 from numpyro_bridge._core.precision import in_present_precision
 from numpyro_bridge._core.storage import load_header, load_parts, save_parts
+from numpyro_bridge.atlas.atlas import Atlas
+from numpyro_bridge.atlas.charted_target import ChartedTarget
 from numpyro_bridge.atlas.maps import AbstractMap
+from numpyro_bridge.atlas.stacked import row
 from numpyro_bridge.atlas.standardisation import MapFit, Standardisation
 from numpyro_bridge.atlas.standardised_target import StandardisedTarget
 from numpyro_bridge.processes import AbstractProcess
@@ -20,6 +23,7 @@ from numpyro_bridge.target import ModelTarget, Target, target_from_model
 from numpyro_bridge.target.fingerprint import difference, fingerprint
 from numpyro_bridge.training.metrics import AbstractMetrics
 from numpyro_bridge.training.report import RunReport
+from numpyro_bridge.trajectories.ends import SeenTarget
 
 ProcessMaker = Callable[..., AbstractProcess]
 """A constructor of processes from `(rng_key, dim)`."""
@@ -32,21 +36,27 @@ class SavedPosterior(NamedTuple):
     """The fields of a `Posterior`, as a file holds them."""
 
     process: AbstractProcess
-    target: StandardisedTarget
+    target: SeenTarget
     standardisation: Standardisation
     metrics: AbstractMetrics | None
     report: RunReport
+    atlas: Atlas | None
+    doubts: tuple[str, ...]
 
 
 def write_posterior(path: str | os.PathLike, posterior: SavedPosterior) -> None:
     """Write a posterior to one file, atomically."""
-    process, target, standardisation, metrics, report = posterior
+    process, target, standardisation, metrics, report, atlas, doubts = posterior
     fit = standardisation.fit
+    charted = isinstance(target, ChartedTarget)
     parts = {
         "process": process,
-        "coordinate_map": target.map,
+        "coordinate_map": None if charted else target.map,
+        "charts": (target.maps, target.partition, target.log_share) if charted else None,
         "modes": standardisation.modes,
         "metrics": metrics,
+        "atlas": atlas,
+        "doubts": doubts,
     }
     base = target.base
     if isinstance(base, ModelTarget) and _can_be_saved(base.model_args, base.model_kwargs):
@@ -57,7 +67,7 @@ def write_posterior(path: str | os.PathLike, posterior: SavedPosterior) -> None:
         "jax_version": jax.__version__,
         "dim": target.dim,
         "fit": None if fit is None else fit.plain(),
-        "fingerprint": fingerprint(target),
+        "fingerprint": fingerprint(_single(target)),
         "report": report.attributes(),
     }
     save_parts(path, header, parts)
@@ -85,16 +95,30 @@ def read_posterior(
         "coordinate_map": None if coordinate_map is None else partial(coordinate_map, dim),
     }
     parts = load_parts(path, makers)
-    trained = ("process", "coordinate_map", "modes")
+    trained = ("process", "coordinate_map", "charts", "modes", "atlas")
     parts |= in_present_precision({name: parts[name] for name in trained})
     base = _same_target(path, model, args, kwargs, parts.get("data"))
-    target = StandardisedTarget(base, parts["coordinate_map"])
+    target = _target_of(base, parts)
     _check_same_density(path, header, target)
     fit = None if header["fit"] is None else MapFit(**header["fit"], modes=parts["modes"])
-    standardisation = Standardisation(parts["coordinate_map"], fit)
+    standardisation = Standardisation(_single(target).map, fit)
     metrics = jax.tree.map(np.asarray, parts["metrics"])
     report = RunReport.from_attributes(header["report"])
-    return SavedPosterior(parts["process"], target, standardisation, metrics, report)
+    atlas, doubts = parts["atlas"], tuple(parts["doubts"])
+    return SavedPosterior(parts["process"], target, standardisation, metrics, report, atlas, doubts)
+
+
+def _target_of(base: Target, parts: dict[str, Any]) -> SeenTarget:
+    if parts["charts"] is None:
+        return StandardisedTarget(base, parts["coordinate_map"])
+    return ChartedTarget(base, *parts["charts"])
+
+
+def _single(target: SeenTarget) -> StandardisedTarget:
+    """The whole target in the coordinates of its first chart, by which it is recognised."""
+    if isinstance(target, StandardisedTarget):
+        return target
+    return StandardisedTarget(target.base, row(target.maps, 0))
 
 
 def _can_be_saved(*data: Any) -> bool:
@@ -119,13 +143,13 @@ def _same_target(path, model, args: tuple, kwargs: dict, saved) -> Target:
     return target_from_model(jax.random.key(0), model, *args, **kwargs)
 
 
-def _check_same_density(path, header, target: StandardisedTarget) -> None:
+def _check_same_density(path, header, target: SeenTarget) -> None:
     if target.base.dim != header["dim"]:
         raise ValueError(
             f"the model has {target.base.dim} unconstrained dimensions, the one saved in "
             f"{os.fspath(path)!r} had {header['dim']}; load it with that model and data"
         )
-    other = difference(header["fingerprint"], fingerprint(target))
+    other = difference(header["fingerprint"], fingerprint(_single(target)))
     if other is not None:
         raise ValueError(
             f"{other} when {os.fspath(path)!r} was written; load it with the model and data it was "

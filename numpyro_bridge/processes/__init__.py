@@ -14,6 +14,7 @@ from numpyro_bridge.processes.controls import AbstractControl, ScoreInformedCont
 from numpyro_bridge.processes.dbs import DBS
 from numpyro_bridge.processes.dds import DDS
 from numpyro_bridge.processes.diffusion import Diffusion
+from numpyro_bridge.processes.direct import Direct
 from numpyro_bridge.processes.dis import DIS
 from numpyro_bridge.processes.initial import (
     AbstractInitialDistribution,
@@ -58,6 +59,7 @@ __all__ = [
     "AnnealedLangevin",
     "AnnealingSchedule",
     "Diffusion",
+    "Direct",
     "EulerMaruyama",
     "Gaussian",
     "InitialMixture",

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 
 from numpyro_bridge._core.checks import check_instance
 from numpyro_bridge._core.types import RNGKey, Scalar, Vector
+from numpyro_bridge.atlas.maps import inverse_of_lower
 from numpyro_bridge.processes.kernels import AbstractKernel, Gaussian
 from numpyro_bridge.processes.parts import AbstractPart
 from numpyro_bridge.target import Point, Target
@@ -143,23 +144,3 @@ class GaussianMixture(AbstractKernel):
 
     def log_prob(self, point: Point) -> Scalar:
         return self.mixture.log_prob(point.position)
-
-
-def inverse_of_lower(factor: Float[Array, "dim dim"]) -> Float[Array, "dim dim"]:
-    """Inverse of a lower-triangular matrix by products; entries above the diagonal are ignored.
-
-    It starts from the inverses of single diagonal entries, and joins neighbouring blocks until one
-    is left. With the inverse each position costs one product. Triangular solves for many positions
-    are slow, and have been seen to deadlock the CPU runtime of JAX 0.10.
-    """
-    dim = len(factor)
-    size = 1 << (dim - 1).bit_length()
-    padded = jnp.eye(size, dtype=factor.dtype).at[:dim, :dim].set(factor)
-    inverses = (1 / jnp.diagonal(padded))[:, None, None]
-    while len(inverses) > 1:
-        width = inverses.shape[1]
-        pairs = padded.reshape(len(inverses) // 2, 2 * width, -1, 2 * width)
-        below = jnp.einsum("ninj->nij", pairs)[:, width:, :width]
-        first, second = inverses[::2], inverses[1::2]
-        inverses = jnp.block([[first, jnp.zeros_like(first)], [-second @ below @ first, second]])
-    return inverses[0, :dim, :dim]

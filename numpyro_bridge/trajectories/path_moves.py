@@ -6,16 +6,15 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from numpyro_bridge._core.types import RNGKey
-from numpyro_bridge.atlas.standardised_target import StandardisedTarget
 from numpyro_bridge.processes.base import AbstractProcess
-from numpyro_bridge.trajectories.ends import End, draw_end
+from numpyro_bridge.trajectories.ends import End, SeenTarget, draw_end
 
 NUM_STARTS = 100
 """Paths that a chain chooses its first state from, by weight."""
 
 
 def global_move(
-    rng_key: RNGKey, process: AbstractProcess, target: StandardisedTarget, end: End
+    rng_key: RNGKey, process: AbstractProcess, target: SeenTarget, end: End
 ) -> tuple[End, Float[Array, ""], Bool[Array, ""]]:
     """Propose the end of a new path; also the probability of accepting it, and whether it was."""
     path_key, accept_key = jax.random.split(rng_key)
@@ -27,7 +26,7 @@ def global_move(
 
 
 @eqx.filter_jit
-def first_end(rng_key: RNGKey, process: AbstractProcess, target: StandardisedTarget) -> End:
+def first_end(rng_key: RNGKey, process: AbstractProcess, target: SeenTarget) -> End:
     """One of a hundred paths, chosen by weight: nearly the posterior where the bridge is good."""
     paths_key, choice_key = jax.random.split(rng_key)
     keys = jax.random.split(paths_key, NUM_STARTS)

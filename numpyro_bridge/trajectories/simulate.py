@@ -40,10 +40,11 @@ def simulate(rng_key: RNGKey, process: AbstractProcess, target: Target) -> Traje
     start = State(first, process.controls(jnp.asarray(0), first))
     steps = jnp.arange(process.num_steps)
     _, (points, forwards, backwards) = jax.lax.scan(advance, start, (steps, keys[1:]))
+    states = _prepend(first, points)
     return Trajectory(
-        _prepend(first, points),
+        states,
         initial.log_prob(first) + jnp.sum(forwards),
-        log_target(process, jax.tree.map(lambda x: x[-1], points)) + jnp.sum(backwards),
+        log_target(process, jax.tree.map(lambda x: x[-1], states)) + jnp.sum(backwards),
     )
 
 

@@ -13,9 +13,9 @@ import optax
 import pytest
 
 import numpyro_bridge as nb
+from numpyro_bridge._core.weights import effective_sample_size
 from numpyro_bridge.diffusion import negative_elbo
 from numpyro_bridge.diffusion.denoiser import predicts_velocity
-from numpyro_bridge.draws.weights import effective_sample_size
 from numpyro_bridge.trajectories.simulate import simulate_many
 from tests import catalogue, denoisers, targets
 from tests.statistics import assert_same_mean

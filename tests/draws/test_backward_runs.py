@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 import numpyro_bridge as nb
+from numpyro_bridge._core.weights import effective_sample_size
+from numpyro_bridge.atlas.maps import identity_map
+from numpyro_bridge.atlas.standardised_target import StandardisedTarget
 from numpyro_bridge.draws.backward_runs import backward_log_weights
-from numpyro_bridge.draws.weights import effective_sample_size
 from numpyro_bridge.processes.initial import InitialNormal
 from numpyro_bridge.trajectories.simulate import simulate_many
 from tests import catalogue, targets
@@ -75,7 +77,8 @@ def test_a_lost_mode_is_seen_from_the_other_end():
     forward = eqx.filter_jit(simulate_many)(jax.random.key(1), process, known.target, 2_000)
     assert effective_sample_size(forward.log_weight) > 0.9
     positions = known.draw(jax.random.key(2), 2_000)
-    log_weight, _ = backward_log_weights(jax.random.key(3), process, known.target, positions)
+    target = StandardisedTarget(known.target, identity_map(2))
+    log_weight, _ = backward_log_weights(jax.random.key(3), process, target, positions)
     runs = nb.draws.BackwardRuns(log_weight)
     assert runs.eubo > known.log_evidence + 3
     assert runs.ess < 0.1

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from numpyro_bridge.draws import weights
+from numpyro_bridge._core import weights
 
 pytestmark = pytest.mark.fast
 

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 import numpyro_bridge as nb
+from numpyro_bridge._core import weights
 from numpyro_bridge.atlas.maps import diagonal_map
 from numpyro_bridge.atlas.standardised_target import StandardisedTarget
-from numpyro_bridge.draws import weights
 from tests.catalogue import SMALL
 from tests.statistics import assert_same_weighted_mean
 

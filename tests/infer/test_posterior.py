@@ -4,7 +4,6 @@ import dataclasses
 import math
 from functools import partial
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,9 +11,7 @@ import pytest
 
 import numpyro_bridge as nb
 from numpyro_bridge.atlas.fit_normal import gaussian_vi
-from numpyro_bridge.processes.initial import InitialNormal
 from tests import targets
-from tests.catalogue import narrow
 from tests.infer.trained import TINY, assert_same_draws
 from tests.statistics import assert_same_weighted_mean
 
@@ -156,24 +153,6 @@ def test_a_training_that_did_nothing_is_reported(posterior):
     (warning,) = draws.warnings
     assert "50 of the 50 updates of the training were not finite" in warning
     assert not draws.verdict.trustworthy
-
-
-def test_a_mode_that_no_draw_visits_is_reported(two_modes):
-    """A bridge whose start was moved onto one mode cannot reach the other."""
-    known, posterior = two_modes
-    initial = InitialNormal(2, scale=0.05)
-    heavy = posterior.target.map.inverse(jnp.asarray([4.0, 4.0]))
-    initial = eqx.tree_at(lambda i: i.mean, initial, heavy)
-    process = nb.CMCD(
-        jax.random.key(0), 2, num_steps=4, control=narrow(8), diffusion=0.01, initial=initial
-    )
-    lost = dataclasses.replace(posterior, process=process)
-    draws = lost.sample(jax.random.key(0), num_samples=500)
-    (warning,) = draws.warnings
-    assert "Mode 2 of the 2 that the starts found holds 0.00% of the draws" in warning
-    assert not draws.verdict.trustworthy and warning in draws.verdict.text
-    with pytest.warns(nb.ReliabilityWarning, match="Mode 2 of the 2"):
-        draws.warn_if_unreliable()
 
 
 # --- the sampler ----------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ parameters than fit into a figure, `take_turns` chooses some of every site, and 
 many there are in all.
 """
 
+from numpyro_bridge.draws.plots.charts import plot_charts
 from numpyro_bridge.draws.plots.forest import plot_forest
 from numpyro_bridge.draws.plots.marginals import plot_marginals
 from numpyro_bridge.draws.plots.pairs import plot_pairs
@@ -17,6 +18,7 @@ from numpyro_bridge.draws.plots.training import plot_training
 from numpyro_bridge.draws.plots.weights import plot_weights
 
 __all__ = [
+    "plot_charts",
     "plot_forest",
     "plot_marginals",
     "plot_pairs",

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Array, Int
 
 from numpyro_bridge._core.types import RNGKey
-from numpyro_bridge.draws.weights import effective_sample_size
+from numpyro_bridge._core.weights import effective_sample_size
 from numpyro_bridge.infer.amortise.conditional_bridge import ConditionalBridge
 from numpyro_bridge.infer.amortise.conditional_training import Simulated
 from numpyro_bridge.target import ModelTarget

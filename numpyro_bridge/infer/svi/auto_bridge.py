@@ -162,6 +162,11 @@ class AutoBridge(AutoContinuous):
                 f"the posterior has {posterior.target.dim} dimensions and this guide's model "
                 f"{dim}: it is that of another model"
             )
+        if not isinstance(posterior.target, StandardisedTarget):
+            raise ValueError(
+                "the posterior has several charts and a guide has one map; make it with "
+                "nb.BridgeSampler(model, process=nb.CMCD, standardise=nb.standardise)"
+            )
         return dict(zip(self._names, (posterior.process, posterior.target.map), strict=True))
 
     def sample_posterior(

@@ -1,0 +1,155 @@
+"""Atlas: the charts of a posterior, and what was seen while they were made."""
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from numpyro_bridge.atlas.charted_target import ChartedTarget
+from numpyro_bridge.atlas.judge import GOOD_ESS, GOOD_TAIL
+from numpyro_bridge.atlas.maps import AbstractMap, DenseMap
+from numpyro_bridge.atlas.stacked import (
+    alike,
+    mixture_partition,
+    padded,
+    padded_logs,
+    stack,
+    student_partition,
+)
+from numpyro_bridge.atlas.standardised_target import StandardisedTarget
+from numpyro_bridge.target import Target
+
+SMALLEST_SHARE = 0.005
+"""Share of the draws that the lightest charts make at least, over their number."""
+
+
+class Witness(eqx.Module):
+    """Particles of tempered sequential Monte Carlo, which judge the charts from outside."""
+
+    position: Float[np.ndarray, "num dim"] | None
+    """Equally weighted particles; None where there are none."""
+    log_evidence: float | None = None
+    """The particles' own estimate, in nats, which is rough."""
+    log_evidence_error: float | None = None
+    reason: str | None = None
+    """Why there are no particles."""
+    num_gradient_evaluations: int = 0
+
+    @classmethod
+    def absent(cls, reason: str) -> "Witness":
+        """No particles, for this reason."""
+        return cls(None, reason=reason)
+
+
+class Atlas(eqx.Module):
+    """The charts of a posterior: where its mass is, in pieces that are nearly normal.
+
+    Attributes:
+        maps: From standard normal coordinates to those of the model, one for each chart; the
+            heaviest chart comes first.
+        normals: The affine part of each map, stacked.
+        log_mass: Log of the mass that each chart is responsible for, in nats.
+        log_evidence: Estimate from draws of the charts alone, in nats.
+        ess: Effective share of these draws.
+        tail_share: The share of the mass that the heaviest of these draws, and those beyond it, may
+            carry.
+        num_climbs: Climbs of the exploration.
+        num_places: Distinct places where they ended.
+        num_found_once: Places where a single climb ended.
+        settled: Whether the last climbs found nothing new.
+        witness: Particles of another method, with an evidence of their own.
+        uncovered: The particles that no chart covers.
+        num_repairs: How often charts were divided or added.
+        num_gradient_evaluations: What all of this cost.
+    """
+
+    maps: tuple[AbstractMap, ...]
+    normals: DenseMap
+    log_mass: Float[np.ndarray, " charts"]
+    log_evidence: float
+    ess: float
+    tail_share: float
+    num_climbs: int
+    num_places: int
+    num_found_once: int
+    settled: bool
+    witness: Witness
+    uncovered: Float[np.ndarray, "uncovered dim"]
+    num_repairs: int
+    num_gradient_evaluations: int
+
+    @property
+    def num_charts(self) -> int:
+        """Number of charts."""
+        return len(self.maps)
+
+    @property
+    def share(self) -> Float[np.ndarray, " charts"]:
+        """The share of the posterior mass on each chart."""
+        return np.exp(self.log_mass - np.logaddexp.reduce(self.log_mass))
+
+    @property
+    def good(self) -> bool:
+        """Whether draws of the charts suffice as they are, without a bridge."""
+        return self.ess > GOOD_ESS and self.tail_share < GOOD_TAIL
+
+    def target(self, base: Target, *, bridged: bool) -> StandardisedTarget | ChartedTarget:
+        """The target as samplers see it: standardised, and divided where there are several charts.
+
+        Args:
+            base: The target in its own coordinates.
+            bridged: Whether bridges carry the draws of the charts further. If so, the pieces are
+                fixed by Student densities; if not, by the charts' own densities, which gives the
+                smallest variance.
+        """
+        if self.num_charts == 1:
+            return StandardisedTarget(base, self.maps[0])
+        share = np.maximum(self.share, SMALLEST_SHARE / self.num_charts)
+        log_share = np.log(share / share.sum())
+        if not bridged:
+            partition = mixture_partition(self.maps, log_share)
+            return ChartedTarget(base, partition.maps, partition, partition.log_share)
+        partition = student_partition(self.normals, self.log_mass)
+        maps = padded(stack(alike(self.maps)), self.num_charts)
+        return ChartedTarget(base, maps, partition, padded_logs(log_share))
+
+    def judged_again(self, log_evidence: float, uncovered) -> "Atlas":
+        """The atlas with the evidence of bridges on its charts, and what they do not cover."""
+        return eqx.tree_at(
+            lambda atlas: (atlas.log_evidence, atlas.uncovered), self, (log_evidence, uncovered)
+        )
+
+    def doubts(self) -> tuple[str, ...]:
+        """Sentences about what the charts may have missed."""
+        return tuple(_doubts(self))
+
+
+def _doubts(atlas: Atlas):
+    witness = atlas.witness
+    if len(atlas.uncovered) and witness.position is not None:
+        centre = np.array2string(np.mean(atlas.uncovered, axis=0)[:6], precision=3, separator=", ")
+        share = len(atlas.uncovered) / len(witness.position)
+        yield (
+            f"{share:.1%} of the particles of an independent method lie where no chart goes, "
+            f"around the unconstrained position {centre}: some of the posterior is probably "
+            "missing."
+        )
+    if witness.log_evidence is not None and witness.log_evidence_error is not None:
+        more = witness.log_evidence - atlas.log_evidence
+        # An error that comes from two groups may be small by chance.
+        if more > 1 + 4 * max(witness.log_evidence_error, 0.1):
+            yield (
+                f"Particles of an independent method estimate a log evidence that is higher by "
+                f"{more:.1f} ± {witness.log_evidence_error:.1f}: some of the posterior is "
+                "probably missing."
+            )
+    if not atlas.settled and atlas.num_found_once > 0.1 * atlas.num_places:
+        yield (
+            f"{atlas.num_found_once} of the {atlas.num_places} places that the climbs ended at "
+            "were found by a single climb: there are probably modes that none has found."
+        )
+
+
+def no_uncovered(dim: int) -> Float[np.ndarray, "0 dim"]:
+    """No positions."""
+    return np.zeros((0, dim), jnp.result_type(float))

@@ -1,0 +1,95 @@
+"""Climbs to the tops of a density from many places at once, and the normal shape at each top."""
+
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.scipy.optimize import minimize
+from jaxtyping import Array, Bool, Float
+
+from numpyro_bridge._core.types import RNGKey
+from numpyro_bridge.atlas.maps import DenseMap, lower_factor
+from numpyro_bridge.target import REPLACED_LOG_DENSITY, Target
+
+MAX_STEPS = 60
+"""Quasi-Newton steps of a climb."""
+
+NEWTON_STEPS = 3
+"""Newton steps after it, which bring a climb that is nearly there to the top."""
+
+LINE_SEARCH_STEPS = 8
+
+NUM_PROBES = 16
+"""Positions around a top at which its shape is checked."""
+
+
+class Tops(NamedTuple):
+    """Where climbs ended; one row for each."""
+
+    normals: DenseMap
+    """The normal distribution that has the curvature of the density at the top."""
+    log_mass: Float[Array, " climbs"]
+    """Log of the mass under that normal distribution, in nats (Laplace's approximation)."""
+    arrived: Bool[Array, " climbs"]
+    """Whether the climb ended at a top: the density curves down in all directions, and the next
+    Newton step would be short."""
+
+
+@eqx.filter_jit
+def climb_from(rng_key: RNGKey, target: Target, starts: Float[Array, "climbs dim"]) -> Tops:
+    """Climb by BFGS from each start, all in one program, then take a few Newton steps."""
+
+    def cost(position):
+        return -target.log_density(position)
+
+    def one(key, start):
+        options = {"maxiter": MAX_STEPS, "line_search_maxiter": LINE_SEARCH_STEPS}
+        end = minimize(cost, start, method="BFGS", options=options).x
+        end = jnp.where(jnp.all(jnp.isfinite(end)), end, start)
+
+        def newton(position, _):
+            step, *_ = _newton_step(cost, position)
+            lower = cost(position + step) < cost(position)  # False where it is not finite
+            return jnp.where(lower, position + step, position), None
+
+        top, _ = jax.lax.scan(newton, end, length=NEWTON_STEPS)
+        step, factor, convex = _newton_step(cost, top)
+        height = -cost(top)
+        whitened = jax.scipy.linalg.solve_triangular(factor, step, lower=True)
+        arrived = convex & (jnp.sum(whitened**2) < 0.1) & (height > REPLACED_LOG_DENSITY)
+        arrived = arrived & _is_shaped_so(key, target, top, factor, height)
+        log_det = jnp.sum(jnp.log(jnp.diagonal(factor)))
+        log_mass = height + log_det + 0.5 * target.dim * np.log(2 * np.pi)
+        return Tops(DenseMap(top, factor), log_mass, arrived & jnp.isfinite(log_mass))
+
+    return jax.vmap(one)(jax.random.split(rng_key, len(starts)), starts)
+
+
+def _is_shaped_so(rng_key, target: Target, top, factor, height) -> Bool[Array, ""]:
+    """Whether the density falls, one standard deviation away, by roughly what its curvature says.
+
+    At the top of a ridge, a curvature that is nearly zero stands for no scale at all.
+    """
+    noise = jax.random.normal(rng_key, (NUM_PROBES, top.size), top.dtype)
+    around = jax.vmap(target.log_density)(top + noise @ factor.T)
+    drop = (height - jnp.mean(around)) / (0.5 * top.size)
+    return (drop > 0.1) & (drop < 50)
+
+
+def _newton_step(cost, position):
+    """The Newton step, the factor of the inverse curvature, and whether the cost is convex here.
+
+    The curvature is scaled to ones on its diagonal before it is decomposed, since coordinates may
+    differ in scale by many orders of magnitude.
+    """
+    gradient = jax.grad(cost)(position)
+    hessian = jax.jacrev(jax.grad(cost))(position)
+    diagonal = jnp.diagonal(hessian)
+    scale = jnp.where(diagonal > 0, jax.lax.rsqrt(jnp.where(diagonal > 0, diagonal, 1.0)), 1.0)
+    values, vectors = jnp.linalg.eigh(scale[:, None] * hessian * scale)
+    convex = jnp.all(diagonal > 0) & (values[0] > 1e-5)
+    values = jnp.where(values > 1e-5, values, 1.0)
+    root = scale[:, None] * (vectors / jnp.sqrt(values))
+    return -root @ (root.T @ gradient), lower_factor(root), convex

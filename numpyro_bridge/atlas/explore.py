@@ -1,0 +1,127 @@
+"""Exploration: the places where a posterior has mass, by climbs from many starts."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from numpyro_bridge._core.types import RNGKey
+from numpyro_bridge.atlas.climbs import MAX_STEPS, NEWTON_STEPS, Tops, climb_from
+from numpyro_bridge.atlas.distinct import distinct
+from numpyro_bridge.atlas.fit_normal import (
+    NUM_STEPS,
+    draws_per_step,
+    gaussian_vi,
+)
+from numpyro_bridge.atlas.maps import DenseMap, as_dense
+from numpyro_bridge.atlas.mixture_fit import numpy_generator, spread_out
+from numpyro_bridge.atlas.stacked import row
+from numpyro_bridge.atlas.standardised_target import log_weights_of
+from numpyro_bridge.atlas.starts import starts_of
+from numpyro_bridge.target import Target
+
+MAX_ROUNDS = 8
+"""Rounds of climbs at most."""
+
+MIN_ROUNDS = 2
+"""Rounds at least where there are several places; all but the first have to find nothing new."""
+
+MAX_PLACES = 64
+"""Places at most; the heaviest are kept."""
+
+MAX_DEFICIT = 12.0
+"""Places lighter than the heaviest by more nats than this are left out."""
+
+NUM_STARTS = 8
+"""Starts of the climbs to normal distributions, where the density has no top."""
+
+
+class Exploration(NamedTuple):
+    """What was seen of a posterior before any chart was fitted."""
+
+    normals: DenseMap
+    """A normal distribution at each place, the heaviest first; stacked."""
+    log_mass: Float[np.ndarray, " places"]
+    """A first guess of the mass at each place, in nats."""
+    num_at_place: tuple[int, ...]
+    """How many climbs ended at each."""
+    num_climbs: int
+    settled: bool
+    """Whether the last round of climbs found nothing new, and no place was found only once."""
+    num_gradient_evaluations: int
+
+
+def explore(rng_key: RNGKey, target: Target, *, max_rounds: int = MAX_ROUNDS) -> Exploration:
+    """Climb to the tops of the density from prior draws, wide draws, and starts as NUTS takes.
+
+    Round after round starts from wider around what was found, until a round finds nothing new.
+    A density may have no tops, as that of a centred hierarchy, which rises without limit; then the
+    normal distributions of highest ELBO take their place.
+
+    Args:
+        rng_key: The same key gives the same exploration.
+        target: The target in its own coordinates.
+        max_rounds: How many rounds of climbs at most.
+    """
+    climb_key, fit_key = jax.random.split(rng_key)
+    seen, ends = _climbed(climb_key, target, max_rounds)
+    return seen if len(seen.log_mass) else _normals_of_highest_elbo(fit_key, target, seen, ends)
+
+
+def _climbed(rng_key: RNGKey, target: Target, max_rounds: int) -> tuple[Exploration, np.ndarray]:
+    """What the climbs found, and the positions where they ended."""
+    # Without a prior to draw starts from, four times as many are needed to hit narrow modes.
+    times = 4 if target.prior_positions(rng_key, 1) is None else 1
+    num = times * int(np.clip(16_384 // target.dim, 32, 256))
+    rounds: list[Tops] = []
+    places, chosen, counts, settled = None, np.zeros(0, int), np.zeros(0, int), False
+    for key in jax.random.split(rng_key, max_rounds):
+        start_key, probe_key = jax.random.split(key)
+        rounds.append(climb_from(probe_key, target, starts_of(start_key, target, num, places)))
+        tops = jax.tree.map(lambda *parts: jnp.concatenate(parts), *rounds)
+        mass = np.where(tops.arrived, tops.log_mass, -np.inf).astype(float)
+        chosen, counts = distinct(
+            tops.normals, mass, max_deficit=MAX_DEFICIT, max_number=MAX_PLACES
+        )
+        places = row(tops.normals, chosen)
+        new = np.sum(chosen >= len(mass) - (MIN_ROUNDS - 1) * num)
+        enough = len(rounds) >= MIN_ROUNDS and new == 0 and bool(np.all(counts > 1))
+        settled = len(chosen) < 2 or enough
+        if settled:
+            break
+    num_climbs = num * len(rounds)
+    evaluations = num_climbs * (2 * MAX_STEPS + (NEWTON_STEPS + 1) * (target.dim + 2))
+    assert places is not None
+    ends = np.asarray(tops.normals.location, float)
+    found = tuple(map(int, counts))
+    seen = Exploration(places, mass[chosen], found, num_climbs, settled, evaluations)
+    return seen, ends[np.all(np.isfinite(ends), axis=1)]
+
+
+def _normals_of_highest_elbo(
+    rng_key: RNGKey, target: Target, seen: Exploration, ends: np.ndarray
+) -> Exploration:
+    """Climb to normal distributions, from where NUTS would start and from ends that are apart."""
+    start_key, spread_key, fit_key, draw_key = jax.random.split(rng_key, 4)
+    starts = target.initial_positions(start_key, NUM_STARTS)
+    if len(ends):
+        scaled = ends / (np.std(ends, axis=0) + 1e-12)
+        apart = spread_out(numpy_generator(spread_key), scaled, NUM_STARTS // 2)
+        starts = starts.at[: len(apart)].set(jnp.asarray(ends[apart], starts.dtype))
+    normals = jax.vmap(as_dense)(gaussian_vi(fit_key, target, starts))
+    noise = jax.random.normal(draw_key, (256, target.dim), starts.dtype)
+    log_weights = [log_weights_of(row(normals, k), target, noise) for k in range(NUM_STARTS)]
+    elbo = np.asarray([np.mean(np.asarray(one, float)) for one in log_weights])
+    # Where all are hopeless, one of them is kept all the same.
+    elbo = np.where(np.isfinite(elbo), np.maximum(elbo, -1e10), -1e10)
+    chosen, counts = distinct(normals, elbo, max_deficit=7.0, max_number=NUM_STARTS)
+    cost = NUM_STARTS * NUM_STEPS * draws_per_step(target.dim)
+    return seen._replace(
+        normals=row(normals, chosen),
+        log_mass=elbo[chosen],
+        num_at_place=tuple(map(int, counts)),
+        settled=True,
+        num_gradient_evaluations=seen.num_gradient_evaluations + cost,
+    )

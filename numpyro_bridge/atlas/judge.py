@@ -1,0 +1,170 @@
+"""Judge charts by draws from them: the weights say how well they cover the target together."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from numpyro_bridge._core.types import RNGKey
+from numpyro_bridge._core.weights import effective_sample_size, pareto_smooth, tail_share
+from numpyro_bridge.atlas.maps import AbstractMap
+from numpyro_bridge.atlas.partition import AbstractPartition, MixturePartition, Piece
+from numpyro_bridge.atlas.stacked import mixture_partition, row
+from numpyro_bridge.atlas.standardised_target import StandardisedTarget, log_weights_of
+from numpyro_bridge.target import REPLACED_LOG_DENSITY, Target
+
+NUM_DRAWS = 4_096
+"""Draws that charts are judged by."""
+
+NUM_PILOT = 1_024
+"""Draws that the shares of the charts are found from, before the judging."""
+
+BATCH = 1_024
+"""Draws in each call of the compiled program."""
+
+FEWEST = 32
+"""Draws of each chart, however little of the mass is on it."""
+
+GOOD_ESS, GOOD_TAIL = 0.5, 0.02
+"""Charts whose draws are worth this share of independent ones, and whose tail carries at most this
+share of the mass, need neither repair nor a bridge."""
+
+
+class Judgement(NamedTuple):
+    """What the draws of charts say about them."""
+
+    partition: MixturePartition
+    """The charts' own densities, with the shares in which the draws were made."""
+    position: Float[np.ndarray, "num dim"]
+    log_weight: Float[np.ndarray, " num"]
+    log_evidence: float
+    log_mass: Float[np.ndarray, " charts"]
+    """Log of the mass that each chart is responsible for, in nats."""
+    ess: float
+    tail_share: float
+    """The share of the mass that the heaviest draw and those beyond it may carry."""
+
+    @property
+    def good(self) -> bool:
+        """Whether the charts suffice as they are."""
+        return self.ess > GOOD_ESS and self.tail_share < GOOD_TAIL
+
+    @property
+    def share(self) -> Float[np.ndarray, " charts"]:
+        """The share of the mass that each chart is responsible for."""
+        return np.exp(self.log_mass - np.logaddexp.reduce(self.log_mass))
+
+    def better_than(self, other: "Judgement") -> bool:
+        """Whether to prefer these charts; good ones first, then by the number of good draws."""
+        return (self.good, self.ess) > (other.good, other.ess)
+
+
+def judge(
+    rng_key: RNGKey,
+    target: Target,
+    maps: Sequence[AbstractMap],
+    log_mass: Float[np.ndarray, " charts"],
+) -> Judgement:
+    """Draw from the charts in shares like their masses, and weight the draws.
+
+    Args:
+        rng_key: The same key gives the same draws.
+        target: The whole target, in its own coordinates.
+        maps: The map of each chart.
+        log_mass: A first guess of the mass of each chart, in nats up to a constant.
+    """
+    pilot_key, key = jax.random.split(rng_key)
+    if len(maps) > 1:
+        log_mass = _judged(pilot_key, target, maps, log_mass, NUM_PILOT).log_mass
+    return _judged(key, target, maps, log_mass, NUM_DRAWS)
+
+
+def _judged(rng_key, target: Target, maps, log_mass, num: int) -> Judgement:
+    counts = _counts(log_mass, num)
+    log_share = np.log(counts / counts.sum())
+    partition = mixture_partition(maps, log_share)
+    positions, log_weights, log_masses = [], [], []
+    for chart, count in enumerate(counts):
+        for batch in range(-(-int(count) // BATCH)):
+            size = min(BATCH, int(count) - batch * BATCH)
+            key = jax.random.fold_in(jax.random.fold_in(rng_key, chart), batch)
+            position, log_weight, log_shares = _weighted(key, target, partition, jnp.asarray(chart))
+            positions.append(np.asarray(position)[:size])
+            log_weights.append(np.asarray(log_weight, float)[:size] - log_share[chart])
+            log_masses.append(np.asarray(log_shares, float)[:size, : len(maps)])
+    position, log_weight = np.concatenate(positions), np.concatenate(log_weights)
+    log_weight = np.where(np.isnan(log_weight), -np.inf, log_weight)
+    log_masses = log_weight[:, None] + np.concatenate(log_masses)
+    return Judgement(
+        partition,
+        position,
+        log_weight,
+        float(np.logaddexp.reduce(log_weight) - np.log(len(log_weight))),
+        np.logaddexp.reduce(log_masses, axis=0) - np.log(len(log_weight)),
+        *_quality(log_weight),
+    )
+
+
+def _quality(log_weight: Float[np.ndarray, " num"]) -> tuple[float, float]:
+    """Effective sample size and the share of the tail."""
+    highest = np.max(log_weight)
+    if not highest > 0.5 * REPLACED_LOG_DENSITY:  # the density is nowhere finite
+        return 0.0, 1.0
+    relative = jnp.asarray(log_weight - highest, jnp.result_type(float))
+    pareto_k = pareto_smooth(relative).pareto_k
+    return float(effective_sample_size(relative)), tail_share(relative, pareto_k)
+
+
+def _counts(log_mass: Float[np.ndarray, " charts"], num: int) -> np.ndarray:
+    """How many draws each chart makes: about its share, and a few at least."""
+    mass = np.where(np.isfinite(log_mass), log_mass, -np.inf)
+    if not np.isfinite(np.max(mass)):
+        mass = np.zeros(len(mass))
+    share = np.exp(mass - np.logaddexp.reduce(mass))
+    return np.maximum(np.round(share * num), FEWEST).astype(int)
+
+
+@eqx.filter_jit
+def _weighted(rng_key, target: Target, partition: MixturePartition, chart):
+    transform = row(partition.maps, chart)
+    noise = jax.random.normal(rng_key, (BATCH, target.dim), jnp.result_type(float))
+    position = jax.vmap(transform)(noise)
+    log_shares = jax.vmap(partition.log_responsibilities)(position)
+    # The piece of the chart, without evaluating the responsibilities once more.
+    log_weight = log_weights_of(transform, target, noise) + log_shares[:, chart]
+    return position, log_weight, log_shares
+
+
+@eqx.filter_jit
+def weights_on_piece(
+    target: Target,
+    partition: AbstractPartition,
+    chart: Array,
+    transform: AbstractMap,
+    noise: Float[Array, "num dim"],
+) -> Float[Array, " num"]:
+    """Log weights of one chart's draws, with its piece of the target, in nats."""
+    return log_weights_of(transform, Piece(target, partition, chart), noise)
+
+
+@eqx.filter_jit
+def excess_weight(
+    target: Target, partition: MixturePartition, position: Float[Array, "num dim"]
+) -> Float[Array, " num"]:
+    """Log weights that draws of the charts would have at given positions, in nats."""
+
+    def one(x):
+        log_density = partition.log_density(x) - 0.5 * x.size * math.log(2 * math.pi)
+        return target.log_density(x) - log_density
+
+    return jax.vmap(one)(position)
+
+
+def standardised_piece(target: Target, partition, chart: int, transform) -> StandardisedTarget:
+    """The piece of one chart in the coordinates of a map."""
+    return StandardisedTarget(Piece(target, partition, jnp.asarray(chart)), transform)

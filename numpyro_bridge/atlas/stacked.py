@@ -1,0 +1,80 @@
+"""Maps of several charts as one module, whose arrays have a leading axis that counts the charts.
+
+Compiled programs take the number of a chart as an argument. The leading axis is padded to one of a
+few lengths, so that another number of charts rarely compiles anything anew.
+"""
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from numpyro_bridge.atlas.coupling import CouplingMap, bent_alike
+from numpyro_bridge.atlas.maps import AbstractMap, DenseMap, whitened
+from numpyro_bridge.atlas.partition import MixturePartition, StudentPartition
+
+LENGTHS = (1, 8, 64)
+"""Lengths to which the leading axis is padded."""
+
+Tree = TypeVar("Tree")
+
+
+def row(tree: Tree, index) -> Tree:
+    """One row of every array, or several; the index may be known only when compiled code runs."""
+    return jax.tree.map(lambda leaf: leaf[index], tree)
+
+
+def stack(rows: Sequence[Tree]) -> Tree:
+    """Modules of the same structure as one, with a leading axis."""
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *rows)
+
+
+def padded(tree: Tree, num: int) -> Tree:
+    """Repeat the last of `num` rows up to the next of the lengths."""
+    return row(tree, np.minimum(np.arange(_length(num)), num - 1))
+
+
+def padded_logs(logs: Float[np.ndarray, " charts"]) -> Float[Array, " rows"]:
+    """Logs of masses or shares, with minus infinity for rows that stand for no chart."""
+    missing = np.full(_length(len(logs)) - len(logs), -np.inf)
+    return jnp.asarray(np.concatenate([logs, missing]), jnp.result_type(float))
+
+
+def student_partition(normals: DenseMap, log_mass: Float[np.ndarray, " charts"]):
+    """The partition by Student densities at the places and scales of normal distributions."""
+    rows = padded(_whiten_all(normals), len(log_mass))
+    return StudentPartition(padded_logs(log_mass - np.max(log_mass)), rows)
+
+
+def mixture_partition(maps: Sequence[AbstractMap], log_share: Float[np.ndarray, " charts"]):
+    """The partition by the densities that the maps make of standard normal noise."""
+    return MixturePartition(padded_logs(log_share), padded(stack(alike(maps)), len(maps)))
+
+
+def alike(maps: Sequence[AbstractMap]) -> list[AbstractMap]:
+    """The maps in one form: where one of them is bent, all are written as bent maps."""
+    if any(isinstance(transform, CouplingMap) for transform in maps):
+        maps = [bent_alike(transform) for transform in maps]
+    return [_with_whitening(transform) for transform in maps]
+
+
+@eqx.filter_jit
+def _with_whitening(transform: AbstractMap) -> AbstractMap:
+    if isinstance(transform, DenseMap):
+        return whitened(transform)
+    if isinstance(transform, CouplingMap) and isinstance(transform.affine, DenseMap):
+        return eqx.tree_at(lambda m: m.affine, transform, whitened(transform.affine))
+    return transform
+
+
+@eqx.filter_jit
+def _whiten_all(normals: DenseMap):
+    return jax.vmap(whitened)(normals)
+
+
+def _length(num: int) -> int:
+    return next((length for length in LENGTHS if length >= num), num)

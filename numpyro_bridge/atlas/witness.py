@@ -1,0 +1,128 @@
+"""The witness: tempered particles, which see mass that the charts do not cover."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from numpyro_bridge._core.types import RNGKey
+from numpyro_bridge.atlas.atlas import Witness, no_uncovered
+from numpyro_bridge.atlas.judge import Judgement, excess_weight
+from numpyro_bridge.atlas.maps import DenseMap
+from numpyro_bridge.atlas.particles import (
+    Particles,
+    from_prior,
+    from_wide,
+    refreshed,
+    tempered_particles,
+)
+from numpyro_bridge.atlas.repair import normal_of
+from numpyro_bridge.atlas.stacked import row
+from numpyro_bridge.atlas.standardised_target import StandardisedTarget
+from numpyro_bridge.target import Target
+
+TEMPERING_LIMIT = 100
+"""Dimension up to which particles are tempered; beyond, that would cost more than all the rest."""
+
+NUM_PARTICLES = 1_000
+
+NUM_MOVES = 2
+"""Hamiltonian moves at each temperature."""
+
+WIDTH = 3.0
+"""Where the prior cannot be drawn from, tempering starts this much wider than the charts."""
+
+MARGIN = 1.0
+"""A particle is uncovered if its weight exceeds that of all draws by this factor, in nats."""
+
+LEAST_EXCESS = 4.0
+"""And if it exceeds the mean weight by this factor, in nats."""
+
+MIN_UNCOVERED = 0.01
+"""Share of the particles that has to be uncovered to count; fewer may be chance."""
+
+Temper = Callable[[RNGKey, Target, DenseMap, Judgement], Particles | str]
+"""Makes particles, or says why there are none."""
+
+
+def temper(
+    rng_key: RNGKey,
+    target: Target,
+    normals: DenseMap,
+    seen: Judgement,
+    *,
+    num_particles: int = NUM_PARTICLES,
+) -> Particles | str:
+    """Temper particles from the prior, or from a distribution that is wider than the charts.
+
+    Args:
+        rng_key: The same key gives the same particles.
+        target: The target in its own coordinates.
+        normals: The charts so far, as normal distributions.
+        seen: What the draws of the charts say.
+        num_particles: How many.
+
+    Returns:
+        The particles, or the reason why there are none.
+    """
+    if target.dim > TEMPERING_LIMIT:
+        return f"the posterior has more than {TEMPERING_LIMIT} dimensions"
+    start_key, temper_key = jax.random.split(rng_key)
+    reference = from_prior(start_key, target, num_particles)
+    if reference is None:
+        heavy = np.flatnonzero(seen.share > 1e-4)
+        if not len(heavy):
+            return "no chart carries any mass"
+        reference = from_wide(start_key, row(normals, heavy), num_particles, scale=WIDTH)
+    try:
+        return tempered_particles(temper_key, target, reference, num_moves=NUM_MOVES)
+    except RuntimeError as error:
+        return str(error)
+
+
+def witness_of(particles: Particles | str) -> Witness:
+    """The particles with equal weights."""
+    if isinstance(particles, str):
+        return Witness.absent(particles)
+    weight = np.asarray(jax.nn.softmax(particles.log_weight), float)
+    position = np.asarray(particles.position)
+    grid = (np.arange(len(position)) + 0.5) / len(position)
+    index = np.minimum(np.searchsorted(np.cumsum(weight), grid), len(position) - 1)
+    return Witness(
+        position[index],
+        particles.log_evidence,
+        particles.log_evidence_error,
+        num_gradient_evaluations=particles.num_gradient_evaluations,
+    )
+
+
+def uncovered_by(
+    rng_key: RNGKey, target: Target, seen: Judgement, witness: Witness
+) -> Float[np.ndarray, "num dim"]:
+    """The particles that would have larger weights than any draw of the charts had.
+
+    Where there are some, all particles are first moved by a few Hamiltonian steps, since tempering
+    may have left them a little outside of the posterior.
+    """
+    if witness.position is None or not np.isfinite(seen.log_evidence):
+        return no_uncovered(target.dim)
+    position = jnp.asarray(witness.position, jnp.result_type(float))
+    if np.sum(_is_far(target, seen, position)) < MIN_UNCOVERED * len(position):
+        return no_uncovered(target.dim)
+    whole = normal_of(np.asarray(position))
+    inside = jax.vmap(whole.inverse)(position)
+    moved = refreshed(rng_key, StandardisedTarget(target, whole), inside)
+    position = jax.vmap(whole)(moved)
+    far = _is_far(target, seen, position)
+    if np.sum(far) < MIN_UNCOVERED * len(position):
+        return no_uncovered(target.dim)
+    return np.asarray(position)[far]
+
+
+def _is_far(target, seen: Judgement, position) -> np.ndarray:
+    excess = np.asarray(excess_weight(target, seen.partition, position), float)
+    largest = np.max(seen.log_weight) - seen.log_evidence
+    limit = max(LEAST_EXCESS, largest + MARGIN)
+    return excess - seen.log_evidence > limit

@@ -1,0 +1,59 @@
+"""The charts of a posterior: where they are, and how much of the mass is on each."""
+
+from typing import Any
+
+import numpy as np
+
+from numpyro_bridge.draws.draws import Draws
+from numpyro_bridge.draws.plots.base import COLOURS, panels
+
+MAX_DRAWS = 1_500
+"""Draws that are shown in the plane."""
+
+
+def plot_charts(draws: Draws, coordinates: tuple[int, int] | None = None) -> Any:
+    """Show corrected draws in two coordinates, coloured by chart, and the mass of every chart.
+
+    Args:
+        draws: What `Posterior.sample` returned.
+        coordinates: The two unconstrained coordinates to show; by default the two that tell the
+            charts apart best.
+
+    Returns:
+        A Matplotlib figure.
+
+    Raises:
+        ValueError: if a coordinate is not there.
+    """
+    position = np.asarray(draws.position)
+    chart = np.asarray(draws.chart)
+    first, second = _most_telling(position, chart) if coordinates is None else coordinates
+    dim = position.shape[1]
+    if not 0 <= first < dim or not 0 <= second < dim:
+        raise ValueError(f"coordinates are between 0 and {dim - 1}, got {(first, second)}")
+    weight = np.exp(np.asarray(draws.log_weight, float) - float(np.max(draws.log_weight)))
+    picked = np.random.default_rng(0).choice(len(weight), MAX_DRAWS, p=weight / weight.sum())
+    figure, axes = panels(1, 2, width=4.2, height=3.4)
+    plane, masses = axes.flat
+    colour = np.asarray(COLOURS)[chart % len(COLOURS)]
+    plane.scatter(position[picked, first], position[picked, second], s=4, c=colour[picked])
+    plane.set_xlabel(f"unconstrained coordinate {first}")
+    plane.set_ylabel(f"unconstrained coordinate {second}")
+    mass, error = draws.chart_masses
+    places = np.arange(len(mass))
+    masses.bar(places, mass, yerr=2 * error, color=np.asarray(COLOURS)[places % len(COLOURS)])
+    masses.set_xlabel("chart")
+    masses.set_ylabel("mass, with two standard errors")
+    figure.suptitle(f"{len(mass)} charts" if len(mass) > 1 else "one chart")
+    return figure
+
+
+def _most_telling(position: np.ndarray, chart: np.ndarray) -> tuple[int, int]:
+    """The two coordinates whose means differ most between charts, beside their spread within."""
+    dim = position.shape[1]
+    if dim == 1:
+        return 0, 0
+    means = np.stack([position[chart == number].mean(axis=0) for number in np.unique(chart)])
+    spread = position.std(axis=0) + 1e-12
+    first, second = np.argsort(-np.std(means, axis=0) / spread, kind="stable")[:2]
+    return int(first), int(second)

@@ -1,0 +1,130 @@
+"""Draw many ends of trajectories in batches, from every chart its share."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Int
+
+from numpyro_bridge._core.devices import Devices, divide, divided_among
+from numpyro_bridge._core.types import RNGKey
+from numpyro_bridge.atlas.charted_target import ChartedTarget
+from numpyro_bridge.atlas.standardised_target import StandardisedTarget
+from numpyro_bridge.processes import AbstractProcess
+from numpyro_bridge.trajectories.ends import End, SeenTarget, draw_end, draw_end_on
+
+BATCH = 1_000
+"""Trajectories per call of the compiled code; those that are too many are dropped at the end."""
+
+BATCHES = (125, 250, 500, 1_000)
+"""Sizes of batches where there are several charts, so that few draws of a light chart are lost."""
+
+
+def drawn(
+    rng_key: RNGKey,
+    process: AbstractProcess,
+    target: SeenTarget,
+    num_samples: int,
+    devices: Devices,
+) -> tuple[tuple[End, dict[str, Array]], int]:
+    """Draw ends of trajectories with the values of all sites.
+
+    Where there are several charts, each makes its share of the draws, so that choosing the chart
+    adds no noise; the draws come in random order.
+
+    Returns:
+        The ends and the sites, and how many trajectories were run.
+    """
+    if isinstance(target, ChartedTarget) and num_samples >= target.num_charts:
+        return _drawn_in_shares(rng_key, process, target, num_samples, devices)
+    keys = jax.random.split(rng_key, -(-num_samples // BATCH))
+    batches = [_to_host(_draw_batch(key, process, target, BATCH, devices)) for key in keys]
+    return _joined(batches, np.arange(num_samples)), len(keys) * BATCH
+
+
+def _drawn_in_shares(rng_key, processes, target: ChartedTarget, num_samples: int, devices):
+    order_key, draw_key = jax.random.split(rng_key)
+    counts = apportioned(np.exp(np.asarray(target.log_share, float)), num_samples)
+    size = next((size for size in BATCHES if size >= np.max(counts)), BATCH)
+    batches, num_paths = [], 0
+    for chart in np.flatnonzero(counts):
+        num_batches = -(-int(counts[chart]) // size)
+        keys = jax.random.split(jax.random.fold_in(draw_key, chart), num_batches)
+        mine = [
+            _to_host(_draw_batch_on(key, processes, target, jnp.asarray(chart), size, devices))
+            for key in keys
+        ]
+        end, sites = jax.tree.map(
+            lambda *parts: np.concatenate(parts)[: counts[chart]],  # noqa: B023
+            *mine,
+        )
+        # The weight counts the share that the chart really has among these draws.
+        correction = float(target.log_share[chart]) - np.log(counts[chart] / num_samples)
+        log_weight = end.log_weight + np.asarray(correction, end.log_weight.dtype)
+        batches.append((end._replace(log_weight=log_weight), sites))
+        num_paths += num_batches * size
+    order = np.asarray(jax.random.permutation(order_key, num_samples))
+    return _joined(batches, order), num_paths
+
+
+def pieces_of(target: SeenTarget) -> list[StandardisedTarget]:
+    """The target on each of its charts."""
+    if isinstance(target, StandardisedTarget):
+        return [target]
+    return [target.chart(jnp.asarray(number)) for number in range(target.num_charts)]
+
+
+def apportioned(share: np.ndarray, num: int) -> Int[np.ndarray, " charts"]:
+    """Whole numbers in proportion to shares, at least one for each share above zero.
+
+    Args:
+        share: Shares that add up to one; zero for what gets nothing.
+        num: The sum of the numbers, at least the number of shares above zero.
+    """
+    present = share > 0
+    counts = np.where(present, np.maximum(1, np.floor(share * num)), 0).astype(int)
+    while counts.sum() > num:
+        counts[np.argmax(counts)] -= 1
+    behind = np.where(present, share * num - counts, -np.inf)
+    counts[np.argsort(-behind, kind="stable")[: num - counts.sum()]] += 1
+    return counts
+
+
+def _joined(batches: list[Any], order: np.ndarray) -> Any:
+    joined = jax.tree.map(lambda *parts: np.concatenate(parts)[order], *batches)
+    return jax.tree.map(jnp.asarray, joined)
+
+
+def _to_host(batch: Any) -> Any:
+    return jax.tree.map(np.asarray, batch)
+
+
+@eqx.filter_jit
+def _draw_batch(
+    rng_key: RNGKey, process: AbstractProcess, target: SeenTarget, num: int, devices: Devices
+):
+    def draw(key):
+        end = draw_end(key, process, target)
+        return end, target.base.constrain(end.position)
+
+    with divided_among(devices):
+        return jax.vmap(draw)(divide(jax.random.split(rng_key, num)))
+
+
+@eqx.filter_jit
+def _draw_batch_on(
+    rng_key: RNGKey,
+    processes: AbstractProcess,
+    target: ChartedTarget,
+    chart: Int[Array, ""],
+    num: int,
+    devices: Devices,
+):
+    def draw(key):
+        end = draw_end_on(key, processes, target, chart)
+        return end, target.base.constrain(end.position)
+
+    with divided_among(devices):
+        return jax.vmap(draw)(divide(jax.random.split(rng_key, num)))

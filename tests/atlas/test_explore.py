@@ -1,0 +1,37 @@
+"""Exploration finds every mode there is, says whether it is done, and works where there is none."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from numpyro_bridge.atlas import explore
+from numpyro_bridge.target import target_from_log_density
+from tests.mixtures import mixture
+
+
+def test_three_separated_modes_are_all_found():
+    masses, places = [0.5, 0.3, 0.2], [[0.0, 0.0], [40.0, -10.0], [-20.0, 60.0]]
+    known = mixture(masses, places, [1.0, 2.0, 0.5])
+    seen = explore(jax.random.key(0), known.target)
+    np.testing.assert_allclose(seen.normals.location, places, atol=1e-4)
+    np.testing.assert_allclose(seen.log_mass, known.log_mass, atol=1e-5)
+    np.testing.assert_allclose(seen.normals.factor, known.normals.factor, atol=1e-4)
+    assert seen.settled and min(seen.num_at_place) > 1
+    assert sum(seen.num_at_place) <= seen.num_climbs < seen.num_gradient_evaluations
+    again = explore(jax.random.key(0), known.target)
+    jax.tree.map(np.testing.assert_array_equal, seen, again)
+    # With one round nobody knows whether there is more.
+    assert not explore(jax.random.key(0), known.target, max_rounds=1).settled
+
+
+def centred_hierarchy(x):
+    """Two effects and the log of their scale, which has a half-normal prior: it has no top."""
+    return -x[0] - 0.5 * jnp.exp(2 * x[0]) - 0.5 * jnp.sum((x[1:] * jnp.exp(-x[0])) ** 2)
+
+
+def test_a_density_without_tops_gives_normal_distributions_all_the_same():
+    seen = explore(jax.random.key(1), target_from_log_density(centred_hierarchy, 3), max_rounds=1)
+    assert len(seen.log_mass) == len(seen.num_at_place) == len(seen.normals.location) >= 1
+    assert np.all(np.isfinite(seen.log_mass)) and np.all(np.isfinite(seen.normals.factor))
+    # The masses are bounds on the evidence, 2 pi sqrt(pi / 2), up to their Monte Carlo error.
+    assert np.max(seen.log_mass) < np.log(2 * np.pi * np.sqrt(np.pi / 2)) + 0.3

@@ -1,0 +1,103 @@
+"""Repair: charts where weights are heavy, and where particles lie that no chart covers."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from numpyro_bridge.atlas.judge import Judgement, judge
+from numpyro_bridge.atlas.repair import (
+    divided,
+    heaviest,
+    normal_of,
+    numpy_generator,
+    resampled,
+    with_uncovered,
+)
+from numpyro_bridge.atlas.stacked import mixture_partition
+from numpyro_bridge.target import target_from_log_density
+from tests.mixtures import normals_at, rows_of
+from tests.statistics import assert_same_mean
+
+RADIUS, WIDTH = 4.0, 0.4
+
+
+def ring(x):
+    return -0.5 * ((jnp.sqrt(x @ x + 1e-12) - RADIUS) / WIDTH) ** 2
+
+
+def test_dividing_a_ring_raises_the_effective_sample_size():
+    target = target_from_log_density(ring, 2)
+    evidence = 2 * np.pi * RADIUS * WIDTH * np.sqrt(2 * np.pi)
+    judge_key, divide_key, again_key = jax.random.split(jax.random.key(0), 3)
+    one = rows_of(normals_at([[0.0, 0.0]], [3.0]))
+    before = judge(judge_key, target, one, np.zeros(1))
+    assert before.ess < 0.5
+    normals, log_mass = divided(divide_key, target, before, None)
+    assert len(log_mass) > 3
+    np.testing.assert_allclose(np.logaddexp.reduce(log_mass), before.log_evidence, atol=1e-9)
+    after = judge(again_key, target, rows_of(normals), log_mass)
+    assert after.good and after.ess > 1.5 * before.ess
+    for seen in (before, after):
+        assert_same_mean(np.exp(seen.log_weight), evidence)
+
+
+def judged(position, log_weight) -> Judgement:
+    """What a chart's draws of these weights would say."""
+    log_weight = np.asarray(log_weight, float)
+    partition = mixture_partition(rows_of(normals_at([[0.0]], [1.0])), np.zeros(1))
+    log_evidence = float(np.logaddexp.reduce(log_weight) - np.log(len(log_weight)))
+    mass = np.asarray([log_evidence])
+    return Judgement(partition, position, log_weight, log_evidence, mass, 0.1, 0.5)
+
+
+@pytest.mark.fast
+def test_resampling_truncates_the_heaviest_weights():
+    """At the square root of their number times their mean (Ionides 2008)."""
+    weight = np.ones(100)
+    weight[3] = 1_000.0
+    seen = judged(np.arange(100.0)[:, None], 5.0 + np.log(weight))
+    drawn = resampled(np.random.default_rng(0), seen, 20_000)
+    limit = 10 * np.mean(weight)
+    assert_same_mean(drawn[:, 0] == 3, limit / (limit + 99))
+
+
+@pytest.mark.fast
+def test_uncovered_particles_get_charts_with_their_share_of_the_mass():
+    rng = np.random.default_rng(0)
+    uncovered = np.asarray([20.0]) + 0.5 * rng.normal(size=(200, 1))
+    seen = judged(np.zeros((10, 1)), np.full(10, -3.0))
+    charts = normals_at([[0.0]], [1.0]), seen.log_mass
+    normals, log_mass = with_uncovered(jax.random.key(0), charts, seen, uncovered, 1_000)
+    np.testing.assert_allclose(log_mass, [-3.0, -3.0 + np.log(0.2)])
+    np.testing.assert_allclose(normals.location[:, 0], [0.0, np.mean(uncovered)], atol=1e-9)
+    assert normals.factor[1, 0, 0] == pytest.approx(np.std(uncovered), rel=0.05)
+
+
+@pytest.mark.fast
+def test_the_normal_distribution_of_points_has_their_moments_and_is_never_singular():
+    rng = np.random.default_rng(0)
+    factor = np.asarray([[1e-4, 0.0], [30.0, 40.0]])
+    points = np.asarray([1.0, -1e3]) + rng.normal(size=(4_000, 2)) @ factor.T
+    one = normal_of(points)
+    scale = np.std(points, axis=0)
+    np.testing.assert_allclose(one.location, np.mean(points, axis=0), rtol=1e-9)
+    covariance = np.asarray(one.factor @ one.factor.T) / np.outer(scale, scale)
+    np.testing.assert_allclose(covariance, np.corrcoef(points.T), atol=0.05)
+    for few in (points[:1], points[:2], np.repeat(points[:1], 9, axis=0), np.zeros((5, 2))):
+        factor = np.asarray(normal_of(few).factor)
+        assert np.all(np.isfinite(factor)) and np.all(np.diagonal(factor) > 0)
+
+
+@pytest.mark.fast
+def test_the_heaviest_charts_come_first():
+    normals = normals_at([[0.0], [1.0], [2.0]], [1.0, 1.0, 1.0])
+    kept, log_mass = heaviest((normals, np.asarray([0.5, -1.0, 2.0])), 2)
+    np.testing.assert_array_equal(kept.location[:, 0], [2.0, 0.0])
+    np.testing.assert_array_equal(log_mass, [2.0, 0.5])
+
+
+@pytest.mark.fast
+def test_the_same_key_gives_the_same_random_numbers():
+    first, second = (numpy_generator(jax.random.key(5)).random(3) for _ in range(2))
+    np.testing.assert_array_equal(first, second)

@@ -1,0 +1,157 @@
+"""A posterior on several charts, through every door: draws, files, kernels, ArviZ, comparison."""
+
+import dataclasses
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+import pytest
+from numpyro.infer import MCMC, NUTS
+
+import numpyro_bridge as nb
+from numpyro_bridge.compare.agreement import doubts_about_nuts
+from tests.infer.trained import assert_same_draws
+
+SHARE = 0.7
+"""Mass of the mode at +5, whose mirror image is at -5."""
+
+
+def model(y=None):
+    """A location whose square is observed, with a sloping prior: two narrow modes."""
+    x = numpyro.sample("x", dist.Normal(0, 5))
+    numpyro.factor("slope", jnp.log(jnp.where(x > 0, SHARE, 1 - SHARE)))
+    numpyro.sample("y", dist.Normal(x**2, 1.0), obs=y)
+
+
+Y = jnp.asarray(25.0)
+
+
+def exact() -> tuple[float, float]:
+    """Log evidence, and the mass of the upper mode, by quadrature."""
+    x = np.linspace(-8, 8, 400_001)
+    log_density = -0.5 * (x / 5) ** 2 - np.log(5) - 0.5 * (25 - x**2) ** 2 - np.log(2 * np.pi)
+    log_density += np.log(np.where(x > 0, SHARE, 1 - SHARE))
+    density = np.exp(log_density)
+    return float(np.log(np.trapezoid(density, x))), SHARE
+
+
+@pytest.fixture(scope="module")
+def posterior() -> nb.Posterior:
+    return nb.BridgeSampler(model, progress_bar=False).run(jax.random.key(0), y=Y)
+
+
+@pytest.fixture(scope="module")
+def draws(posterior) -> nb.Draws:
+    return posterior.sample(jax.random.key(1), num_samples=4_000)
+
+
+def test_both_modes_are_charted_and_weighed_without_training(posterior, draws):
+    log_evidence, share = exact()
+    assert posterior.atlas.num_charts == 2 and posterior.atlas.good
+    assert posterior.report.process == "Direct" and posterior.metrics is None
+    assert draws.log_evidence == pytest.approx(
+        log_evidence, abs=4 * draws.log_evidence_error + 1e-3
+    )
+    assert draws.elbo <= log_evidence + 3 * draws.elbo_error
+    mass, error = draws.chart_masses
+    upper = int(np.argmax(mass))
+    assert abs(mass[upper] - share) < 4 * error[upper] + 1e-3
+    assert draws.verdict.trustworthy and draws.ess > 0.9
+    on_upper = np.asarray(draws.chart) == upper
+    assert np.all((np.asarray(draws.sites["x"])[on_upper] > 0) == (upper == np.argmax(mass)))
+
+
+def test_the_summary_and_arviz_tell_the_charts_apart(draws, capsys):
+    draws.print_summary()
+    assert re.search(r"charts +2, with masses 0\.(69|70)\d ± ", capsys.readouterr().out)
+    idata = nb.to_inference_data(draws, prior=False, predictive=False)
+    chart = np.asarray(idata["sample_stats"]["chart"])
+    x = np.asarray(idata["posterior"]["x"])
+    assert set(np.unique(chart)) == {0, 1}
+    assert len(np.unique(np.sign(x[chart == 0]))) == 1
+    assert abs(np.mean(x > 0) - SHARE) < 0.05
+
+
+def test_a_charted_posterior_survives_a_file(posterior, tmp_path):
+    posterior.save(tmp_path / "file")
+    loaded = nb.load(tmp_path / "file", model)
+    key = jax.random.key(3)
+    assert_same_draws(loaded.sample(key, 100), posterior.sample(key, 100))
+    assert loaded.atlas.num_charts == 2 and loaded.atlas.num_climbs == posterior.atlas.num_climbs
+    np.testing.assert_array_equal(loaded.atlas.log_mass, posterior.atlas.log_mass)
+
+
+def test_draws_run_backward_agree_with_the_evidence(posterior, draws):
+    runs = posterior.run_backward(jax.random.key(2), draws)
+    log_evidence, _ = exact()
+    assert runs.eubo >= log_evidence - 3 * runs.eubo_error
+    assert runs.log_evidence == pytest.approx(log_evidence, abs=0.02)
+
+
+def test_fewer_draws_than_charts_are_drawn_by_chance(posterior):
+    one = posterior.sample(jax.random.key(0), num_samples=1)
+    assert one.num_samples == 1 and one.num_charts == 1
+
+
+@pytest.mark.parametrize("local_kernel", [None, NUTS])
+def test_the_kernel_jumps_between_charts(posterior, local_kernel):
+    kernel = nb.BridgeKernel(posterior, local_kernel=local_kernel)
+    mcmc = MCMC(
+        kernel,
+        num_warmup=50,
+        num_samples=500,
+        num_chains=2,
+        chain_method="vectorized",
+        progress_bar=False,
+    )
+    mcmc.run(jax.random.key(0))
+    x = np.asarray(mcmc.get_samples()["x"])
+    assert abs(np.mean(x > 0) - SHARE) < 0.08
+    assert abs(np.mean(np.abs(x)) - 5) < 0.02
+
+
+def test_a_path_metropolis_chain_jumps_between_charts(posterior):
+    algorithm = nb.path_metropolis(posterior)
+    state = algorithm.init({"x": jnp.asarray(5.0)}, jax.random.key(0))
+
+    def step(state, key):
+        state, _ = algorithm.step(key, state)
+        return state, state.position["x"]
+
+    _, x = jax.lax.scan(step, state, jax.random.split(jax.random.key(1), 1_000))
+    assert abs(float(jnp.mean(x > 0)) - SHARE) < 0.07
+
+
+def test_nuts_that_lost_a_chart_is_told(posterior, draws):
+    shares = posterior.chart_shares({"x": jnp.full(50, 5.0)})
+    np.testing.assert_allclose(np.sort(shares), [0.0, 1.0], atol=1e-6)
+    table = {"nuts_r_hat": np.asarray([1.0])}
+    (doubt,) = doubts_about_nuts(table, {}, shares, draws.chart_masses.mass)
+    assert "it has missed a mode" in doubt
+    assert not list(doubts_about_nuts(table, {}, draws.chart_masses.mass, draws.chart_masses.mass))
+
+
+def test_a_named_process_is_trained_on_every_chart():
+    sampler = nb.BridgeSampler(
+        model,
+        process=lambda key, dim: nb.AnnealedLangevin(key, dim, num_steps=4),
+        num_iterations=20,
+        num_trajectories=32,
+        progress_bar=False,
+    )
+    posterior = sampler.run(jax.random.key(0), y=Y)
+    assert posterior.report.process == "AnnealedLangevin"
+    assert posterior.report.num_iterations == 2 * 20
+    draws = posterior.sample(jax.random.key(1), num_samples=2_000)
+    log_evidence, _ = exact()
+    assert draws.log_evidence == pytest.approx(log_evidence, abs=5 * draws.log_evidence_error)
+    assert draws.elbo <= log_evidence + 3 * draws.elbo_error
+
+
+def test_doubts_of_the_atlas_reach_the_verdict(posterior):
+    doubtful = dataclasses.replace(posterior, doubts=("Some of it is missing.",))
+    draws = doubtful.sample(jax.random.key(0), num_samples=100)
+    assert not draws.verdict.trustworthy and "Some of it is missing." in draws.verdict.text
