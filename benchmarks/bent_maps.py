@@ -19,10 +19,10 @@ import numpy as np
 
 import numpyro_bridge as nb
 from benchmarks import case_table, problems, targets
+from numpyro_bridge._core import weights
 from numpyro_bridge.atlas.coupling import CouplingMap
 from numpyro_bridge.atlas.fit_coupling import fit_coupling
 from numpyro_bridge.atlas.standardised_target import log_weights_of
-from numpyro_bridge.draws import weights
 
 TABLE = Path(__file__).parent / "bent_maps.md"
 CASES = (*targets.NAMES, "funnel")

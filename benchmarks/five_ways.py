@@ -22,7 +22,7 @@ from numpyro.infer import MCMC, NUTS, SVI
 import numpyro_bridge as nb
 from benchmarks import command_line, pages
 from benchmarks.targets import eight_schools, eight_schools_evidence
-from numpyro_bridge.draws import weights
+from numpyro_bridge._core import weights
 
 PAGE = Path(__file__).parent.parent / "docs" / "reference" / "five_ways.md"
 

@@ -16,7 +16,7 @@ from numpyro.diagnostics import effective_sample_size
 
 import numpyro_bridge as nb
 from benchmarks import case_table, nuts, posteriordb, targets
-from numpyro_bridge.draws import weights
+from numpyro_bridge._core import weights
 
 CASES = ("seeds", "eight_schools", *posteriordb.NAMES)
 TABLE = Path(__file__).with_suffix(".md")

@@ -15,7 +15,7 @@ import numpy as np
 import numpyro_bridge as nb
 from benchmarks import posteriordb_models as models
 from benchmarks.targets import Benchmark, Reference
-from numpyro_bridge.draws import weights
+from numpyro_bridge._core import weights
 
 FILES = {
     "arK": "arK-arK",
