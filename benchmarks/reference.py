@@ -35,7 +35,8 @@ COLUMNS = [
     "ESS",
     "k-hat",
     "means within, sds",
-    "iterations",
+    "charts",
+    "process",
     "seconds",
     "within limits",
 ]
@@ -78,8 +79,8 @@ def measure(name: str, key: int, data: Path) -> dict:
         jax.random.key(key), **benchmark.kwargs
     )
     draws = posterior.sample(jax.random.key(1_000 + key), num_samples=16_000)
-    fit = posterior.standardisation.fit
-    assert fit is not None  # by default every target is standardised
+    atlas = posterior.atlas
+    assert atlas is not None  # by default every target is charted
     row = {
         "target": name,
         "key": key,
@@ -92,11 +93,13 @@ def measure(name: str, key: int, data: Path) -> dict:
         "ess": draws.ess,
         "pareto_k": draws.pareto_k,
         "seconds": time.perf_counter() - start,
-        "iterations": posterior.report.num_iterations,
-        "stopped": posterior.report.stopped,
+        "process": posterior.report.process,
+        "iterations": posterior.report.num_iterations or 0,
         "gradient_evaluations": draws.report.num_gradient_evaluations,
-        "standardised_by": fit.method,
-        "elbo_of_gaussian": fit.elbo,
+        "charts": atlas.num_charts,
+        "repairs": atlas.num_repairs,
+        "ess_of_charts": atlas.ess,
+        "tail_share": draws.tail_share,
     }
     idata = nb.to_inference_data(
         draws, num_chains=4, predictive=False, prior=False, log_likelihood=False
@@ -159,7 +162,8 @@ def _cells(row: dict) -> list[str]:
         number("ess", 2),
         number("pareto_k", 2),
         number("mean_error", 3),
-        f"{row['iterations']} ({row['stopped']})",
+        row["charts"],
+        row["process"],
         number("seconds", 0),
         verdict(row),
     ]

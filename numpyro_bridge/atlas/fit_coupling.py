@@ -19,7 +19,7 @@ from numpyro_bridge.target import Target
 NUM_DRAWS = 4_096
 """Number of scores that the steering directions are found from."""
 
-NUM_ITERATIONS, BATCH = 3_000, 64
+NUM_ITERATIONS, BATCH = 1_500, 256
 """Number of steps of the fit, and of draws in each step."""
 
 STEERING_SHARE = 0.55

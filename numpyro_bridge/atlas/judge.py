@@ -15,7 +15,7 @@ from numpyro_bridge._core.weights import effective_sample_size, pareto_smooth, t
 from numpyro_bridge.atlas.maps import AbstractMap
 from numpyro_bridge.atlas.partition import AbstractPartition, MixturePartition, Piece
 from numpyro_bridge.atlas.stacked import mixture_partition, row
-from numpyro_bridge.atlas.standardised_target import StandardisedTarget, log_weights_of
+from numpyro_bridge.atlas.standardised_target import log_weights_of
 from numpyro_bridge.target import REPLACED_LOG_DENSITY, Target
 
 NUM_DRAWS = 4_096
@@ -163,8 +163,3 @@ def excess_weight(
         return target.log_density(x) - log_density
 
     return jax.vmap(one)(position)
-
-
-def standardised_piece(target: Target, partition, chart: int, transform) -> StandardisedTarget:
-    """The piece of one chart in the coordinates of a map."""
-    return StandardisedTarget(Piece(target, partition, jnp.asarray(chart)), transform)

@@ -75,7 +75,7 @@ class BridgeKernel(MCMCKernel):
             `Posterior`. Targets and posteriors hold their data: call `mcmc.run(rng_key)`.
         local_kernel: Makes a kernel of NumPyro from `potential_fn`, such as `NUTS`, `BarkerMH` or
             `partial(HMC, num_steps=1, trajectory_length=None)`, which is MALA. It works in
-            standardised coordinates.
+            standardised coordinates, or, on several charts, in those of the whole posterior.
         training_key: A JAX key for the training; `jax.random.key(0)` if not given.
         **settings: Settings of `BridgeSampler`: `process`, `objective`, `num_iterations` and so on.
 

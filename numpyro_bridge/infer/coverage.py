@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from numpyro_bridge._core.types import RNGKey
-from numpyro_bridge._core.weights import log_evidence
+from numpyro_bridge.atlas.atlas import Atlas, no_uncovered
 from numpyro_bridge.atlas.particles import refreshed
 from numpyro_bridge.atlas.repair import normal_of
 from numpyro_bridge.atlas.standardised_target import StandardisedTarget
@@ -27,27 +27,30 @@ def covered(rng_key: RNGKey, posterior: Posterior) -> Posterior:
     """
     atlas = posterior.atlas
     assert atlas is not None
-    draw_key, move_key, back_key = jax.random.split(rng_key, 3)
-    drawn = posterior.sample(draw_key, NUM_DRAWS)
-    own = np.asarray(drawn.log_weight, float)
-    usable = own[np.isfinite(own)]
-    if not usable.size:
-        return posterior
-    estimate = float(log_evidence(jnp.asarray(usable))[0])
-    uncovered = atlas.uncovered[:0]
-    if atlas.witness.position is not None:
-        limit = max(LEAST_EXCESS, np.max(usable) - estimate + MARGIN) + estimate
-        base = posterior.target.base
-        position = jnp.asarray(atlas.witness.position, jnp.result_type(float))
-        whole = normal_of(np.asarray(position))
-        inside = jax.vmap(whole.inverse)(position)
-        moved = refreshed(move_key, StandardisedTarget(base, whole), inside)
-        position = jax.vmap(whole)(moved)
-        log_weight, finite = backward_log_weights(
-            back_key, posterior.process, posterior.target, position
-        )
-        far = np.asarray(log_weight > limit) & np.asarray(finite)
-        if np.sum(far) >= MIN_UNCOVERED * len(far):
-            uncovered = np.asarray(position)[far]
-    judged = atlas.judged_again(estimate, uncovered)
-    return replace(posterior, doubts=judged.doubts())
+    draw_key, check_key = jax.random.split(rng_key)
+    own = np.asarray(posterior.sample(draw_key, NUM_DRAWS).log_weight, float)
+    own = np.where(np.isnan(own), -np.inf, own)
+    if not np.isfinite(np.max(own)):
+        return posterior  # The verdict on such draws needs no further doubt.
+    estimate = float(np.logaddexp.reduce(own) - np.log(len(own)))
+    limit = max(estimate + LEAST_EXCESS, float(np.max(own)) + MARGIN)
+    uncovered = _beyond(check_key, posterior, atlas, limit)
+    return replace(posterior, doubts=atlas.judged_again(estimate, uncovered).doubts())
+
+
+def _beyond(rng_key: RNGKey, posterior: Posterior, atlas: Atlas, limit: float):
+    """The particles, moved a little, whose backward paths have log weights beyond a limit."""
+    none = no_uncovered(posterior.target.dim)
+    if atlas.witness.position is None:
+        return none
+    move_key, back_key = jax.random.split(rng_key)
+    position = jnp.asarray(atlas.witness.position, jnp.result_type(float))
+    whole = normal_of(np.asarray(position))
+    inside = StandardisedTarget(posterior.target.base, whole)
+    moved = refreshed(move_key, inside, jax.vmap(whole.inverse)(position))
+    position = jax.vmap(whole)(moved)
+    log_weight, finite = backward_log_weights(
+        back_key, posterior.process, posterior.target, position
+    )
+    far = np.asarray((log_weight > limit) & finite)
+    return np.asarray(position)[far] if np.sum(far) >= MIN_UNCOVERED * len(far) else none

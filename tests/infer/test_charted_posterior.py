@@ -12,7 +12,9 @@ import pytest
 from numpyro.infer import MCMC, NUTS
 
 import numpyro_bridge as nb
+from numpyro_bridge.atlas.standardised_target import StandardisedTarget
 from numpyro_bridge.compare.agreement import doubts_about_nuts
+from numpyro_bridge.infer.coverage import covered
 from tests.infer.trained import assert_same_draws
 
 SHARE = 0.7
@@ -155,3 +157,20 @@ def test_doubts_of_the_atlas_reach_the_verdict(posterior):
     doubtful = dataclasses.replace(posterior, doubts=("Some of it is missing.",))
     draws = doubtful.sample(jax.random.key(0), num_samples=100)
     assert not draws.verdict.trustworthy and "Some of it is missing." in draws.verdict.text
+
+
+def test_particles_see_the_chart_that_a_sampler_has_lost(posterior):
+    assert covered(jax.random.key(0), posterior).doubts == ()
+    one = StandardisedTarget(posterior.target.base, posterior.atlas.maps[0])
+    process = nb.processes.Direct(jax.random.key(0), 1)
+    lost = dataclasses.replace(posterior, process=process, target=one)
+    (doubt,) = covered(jax.random.key(0), lost).doubts
+    assert "particles of an independent method lie where no chart goes" in doubt
+
+
+def test_charts_are_plotted(draws):
+    figure = nb.plots.plot_charts(draws)
+    plane, masses = figure.axes
+    assert len(plane.collections) == 1 and len(masses.patches) == 2
+    with pytest.raises(ValueError, match="coordinates are between 0 and 0"):
+        nb.plots.plot_charts(draws, coordinates=(0, 1))

@@ -42,6 +42,7 @@ def plot_charts(draws: Draws, coordinates: tuple[int, int] | None = None) -> Any
     mass, error = draws.chart_masses
     places = np.arange(len(mass))
     masses.bar(places, mass, yerr=2 * error, color=np.asarray(COLOURS)[places % len(COLOURS)])
+    masses.xaxis.get_major_locator().set_params(integer=True)
     masses.set_xlabel("chart")
     masses.set_ylabel("mass, with two standard errors")
     figure.suptitle(f"{len(mass)} charts" if len(mass) > 1 else "one chart")
@@ -56,4 +57,4 @@ def _most_telling(position: np.ndarray, chart: np.ndarray) -> tuple[int, int]:
     means = np.stack([position[chart == number].mean(axis=0) for number in np.unique(chart)])
     spread = position.std(axis=0) + 1e-12
     first, second = np.argsort(-np.std(means, axis=0) / spread, kind="stable")[:2]
-    return int(first), int(second)
+    return min(int(first), int(second)), max(int(first), int(second))

@@ -1,0 +1,132 @@
+"""Fit the charts at given places: as they are, then affine on their pieces, then bent."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from numpyro_bridge._core.types import RNGKey
+from numpyro_bridge.atlas.fit_coupling import fit_coupling, num_gradient_evaluations
+from numpyro_bridge.atlas.fit_normal import climb_on_pieces, draws_per_step
+from numpyro_bridge.atlas.judge import Judgement, judge, weights_on_piece
+from numpyro_bridge.atlas.maps import AbstractMap, DenseMap
+from numpyro_bridge.atlas.partition import AbstractPartition, Piece
+from numpyro_bridge.atlas.repair import Charts
+from numpyro_bridge.atlas.stacked import row, student_partition
+from numpyro_bridge.target import Target
+
+FINE_ESS, FAIR_ESS = 0.9, 0.7
+"""Good charts whose draws are worth these shares of independent ones are not fitted any closer by
+affine maps, and not bent."""
+
+MOST_BENT = 8
+"""Charts are bent where there are at most so many of them."""
+
+NEARLY_NORMAL = 0.01
+"""A normal distribution this close to its piece, in nats, leaves no reason to bend the map."""
+
+NEGLIGIBLE = 0.02
+"""A chart with a smaller share of the mass is not bent."""
+
+STEPS, BATCH = 100, 8
+"""Steps of the natural-gradient climbs, and how many charts climb together."""
+
+
+class Fitted(NamedTuple):
+    """Charts, and what their draws say about them."""
+
+    normals: DenseMap
+    """The affine map of each chart, stacked."""
+    maps: list[AbstractMap]
+    """The map of each chart, bent or not."""
+    seen: Judgement
+    num_gradient_evaluations: int
+    """What fitting and judging cost, with what was tried and not kept."""
+
+
+def fit_charts(rng_key: RNGKey, target: Target, charts: Charts, *, bend: bool) -> Fitted:
+    """Fit the charts as closely as is needed, and keep the best fit.
+
+    Args:
+        rng_key: The same key gives the same charts.
+        target: The whole target, in its own coordinates.
+        charts: Normal distributions at the places of the charts, and their masses.
+        bend: Whether maps may be bent.
+    """
+    climb_key, bend_key, judge_key = jax.random.split(rng_key, 3)
+    normals, log_mass = charts
+    best = _judged(judge_key, target, normals, _rows(normals), log_mass, 0)
+    if best.seen.good and best.seen.ess > FINE_ESS:
+        return best
+    partition = student_partition(normals, log_mass)
+    climbed = _climbed(climb_key, target, partition, normals)
+    spent = best.num_gradient_evaluations + len(log_mass) * STEPS * draws_per_step(target.dim)
+    affine = _judged(judge_key, target, climbed, _rows(climbed), log_mass, spent)
+    best = _better(best, affine)
+    fair = best.seen.good and best.seen.ess > FAIR_ESS
+    if not bend or fair or len(log_mass) > MOST_BENT:
+        return best
+    maps, bending = _bent(bend_key, target, partition, _rows(climbed), affine.seen.share)
+    if bending == 0:
+        return best
+    spent = affine.num_gradient_evaluations + bending
+    return _better(best, _judged(judge_key, target, climbed, maps, log_mass, spent))
+
+
+def _better(before: Fitted, after: Fitted) -> Fitted:
+    """The better one of two fits, with the cost of both."""
+    best = after if after.seen.better_than(before.seen) else before
+    return best._replace(num_gradient_evaluations=after.num_gradient_evaluations)
+
+
+def _judged(rng_key, target, normals, maps, log_mass, spent: int) -> Fitted:
+    seen = judge(rng_key, target, maps, log_mass)
+    return Fitted(normals, maps, seen, spent + len(seen.log_weight))
+
+
+def _rows(normals: DenseMap) -> list[AbstractMap]:
+    return [row(normals, chart) for chart in range(len(normals.location))]
+
+
+def _climbed(rng_key, target: Target, partition: AbstractPartition, normals: DenseMap) -> DenseMap:
+    """Improve each normal distribution on its piece, a few charts at a time."""
+    num = len(normals.location)
+    size = 1 if num == 1 else BATCH
+    parts = []
+    for first in range(0, num, size):
+        charts = np.minimum(np.arange(first, first + size), num - 1)
+        key = jax.random.fold_in(rng_key, first)
+        climbed = climb_on_pieces(
+            key,
+            target,
+            partition,
+            jnp.asarray(charts),
+            row(normals, charts),
+            STEPS,
+            draws_per_step(target.dim),
+        )
+        parts.append(row(climbed, slice(0, min(size, num - first))))
+    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
+
+
+def _bent(rng_key, target: Target, partition, affine, share) -> tuple[list[AbstractMap], int]:
+    """Bend the map of each chart whose piece is not nearly normal; also what that cost."""
+    draw_key, fit_key = jax.random.split(rng_key)
+    noise = jax.random.normal(draw_key, (1_024, target.dim), jnp.result_type(float))
+    maps, cost = list(affine), 0
+    for number, transform in enumerate(affine):
+        if share[number] < NEGLIGIBLE:
+            continue
+        chart = jnp.asarray(number)
+        before = weights_on_piece(target, partition, chart, transform, noise)
+        # For nearly equal weights the gap between ELBO and log evidence is half their variance.
+        if 0.5 * float(jnp.var(before)) < NEARLY_NORMAL:
+            continue
+        key = jax.random.fold_in(fit_key, number)
+        bent = fit_coupling(key, Piece(target, partition, chart), transform)
+        cost += num_gradient_evaluations(target.dim)
+        after = weights_on_piece(target, partition, chart, bent, noise)
+        if float(jnp.mean(after)) > float(jnp.mean(before)):
+            maps[number] = bent
+    return maps, cost
