@@ -1,5 +1,6 @@
 """Fit a coupling map to the shape that a target still has once it is seen through an affine map."""
 
+import itertools
 import math
 from typing import Any
 
@@ -22,11 +23,12 @@ NUM_DRAWS = 4_096
 NUM_ITERATIONS, BATCH = 1_500, 256
 """Number of steps of the fit, and of draws in each step."""
 
-STEERING_SHARE = 0.55
-"""A direction steers if its strength is more than this share of that of the strongest direction.
+STEERING_SHARES = (0.75, 0.2)
+"""Directions may steer if their strength is more than this share of that of the strongest.
 
-With too few steering directions the fit leaves a gap on a random walk with two unknown scales, and
-with too many on a funnel; `python -m benchmarks.bent_maps` shows how many are found on each.
+With too few steering directions the fit leaves a gap on coupled bananas, and with too many on a
+funnel, so that both numbers are tried, in one compiled program, and the higher ELBO decides;
+`python -m benchmarks.bent_maps` shows how many there are on each.
 """
 
 FEW_DIMENSIONS = 3
@@ -56,16 +58,21 @@ def fit_coupling(rng_key: RNGKey, target: Target, affine: DenseMap) -> CouplingM
     directions_key, start_key, fit_key, choice_key = jax.random.split(rng_key, 4)
     standardised = StandardisedTarget(target, affine)
     strength, directions = steering(directions_key, standardised)
-    start = Coupling(start_key, target.dim, num_leading(np.asarray(strength)))
+    numbers = numbers_of_leading(np.asarray(strength))
+    starts = [Coupling(start_key, target.dim, number) for number in numbers]
     orders = [directions, directions[:, ::-1]] if 1 < target.dim <= FEW_DIMENSIONS else [directions]
-    maps = [_composed(affine, _fitted(fit_key, standardised, order, start)) for order in orders]
+    maps = [
+        _composed(affine, _fitted(fit_key, standardised, order, start))
+        for order, start in itertools.product(orders, starts)
+    ]
     noise = jax.random.normal(choice_key, (NUM_DRAWS, target.dim), affine.location.dtype)
     return max(maps, key=lambda bent: float(elbo_of(bent, target, noise)))
 
 
 def num_gradient_evaluations(dim: int) -> int:
-    """Number of scores that `fit_coupling` evaluates."""
-    return NUM_DRAWS + NUM_ITERATIONS * BATCH * (2 if 1 < dim <= FEW_DIMENSIONS else 1)
+    """Number of scores that `fit_coupling` evaluates at most."""
+    orders = 2 if 1 < dim <= FEW_DIMENSIONS else 1
+    return NUM_DRAWS + NUM_ITERATIONS * BATCH * orders * len(STEERING_SHARES)
 
 
 @eqx.filter_jit
@@ -101,10 +108,13 @@ def steering(
     return values[::-1], vectors[:, ::-1]
 
 
-def num_leading(strength: np.ndarray) -> int:
-    """How many directions steer: those that are not much weaker than the strongest."""
+def numbers_of_leading(strength: np.ndarray) -> list[int]:
+    """How many directions may steer: those not much weaker than the strongest; no number twice."""
     most = most_leading(strength.size)
-    return max(1, int(np.sum(strength[:most] > STEERING_SHARE * strength[0])))
+    numbers = {
+        max(1, int(np.sum(strength[:most] > share * strength[0]))) for share in STEERING_SHARES
+    }
+    return sorted(numbers)
 
 
 class _Bent(eqx.Module):

@@ -12,7 +12,7 @@ import pytest
 
 import numpyro_bridge as nb
 from numpyro_bridge.atlas.coupling import FARTHEST, MOST_SKEW, REACH, Coupling, CouplingMap
-from numpyro_bridge.atlas.fit_coupling import fit_coupling, num_leading, steering
+from numpyro_bridge.atlas.fit_coupling import fit_coupling, numbers_of_leading, steering
 from numpyro_bridge.atlas.fit_normal import gaussian_vi
 from numpyro_bridge.atlas.maps import DenseMap, lower_factor
 from numpyro_bridge.atlas.standardised_target import StandardisedTarget, log_weights_of
@@ -184,7 +184,7 @@ def test_the_direction_that_steers_is_found_in_any_coordinates():
     turned = nb.target_from_log_density(lambda x: funnel.log_density(rotation @ x), 6)
     same = StandardisedTarget(turned, DenseMap(jnp.zeros(6), 0.7 * jnp.eye(6)))
     strength, directions = steering(jax.random.key(0), same)
-    assert num_leading(np.asarray(strength)) == 1
+    assert numbers_of_leading(np.asarray(strength))[0] == 1
     assert abs(float((rotation @ directions)[0, 0])) > 0.98
     np.testing.assert_allclose(directions.T @ directions, np.eye(6), atol=1e-9)
 
@@ -202,18 +202,18 @@ def test_nothing_steers_a_normal_distribution():
 @pytest.mark.parametrize(
     ("strength", "expected"),
     [
-        ([5.0, 4.0] + 6 * [0.5], 2),
-        ([5.0] + 7 * [1.4], 1),
-        ([2.6, 1.1, 0.9, 0.7, 0.6, 0.0], 1),
-        ([2.0] * 6, 3),  # no more than half of them
-        ([2.0] * 20, 8),
-        ([2.0] * 80, 8),
-        ([0.0] * 8, 1),
-        ([3.0], 1),
+        ([5.0, 4.0] + 6 * [0.5], [2]),
+        ([5.0] + 7 * [1.4], [1, 4]),
+        ([2.6, 1.1, 0.9, 0.7, 0.6, 0.0], [1, 3]),
+        ([2.0] * 6, [3]),  # no more than half of them
+        ([2.0] * 20, [8]),
+        ([2.0] * 80, [8]),
+        ([0.0] * 8, [1]),
+        ([3.0], [1]),
     ],
 )
 def test_directions_not_much_weaker_than_the_strongest_steer_too(strength, expected):
-    assert num_leading(np.asarray(strength)) == expected
+    assert numbers_of_leading(np.asarray(strength)) == expected
 
 
 def test_two_dimensions_are_tried_from_both_ends():

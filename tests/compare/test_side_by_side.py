@@ -221,9 +221,11 @@ def test_what_only_draws_of_nuts_can_see_is_said(comparison):
 
 
 def test_a_mode_that_nuts_missed_is_said(comparison):
-    stuck = dataclasses.replace(comparison, nuts_modes=np.asarray([1.0, 0.0]))
+    half = jnp.arange(comparison.draws.num_samples) % 2
+    draws = dataclasses.replace(comparison.draws, chart=half)
+    stuck = dataclasses.replace(comparison, draws=draws, nuts_charts=np.asarray([1.0, 0.0]))
     assert not stuck.verdict.trustworthy
-    assert "NUTS: mode 2 of the 2 that standardisation found holds 0.0%" in stuck.verdict.text
+    assert "NUTS: chart 2 of the 2 that the bridge found has 5" in stuck.verdict.text
 
 
 def test_site_of_many_elements_is_printed_as_its_worst(comparison):
