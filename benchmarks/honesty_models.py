@@ -17,10 +17,25 @@ MAX_PARTS = 12
 LARGEST_LOG_SCALE = 20.0
 """A flaring part has a constant scale beyond this; its integral is one whatever the scale does."""
 
+LARGEST_LOG_VOLUME = 2.0
+"""Volumes of the modes of a posterior differ by no more than the exponential of twice this."""
+
 
 def log_uniform(rng: np.random.Generator, low: float, high: float, size=None):
     """Draw numbers whose logarithm is uniform."""
     return np.exp(rng.uniform(np.log(low), np.log(high), size))
+
+
+def scales_of(rng: np.random.Generator, size: int) -> tuple[np.ndarray, str]:
+    """Units of the coordinates: all near one, all the same, or each its own."""
+    choice = rng.choice(3, p=(0.4, 0.3, 0.3))
+    if choice == 0:
+        return log_uniform(rng, 0.5, 2.0, size), "scales near 1"
+    if choice == 1 or size == 1:
+        scale = log_uniform(rng, 1e-3, 1e3)
+        return np.full(size, scale), f"scale {scale:.2g}"
+    scales = log_uniform(rng, 1e-3, 1e3, size)
+    return scales, f"scales {scales.min():.2g} to {scales.max():.2g}"
 
 
 def default_float(values) -> Array:

@@ -14,11 +14,13 @@ import numpyro_bridge as nb
 from benchmarks import honesty_models
 from benchmarks.honesty_models import (
     LARGEST_LOG_SCALE,
+    LARGEST_LOG_VOLUME,
     MAX_PARTS,
     Mixture,
     SkewedProduct,
     default_float,
     log_uniform,
+    scales_of,
 )
 
 SEED = 20_240_607
@@ -74,22 +76,6 @@ def posterior_of(number: int) -> ExactPosterior:
     rng = np.random.default_rng([SEED, number])
     kind = str(rng.choice(list(KINDS), p=[share for share, _ in KINDS.values()]))
     return KINDS[kind][1](rng, number, kind)
-
-
-LARGEST_LOG_VOLUME = 2.0
-"""Volumes of the modes of a posterior differ by no more than the exponential of twice this."""
-
-
-def _scales(rng: np.random.Generator, size: int) -> tuple[np.ndarray, str]:
-    """Units of the coordinates: all near one, all the same, or each its own."""
-    choice = rng.choice(3, p=(0.4, 0.3, 0.3))
-    if choice == 0:
-        return log_uniform(rng, 0.5, 2.0, size), "scales near 1"
-    if choice == 1 or size == 1:
-        scale = log_uniform(rng, 1e-3, 1e3)
-        return np.full(size, scale), f"scale {scale:.2g}"
-    scales = log_uniform(rng, 1e-3, 1e3, size)
-    return scales, f"scales {scales.min():.2g} to {scales.max():.2g}"
 
 
 def _rotation(rng: np.random.Generator, dim: int, share: float) -> np.ndarray:
@@ -181,7 +167,7 @@ def _mixture(rng, number, kind, *, shape: Callable, dims, most_parts: int) -> Ex
     parts = Parts(mass, zeros, np.zeros((num, dim, dim)), zeros, zeros, np.full(num, np.inf))
     parts = shape(rng, parts)
     parts = parts._replace(mean=_separated_means(rng, parts.covariances()))
-    scales, in_words = _scales(rng, dim)
+    scales, in_words = scales_of(rng, dim)
     place = scales * rng.uniform(0.0, 2.0) * rng.normal(size=dim)
     log_evidence = float(rng.uniform(-1_000.0, 100.0))
     parts = parts.placed(place, scales)
@@ -286,7 +272,7 @@ def _skewed(rng, number, kind) -> ExactPosterior:
         is_logit, special.betaln(left, right), np.log((left + right) * math.sqrt(math.pi / 2))
     )
     # Each of standard deviation one before it is rotated, so that none is lost among the others.
-    scales, in_words = _scales(rng, dim)
+    scales, in_words = scales_of(rng, dim)
     linear = scales[:, None] * _rotation(rng, dim, 0.5) / np.sqrt(variance)
     exact_mean = scales * rng.uniform(0.0, 2.0) * rng.normal(size=dim)
     place = exact_mean - linear @ mean

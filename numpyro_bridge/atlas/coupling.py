@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from numpyro_bridge._core.layers import Linear
 from numpyro_bridge._core.types import RNGKey, Scalar, Vector
-from numpyro_bridge.atlas.maps import AbstractAffineMap, AbstractMap, DenseMap, WhitenedMap
+from numpyro_bridge.atlas.maps import AbstractAffineMap, AbstractDenseMap, AbstractMap
 
 REACH = 5.0
 """Standard deviations of noise up to which $s$ and $t$ vary with $a$; beyond, they level off."""
@@ -181,7 +181,7 @@ def bent_alike(transform: AbstractMap) -> CouplingMap:
     """A map in the form of bent ones: one that is affine gets a coupling that changes nothing."""
     if isinstance(transform, CouplingMap):
         return transform
-    assert isinstance(transform, DenseMap | WhitenedMap)
+    assert isinstance(transform, AbstractDenseMap)
     dim = transform.location.size
     coupling = Coupling(jax.random.key(0), dim, 1)
     return CouplingMap(transform, jnp.eye(dim, dtype=transform.location.dtype), coupling)

@@ -65,24 +65,32 @@ class AbstractAffineMap(AbstractMap):
         return self.log_det_of_factor
 
 
-class DenseMap(AbstractAffineMap):
+class AbstractDenseMap(AbstractAffineMap):
     """An affine map with a lower-triangular factor, for up to a few thousand dimensions."""
 
-    location: Vector
-    factor: Float[Array, "dim dim"]
+    factor: eqx.AbstractVar[Float[Array, "dim dim"]]
 
     @property
     def log_det_of_factor(self) -> Scalar:
+        """Sum of the logarithms of the diagonal."""
         return jnp.sum(jnp.log(jnp.diagonal(self.factor)))
 
     def multiply(self, standardised: Vector) -> Vector:
+        """The product `factor @ standardised`."""
         return standardised @ self.factor.T
+
+
+class DenseMap(AbstractDenseMap):
+    """A dense map that is solved by substitution."""
+
+    location: Vector
+    factor: Float[Array, "dim dim"]
 
     def solve(self, displacement: Vector) -> Vector:
         return jax.scipy.linalg.solve_triangular(self.factor, displacement, lower=True)
 
 
-class WhitenedMap(AbstractAffineMap):
+class WhitenedMap(AbstractDenseMap):
     """A dense map that also keeps the inverse of its factor.
 
     Solving by a product is faster than by substitution where many positions are mapped back.
@@ -91,13 +99,6 @@ class WhitenedMap(AbstractAffineMap):
     location: Vector
     factor: Float[Array, "dim dim"]
     whitening: Float[Array, "dim dim"]
-
-    @property
-    def log_det_of_factor(self) -> Scalar:
-        return jnp.sum(jnp.log(jnp.diagonal(self.factor)))
-
-    def multiply(self, standardised: Vector) -> Vector:
-        return standardised @ self.factor.T
 
     def solve(self, displacement: Vector) -> Vector:
         return displacement @ self.whitening.T

@@ -22,7 +22,8 @@ from numpyro_bridge.target import REPLACED_LOG_DENSITY, Point, Target
 from numpyro_bridge.target.base import TargetWrapper
 
 DEGREES_OF_FREEDOM = 8.0
-"""Of the Student densities: tails heavy enough that far away no chart claims everything."""
+"""Degrees of freedom of the Student densities, whose tails are heavy enough that far away no chart
+claims everything."""
 
 
 class AbstractPartition(eqx.Module):
