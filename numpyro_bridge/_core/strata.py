@@ -2,11 +2,10 @@
 
 from typing import NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from numpyro_bridge._core.weights import log_evidence
+from numpyro_bridge._core.weights import require_usable
 
 
 def stratified_log_evidence(
@@ -14,23 +13,38 @@ def stratified_log_evidence(
 ) -> tuple[float, float]:
     """`log_evidence` of draws that were made in fixed shares, one for each stratum.
 
-    Choosing the stratum added no noise, so that the variance is that within the strata. Where a
+    All sums are in double precision. Choosing the stratum added no noise, so that the variance is
+    that within the strata. Where a
     stratum has a single draw, its variance is not known, and that of all draws takes its place.
 
     Args:
         log_weight: log target minus log proposal, in nats.
         stratum: The number of the stratum of each draw.
     """
-    estimate, error = map(float, log_evidence(jnp.asarray(log_weight)))
-    weight = np.exp(np.asarray(log_weight, np.float64) - estimate)
+    value = np.asarray(log_weight, np.float64)
+    if np.any(np.isnan(value)):
+        return np.nan, np.nan
+    estimate = float(np.logaddexp.reduce(value) - np.log(value.size))
+    if not np.isfinite(estimate):
+        return estimate, np.nan
+    weight = np.exp(value - estimate)
+    if value.size == 1:
+        return estimate, np.inf
+    if np.any(np.bincount(stratum) == 1):
+        return estimate, float(np.std(weight, ddof=1) / np.sqrt(value.size))
+    return estimate, float(np.sqrt(np.sum(_variance_of_sum(weight, stratum, 0.0))) / value.size)
+
+
+def _variance_of_sum(value: np.ndarray, stratum: np.ndarray, of_one) -> np.ndarray:
+    """The variance of the sum of the values in each stratum, by the spread within it.
+
+    The variance of a single draw cannot be known from itself; `of_one` takes its place.
+    """
     count = np.bincount(stratum)
-    if not np.isfinite(estimate) or np.any(count == 1):
-        return estimate, error
-    count = np.maximum(count, 1)
-    mean = np.bincount(stratum, weight) / count
-    square = np.bincount(stratum, (weight - mean[stratum]) ** 2)
+    mean = np.bincount(stratum, value) / np.maximum(count, 1)
+    square = np.bincount(stratum, (value - mean[stratum]) ** 2)
     variance = square * count / np.maximum(count - 1, 1)
-    return estimate, float(np.sqrt(np.sum(variance)) / weight.size)
+    return np.where(count == 1, of_one, variance)
 
 
 def stratified_elbo(
@@ -44,17 +58,19 @@ def stratified_elbo(
         log_weight: log target minus log proposal, in nats, the share of the stratum included.
         stratum: The number of the stratum of each draw.
     """
+    value = np.asarray(log_weight, np.float64)
+    if np.any(np.isnan(value)):
+        return np.nan, np.nan
     count = np.bincount(stratum)
     present = count > 0
-    count = count[present]
-    share = count / len(stratum)
-    value = np.asarray(log_weight, np.float64)
-    mean = np.bincount(stratum, value)[present] / count
-    centred = value - np.bincount(stratum, value)[stratum] / np.bincount(stratum)[stratum]
-    variance = np.bincount(stratum, centred**2)[present] / np.maximum(count - 1, 1) / count
-    elbos = mean + np.log(share)
+    total, count = np.bincount(stratum, value)[present], count[present]
+    elbos = total / count + np.log(count / value.size)
     bound = float(np.logaddexp.reduce(elbos))
-    return bound, float(np.sqrt(np.sum(np.exp(2 * (elbos - bound)) * variance)))
+    if not np.all(np.isfinite(value)):
+        return bound, np.nan
+    of_one = np.var(value) if value.size > 1 else np.inf
+    variance = _variance_of_sum(value, stratum, of_one)[present]
+    return bound, float(np.sqrt(np.sum(np.exp(2 * (elbos - bound)) * variance / count**2)))
 
 
 class Masses(NamedTuple):
@@ -65,14 +81,14 @@ class Masses(NamedTuple):
 
 
 def masses(log_weight: Float[np.ndarray, " num"], stratum: Int[np.ndarray, " num"]) -> Masses:
-    """The share of all weight in each stratum, with errors by the delta method."""
+    """The share of all weight in each stratum, with errors by the delta method.
+
+    Raises:
+        ValueError: if a weight is NaN or infinite.
+    """
+    require_usable(np.asarray(log_weight))
     value = np.asarray(log_weight, np.float64)
-    weight = np.exp(value - np.logaddexp.reduce(value)) * value.size
-    count = np.maximum(np.bincount(stratum), 1)
-    mass = np.bincount(stratum, weight) / value.size
-    centred = weight - (np.bincount(stratum, weight) / count)[stratum]
-    # The variance of each stratum's sum of weights; a stratum of one draw has an unknown one.
-    variance = np.bincount(stratum, centred**2) * count / np.maximum(count - 1, 1) / value.size**2
-    variance = np.where(count == 1, mass**2, variance)
-    total = variance.sum()
-    return Masses(mass, np.sqrt((1 - 2 * mass) * variance + mass**2 * total))
+    weight = np.exp(value - np.logaddexp.reduce(value))
+    mass = np.bincount(stratum, weight)
+    variance = _variance_of_sum(weight, stratum, mass**2)
+    return Masses(mass, np.sqrt((1 - 2 * mass) * variance + mass**2 * np.sum(variance)))

@@ -72,10 +72,11 @@ def elbo(log_weight: Float[Array, " num"]) -> tuple[Scalar, Scalar]:
 def tail_share(log_weight: Float[Array, " num"], pareto_k: float) -> float:
     """The share of all weight that the heaviest draw and those beyond it may carry.
 
-    The tail index says how fast a tail falls and nothing about how much there is of it. By the
-    fitted tail, the largest of the weights that one draw in `num` exceeds carries about this share
-    of the sum: its own size and the mean excess beyond it. With a share of one percent an evidence
-    is uncertain by about 0.01 nats more than its standard error says.
+    The tail index says how fast a tail falls and nothing about how much there is of it. One draw in
+    `num` is heavier than the heaviest one was. By the fitted tail such draws carry no larger share
+    of the sum than this: the size of the heaviest draw, and beyond it an excess of `1 / (1 - k)`
+    times the length of the tail, which is more than the mean excess. With a share of one percent an
+    evidence is uncertain by about 0.01 nats more than its standard error says.
 
     Args:
         log_weight: log target minus log proposal, in nats.
@@ -180,7 +181,7 @@ def _psis_of_arviz(log_weight: Float[Array, " num"]) -> tuple[Float[Array, " num
     return jnp.asarray(np.asarray(smoothed), log_weight.dtype), float(pareto_k)
 
 
-def require_usable(log_weight: Float[Array, " *shape"]) -> None:
+def require_usable(log_weight: Float[Array | np.ndarray, " *shape"]) -> None:
     """Raise a `ValueError` if the weights cannot rank the draws."""
     values = np.asarray(log_weight)
     bad = int(np.sum(np.isnan(values) | np.isposinf(values)))

@@ -6,7 +6,8 @@ import numpy as np
 from jaxtyping import Float
 
 from numpyro_bridge.atlas.charted_target import ChartedTarget
-from numpyro_bridge.atlas.judge import GOOD_ESS, GOOD_TAIL
+from numpyro_bridge.atlas.explore import MAX_PLACES
+from numpyro_bridge.atlas.judge import FEWEST, GOOD_ESS, GOOD_TAIL, NUM_DRAWS
 from numpyro_bridge.atlas.maps import AbstractMap, DenseMap
 from numpyro_bridge.atlas.stacked import (
     alike,
@@ -19,8 +20,8 @@ from numpyro_bridge.atlas.stacked import (
 from numpyro_bridge.atlas.standardised_target import StandardisedTarget
 from numpyro_bridge.target import Target
 
-SMALLEST_SHARE = 0.005
-"""Share of the draws that the lightest charts make at least, over their number."""
+SMALLEST_SHARE = FEWEST / NUM_DRAWS
+"""Share of the draws that the lightest charts make at least, as when they were judged."""
 
 
 class Witness(eqx.Module):
@@ -47,7 +48,7 @@ class Atlas(eqx.Module):
     Attributes:
         maps: From standard normal coordinates to those of the model, one for each chart; the
             heaviest chart comes first.
-        normals: The affine part of each map, stacked.
+        normals: The normal distribution that each map was made from, stacked.
         log_mass: Log of the mass that each chart is responsible for, in nats.
         log_evidence: Estimate from draws of the charts alone, in nats.
         ess: Effective share of these draws.
@@ -55,12 +56,12 @@ class Atlas(eqx.Module):
             carry.
         num_climbs: Climbs of the exploration.
         num_places: Distinct places where they ended.
-        num_found_once: Places where a single climb ended.
+        num_found_once: Places where a single climb ended, or a single fit where there are no tops.
         settled: Whether the last climbs found nothing new.
         witness: Particles of another method, with an evidence of their own.
         uncovered: The particles that no chart covers.
         num_repairs: How often charts were divided or added.
-        num_gradient_evaluations: What all of this cost.
+        num_gradient_evaluations: What all of this cost, roughly.
     """
 
     maps: tuple[AbstractMap, ...]
@@ -104,7 +105,7 @@ class Atlas(eqx.Module):
         """
         if self.num_charts == 1:
             return StandardisedTarget(base, self.maps[0])
-        share = np.maximum(self.share, SMALLEST_SHARE / self.num_charts)
+        share = np.maximum(self.share, SMALLEST_SHARE)
         log_share = np.log(share / share.sum())
         if not bridged:
             partition = mixture_partition(self.maps, log_share)
@@ -130,8 +131,8 @@ def _doubts(atlas: Atlas):
         centre = np.array2string(np.mean(atlas.uncovered, axis=0)[:6], precision=3, separator=", ")
         share = len(atlas.uncovered) / len(witness.position)
         yield (
-            f"{share:.1%} of the particles of an independent method lie where no chart goes, "
-            f"around the unconstrained position {centre}: some of the posterior is probably "
+            f"{share:.1%} of the particles of an independent method lie where the sampler does not "
+            f"go, around the unconstrained position {centre}: some of the posterior is probably "
             "missing."
         )
     if witness.log_evidence is not None and witness.log_evidence_error is not None:
@@ -143,7 +144,12 @@ def _doubts(atlas: Atlas):
                 f"{more:.1f} ± {witness.log_evidence_error:.1f}: some of the posterior is "
                 "probably missing."
             )
-    if not atlas.settled and atlas.num_found_once > 0.1 * atlas.num_places:
+    if not atlas.settled and atlas.num_places >= MAX_PLACES:
+        yield (
+            f"The climbs ended at {MAX_PLACES} places or more, and there are no more charts than "
+            "that: some of the posterior is probably missing."
+        )
+    elif not atlas.settled and atlas.num_found_once > 0.1 * atlas.num_places:
         yield (
             f"{atlas.num_found_once} of the {atlas.num_places} places that the climbs ended at "
             "were found by a single climb: there are probably modes that none has found."

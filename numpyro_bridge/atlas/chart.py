@@ -9,6 +9,7 @@ from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.atlas.atlas import Atlas, Witness
 from numpyro_bridge.atlas.explore import Exploration
 from numpyro_bridge.atlas.fit_charts import Fitted, fit_charts
+from numpyro_bridge.atlas.mixture_fit import MAX_COMPONENTS
 from numpyro_bridge.atlas.repair import Charts, divided, heaviest, with_uncovered
 from numpyro_bridge.atlas.stacked import row
 from numpyro_bridge.atlas.witness import Temper, temper, uncovered_by, witness_of
@@ -65,32 +66,39 @@ def chart(
             jax.random.fold_in(repair_key, number), 3
         )
         uncovered = uncovered_by(check_key, target, best.seen, witness)
-        charts = _repaired(divide_key, target, best, witness, uncovered, divide)
+        charts, added = _repaired(divide_key, target, best, witness, uncovered, divide)
         if charts is None:
             break
         num_repairs += 1
-        fitted = fit_charts(again_key, target, heaviest(charts, MAX_CHARTS), bend=bend)
+        fitted = fit_charts(again_key, target, charts, bend=bend)
         evaluations += fitted.num_gradient_evaluations
         gained = fitted.seen.ess > MIN_GAIN * best.seen.ess or fitted.seen.good
-        if len(uncovered) or fitted.seen.better_than(best.seen):
-            best = fitted
-        if not gained and not len(uncovered):
+        # A chart on what was missing raises the evidence, even where it lowers the share of draws.
+        found = added and fitted.seen.log_evidence > best.seen.log_evidence
+        if not found and not fitted.seen.better_than(best.seen):
+            break
+        best = fitted
+        if not gained and not found:
             break
     uncovered = uncovered_by(last_key, target, best.seen, witness)
     return _atlas(best, exploration, witness, uncovered, num_repairs, evaluations)
 
 
-def _repaired(rng_key, target, best: Fitted, witness: Witness, uncovered, divide) -> Charts | None:
-    """The charts to fit next; None where nothing is to be repaired."""
-    if divide and not best.seen.good and best.seen.ess > 0:
-        charts = divided(rng_key, target, best.seen, witness.position)
+def _repaired(
+    rng_key, target, best: Fitted, witness: Witness, uncovered, divide: bool
+) -> tuple[Charts | None, bool]:
+    """The charts to fit next, None where nothing is to be repaired; and whether some were added."""
+    seen = best.seen
+    if divide and not seen.good and seen.ess > 0 and len(best.maps) <= MAX_COMPONENTS:
+        charts = divided(rng_key, target, seen, witness.position)
         if len(charts[1]) > 1 or len(best.maps) > 1:
-            return charts
+            return charts, False
     # Particles may lie outside of poor charts without being a mode of their own.
-    if len(uncovered) and witness.position is not None and (best.seen.good or not divide):
-        charts, num = (best.normals, best.seen.log_mass), len(witness.position)
-        return with_uncovered(rng_key, charts, best.seen, uncovered, num)
-    return None
+    if len(uncovered) and witness.position is not None:
+        if seen.good or seen.ess == 0 or not divide:
+            share = len(uncovered) / len(witness.position)
+            return with_uncovered(rng_key, best.normals, seen, uncovered, share, MAX_CHARTS), True
+    return None, False
 
 
 def _atlas(best: Fitted, exploration, witness, uncovered, num_repairs, evaluations) -> Atlas:

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int
 
 from numpyro_bridge._core.types import RNGKey, Vector
 from numpyro_bridge.atlas.coupling import CouplingMap
-from numpyro_bridge.atlas.maps import AbstractMap, DenseMap
+from numpyro_bridge.atlas.maps import AbstractMap, DenseMap, lower_factor
 from numpyro_bridge.atlas.partition import AbstractPartition, Piece
 from numpyro_bridge.atlas.stacked import row
 from numpyro_bridge.atlas.standardised_target import StandardisedTarget
@@ -57,9 +57,11 @@ class ChartedTarget(eqx.Module):
         share = jax.nn.softmax(self.log_share)
         mean = share @ normals.location
         apart = normals.location - mean
-        within = jnp.einsum("k,kij,klj->il", share, normals.factor, normals.factor)
-        covariance = within + (share * apart.T) @ apart
-        return StandardisedTarget(self.base, DenseMap(mean, jnp.linalg.cholesky(covariance)))
+        # The root of the covariance, since small scales beside large ones would be lost in it.
+        root = jnp.sqrt(share)[:, None, None] * normals.factor
+        between = jnp.sqrt(share)[:, None] * apart
+        root = jnp.concatenate([jnp.concatenate(root, axis=1), between.T], axis=1)
+        return StandardisedTarget(self.base, DenseMap(mean, lower_factor(root)))
 
     def draw_chart(self, rng_key: RNGKey, position: Vector) -> Int[Array, ""]:
         """Draw the chart that a position of `base` is on, by the responsibilities."""

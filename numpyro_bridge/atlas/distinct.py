@@ -29,10 +29,11 @@ def distinct(
     """
     mass = np.where(np.isfinite(log_mass), log_mass, -np.inf)
     locations, factors = np.asarray(normals.location, float), np.asarray(normals.factor, float)
+    # Climbs to one top differ by rounding, and the earliest of them stands for it.
     leaders: list[int] = []
     whitenings: list[np.ndarray] = []
     counts: list[int] = []
-    for one in np.argsort(-mass, kind="stable").tolist():
+    for one in np.argsort(-np.round(mass, 2), kind="stable").tolist():
         if mass[one] == -np.inf or mass[one] < np.max(mass) - max_deficit:
             break
         place = _place_of(one, leaders, whitenings, locations, factors)

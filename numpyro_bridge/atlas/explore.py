@@ -49,7 +49,8 @@ class Exploration(NamedTuple):
     """How many climbs ended at each."""
     num_climbs: int
     settled: bool
-    """Whether the last round of climbs found nothing new, and no place was found only once."""
+    """Whether there is a single place, found more than once, or the last round of climbs found
+    nothing new, no place was found only once, and there are not too many places."""
     num_gradient_evaluations: int
 
 
@@ -88,8 +89,9 @@ def _climbed(rng_key: RNGKey, target: Target, max_rounds: int) -> tuple[Explorat
         places = row(tops.normals, chosen)
         new = np.sum(chosen >= len(mass) - (MIN_ROUNDS - 1) * num)
         enough = len(rounds) >= MIN_ROUNDS and new == 0 and bool(np.all(counts > 1))
-        settled = len(chosen) < 2 or enough
-        if settled:
+        alone = len(chosen) == 1 and counts[0] > 1
+        settled = (alone or enough) and len(chosen) < MAX_PLACES
+        if settled or len(chosen) == 0:
             break
     num_climbs = num * len(rounds)
     evaluations = num_climbs * (2 * MAX_STEPS + (NEWTON_STEPS + 1) * (target.dim + 2))

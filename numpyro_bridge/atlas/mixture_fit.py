@@ -42,7 +42,7 @@ def fit_mixture(
     """
     num, dim = points.shape
     parameters = 1 + dim + dim * (dim + 1) / 2
-    # A component needs a few points for each of the numbers of its covariance.
+    # A component needs twice as many points as there are dimensions, or its covariance is noise.
     most = max(at_least, min(MAX_COMPONENTS, num // (2 * (dim + 1))))
     candidates = [_fitted(rng, points, number) for number in range(at_least, most + 1)]
     criteria = [

@@ -79,11 +79,14 @@ class MixturePartition(AbstractPartition):
     def _log_parts(self, position: Vector) -> Float[Array, " charts"]:
         def on_chart(transform: AbstractMap) -> Scalar:
             noise = transform.inverse(position)
-            return -0.5 * jnp.sum(noise**2) - transform.log_det(noise)
+            # Far from a chart its inverse may overflow, and its density is nothing. Zeros take the
+            # place of such noise, so that no derivative is NaN.
+            near = jnp.all(jnp.isfinite(noise)) & transform.within_range(noise)
+            noise = jnp.where(near, noise, 0.0)
+            log_density = -0.5 * jnp.sum(noise**2) - transform.log_det(noise)
+            return jnp.where(near & jnp.isfinite(log_density), log_density, -1e30)
 
-        log_density = jax.vmap(on_chart)(self.maps)
-        # Far from a chart its inverse may overflow, and its density is nothing.
-        return self.log_share + jnp.where(jnp.isfinite(log_density), log_density, -1e30)
+        return self.log_share + jax.vmap(on_chart)(self.maps)
 
 
 class Piece(TargetWrapper):

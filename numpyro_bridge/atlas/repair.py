@@ -46,19 +46,32 @@ def divided(
 
 def with_uncovered(
     rng_key: RNGKey,
-    charts: Charts,
+    normals: DenseMap,
     seen: Judgement,
     uncovered: Float[np.ndarray, "num dim"],
-    num_particles: int,
+    share: float,
+    most: int,
 ) -> Charts:
-    """Add charts where particles lie that the charts do not cover."""
-    normals, _ = charts
+    """Add charts where particles lie that the charts do not cover.
+
+    Args:
+        rng_key: Randomness of the fit.
+        normals: The charts so far, stacked.
+        seen: What their draws say.
+        uncovered: The particles that are not covered.
+        share: The share that these have among all particles.
+        most: Number of charts at most; old and light ones make room.
+    """
     whole = normal_of(uncovered)
     mixture = fit_mixture(numpy_generator(rng_key), _solved(whole, uncovered))
     added = _composed(whole, mixture)
-    joined = jax.tree.map(lambda *parts: jnp.concatenate(parts), normals, added)
-    mass = seen.log_evidence + np.log(mixture.weight * len(uncovered) / num_particles)
-    return joined, np.concatenate([seen.log_mass, mass])
+    # Charts without any mass say nothing about how much the particles stand for.
+    known = seen.ess > 0
+    total = seen.log_evidence if known else 0.0
+    old_mass = seen.log_mass if known else np.full(len(seen.log_mass), -50.0)
+    kept, old_mass = heaviest((normals, old_mass), most - len(mixture.weight))
+    joined = jax.tree.map(lambda *parts: jnp.concatenate(parts), kept, added)
+    return joined, np.concatenate([old_mass, total + np.log(mixture.weight * share)])
 
 
 def resampled(

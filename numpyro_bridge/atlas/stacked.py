@@ -25,12 +25,14 @@ Tree = TypeVar("Tree")
 
 def row(tree: Tree, index) -> Tree:
     """One row of every array, or several; the index may be known only when compiled code runs."""
-    return jax.tree.map(lambda leaf: leaf[index], tree)
+    return jax.tree.map(lambda leaf: leaf[index] if _is_array(leaf) else leaf, tree)
 
 
 def stack(rows: Sequence[Tree]) -> Tree:
     """Modules of the same structure as one, with a leading axis."""
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *rows)
+    return jax.tree.map(
+        lambda *leaves: jnp.stack(leaves) if _is_array(leaves[0]) else leaves[0], *rows
+    )
 
 
 def padded(tree: Tree, num: int) -> Tree:
@@ -74,6 +76,10 @@ def _with_whitening(transform: AbstractMap) -> AbstractMap:
 @eqx.filter_jit
 def _whiten_all(normals: DenseMap):
     return jax.vmap(whitened)(normals)
+
+
+def _is_array(leaf) -> bool:
+    return isinstance(leaf, jax.Array | np.ndarray)
 
 
 def _length(num: int) -> int:

@@ -93,9 +93,6 @@ class Draws:
 
     @cached_property
     def _bound(self) -> tuple[float, float]:
-        if self.num_charts == 1:
-            bound, error = weights.elbo(self.log_weight)
-            return float(bound), float(error)
         return strata.stratified_elbo(np.asarray(self.log_weight), self._strata)
 
     @property
@@ -124,9 +121,6 @@ class Draws:
 
     @cached_property
     def _evidence(self) -> tuple[float, float]:
-        if self.num_charts == 1:
-            estimate, error = weights.log_evidence(self.log_weight)
-            return float(estimate), float(error)
         return strata.stratified_log_evidence(np.asarray(self.log_weight), self._strata)
 
     @property
@@ -264,7 +258,7 @@ def _evidence_lines(draws: Draws) -> Iterator[str]:
 
 
 def _chart_lines(draws: Draws) -> Iterator[str]:
-    """The mass of every chart with its error, the heaviest ten of them."""
+    """The mass of every chart with its error, the heaviest of them."""
     mass, error = draws.chart_masses
     heaviest = np.argsort(-mass)[:MOST_CHARTS_SHOWN]
     words = [f"{mass[chart]:.3f} ± {error[chart]:.3f}" for chart in heaviest]

@@ -85,7 +85,7 @@ class BridgeSampler:
         trainable: Which arrays of the process are trained, as a filter in Equinox's sense; all by
             default.
         checkpoint: A file that is written every few seconds, and from which an interrupted run
-            resumes.
+            resumes; the second chart and later ones add their numbers to its name.
         devices: Devices that share the trajectories of each iteration, such as `jax.devices()`;
             their number must divide `num_trajectories`. One device by default.
         progress_bar: Whether to show progress while training.
@@ -155,7 +155,7 @@ class BridgeSampler:
             ValueError: if the model cannot be sampled. The message says what to change.
         """
         check_key(rng_key)
-        target_key, map_key, process_key, fit_key = jax.random.split(rng_key, 4)
+        target_key, map_key, process_key, fit_key, last_key = jax.random.split(rng_key, 5)
         target = resolve_target(target_key, self.model, args, kwargs)
         start = time.perf_counter()
         seen = self._seen(map_key, target)
@@ -166,7 +166,8 @@ class BridgeSampler:
         )
         if seen.atlas is not None and self.process is None and seen.atlas.good:
             return _untrained(process_key, seen, report)
-        return self._trained(process_key, fit_key, seen, report)
+        posterior = self._trained(process_key, fit_key, seen, report)
+        return posterior if seen.atlas is None else covered(last_key, posterior)
 
     def _seen(self, rng_key: RNGKey, target: Target) -> "_Seen":
         """What is seen of the target: charts, or a single map."""
@@ -178,7 +179,8 @@ class BridgeSampler:
         explore_key, chart_key = jax.random.split(rng_key)
         exploration = self.explore(explore_key, target)
         # A process that the user named is trained: it mends heavy weights, and charts need not.
-        divide = {} if self.process is None else {"divide": False}
+        named = self.process is not None and self.charts is chart
+        divide = {"divide": False} if named else {}
         atlas = self.charts(chart_key, target, exploration, **divide)
         bridged = self.process is not None or not atlas.good
         seen = atlas.target(target, bridged=bridged)
@@ -204,7 +206,7 @@ class BridgeSampler:
             process=type(process).__name__,
             num_gradient_evaluations=(report.num_gradient_evaluations or 0) + spent,
         )
-        posterior = Posterior(
+        return Posterior(
             process=process,
             target=seen.target,
             standardisation=seen.standardisation,
@@ -212,7 +214,6 @@ class BridgeSampler:
             report=report.after(*trainings),
             atlas=seen.atlas,
         )
-        return posterior if seen.atlas is None else covered(fit_key, posterior)
 
     def _trained_on(self, rng_key, process, piece: StandardisedTarget, number: int) -> Training:
         extra = {} if self.trainable is None else {"trainable": self.trainable}

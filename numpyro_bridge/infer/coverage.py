@@ -20,7 +20,7 @@ NUM_DRAWS = 1_000
 
 
 def covered(rng_key: RNGKey, posterior: Posterior) -> Posterior:
-    """The posterior with a doubt for what particles see and the trained sampler does not.
+    """The posterior, judged again: a doubt says what particles see and the sampler does not.
 
     A path is run back from every particle. One whose weight exceeds that of all draws of the
     sampler lies where the sampler does not go.
@@ -35,7 +35,8 @@ def covered(rng_key: RNGKey, posterior: Posterior) -> Posterior:
     estimate = float(np.logaddexp.reduce(own) - np.log(len(own)))
     limit = max(estimate + LEAST_EXCESS, float(np.max(own)) + MARGIN)
     uncovered = _beyond(check_key, posterior, atlas, limit)
-    return replace(posterior, doubts=atlas.judged_again(estimate, uncovered).doubts())
+    judged = atlas.judged_again(estimate, uncovered)
+    return replace(posterior, atlas=judged, doubts=judged.doubts())
 
 
 def _beyond(rng_key: RNGKey, posterior: Posterior, atlas: Atlas, limit: float):

@@ -47,7 +47,8 @@ def drawn(
 def _drawn_in_shares(rng_key, processes, target: ChartedTarget, num_samples: int, devices):
     order_key, draw_key = jax.random.split(rng_key)
     counts = apportioned(np.exp(np.asarray(target.log_share, float)), num_samples)
-    size = next((size for size in BATCHES if size >= np.max(counts)), BATCH)
+    divisible = [size for size in BATCHES if size % max(1, len(devices)) == 0]
+    size = next((size for size in divisible if size >= np.max(counts)), BATCH)
     batches, num_paths = [], 0
     for chart in np.flatnonzero(counts):
         num_batches = -(-int(counts[chart]) // size)

@@ -61,7 +61,8 @@ class Posterior(Generic[MetricsOrNone]):
             charting.
         metrics: Numbers of every training iteration: the ELBO, the spread of the log weights and
             the ESS (`TrajectoryMetrics`), or the loss of a denoiser (`LossMetrics`); None where
-            there is no record of the training, or there was none.
+            there is no record of the training, or there was none; those of several charts follow
+            each other.
         atlas: The charts, their masses, and what was seen while they were made; None where a single
             map was chosen in another way.
         report: How the posterior was trained and what that cost.

@@ -109,7 +109,7 @@ def read_posterior(
 
 
 def _target_of(base: Target, parts: dict[str, Any]) -> SeenTarget:
-    if parts["charts"] is None:
+    if parts.get("charts") is None:
         return StandardisedTarget(base, parts["coordinate_map"])
     return ChartedTarget(base, *parts["charts"])
 

@@ -67,11 +67,15 @@ def test_uncovered_particles_get_charts_with_their_share_of_the_mass():
     rng = np.random.default_rng(0)
     uncovered = np.asarray([20.0]) + 0.5 * rng.normal(size=(200, 1))
     seen = judged(np.zeros((10, 1)), np.full(10, -3.0))
-    charts = normals_at([[0.0]], [1.0]), seen.log_mass
-    normals, log_mass = with_uncovered(jax.random.key(0), charts, seen, uncovered, 1_000)
+    old = normals_at([[0.0]], [1.0])
+    key = jax.random.key(0)
+    normals, log_mass = with_uncovered(key, old, seen, uncovered, share=0.2, most=64)
     np.testing.assert_allclose(log_mass, [-3.0, -3.0 + np.log(0.2)])
     np.testing.assert_allclose(normals.location[:, 0], [0.0, np.mean(uncovered)], atol=1e-9)
     assert normals.factor[1, 0, 0] == pytest.approx(np.std(uncovered), rel=0.05)
+    # Where there is no room, the old chart goes and the new one stays.
+    alone, _ = with_uncovered(key, old, seen, uncovered, share=0.2, most=1)
+    np.testing.assert_allclose(alone.location, normals.location[1:])
 
 
 @pytest.mark.fast

@@ -165,7 +165,7 @@ def test_particles_see_the_chart_that_a_sampler_has_lost(posterior):
     process = nb.processes.Direct(jax.random.key(0), 1)
     lost = dataclasses.replace(posterior, process=process, target=one)
     (doubt,) = covered(jax.random.key(0), lost).doubts
-    assert "particles of an independent method lie where no chart goes" in doubt
+    assert "particles of an independent method lie where the sampler does not " in doubt
 
 
 def test_charts_are_plotted(draws):

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from numpyro_bridge._core.weights import require_usable
 from numpyro_bridge.draws.draws import Draws
 from numpyro_bridge.draws.plots.base import COLOURS, panels
 
@@ -23,8 +24,9 @@ def plot_charts(draws: Draws, coordinates: tuple[int, int] | None = None) -> Any
         A Matplotlib figure.
 
     Raises:
-        ValueError: if a coordinate is not there.
+        ValueError: if a coordinate is not there, or a weight is NaN or infinite.
     """
+    require_usable(draws.log_weight)
     position = np.asarray(draws.position)
     chart = np.asarray(draws.chart)
     first, second = _most_telling(position, chart) if coordinates is None else coordinates
