@@ -86,6 +86,8 @@ def test_an_atlas_without_trouble_has_no_doubts():
     assert atlas_of(TWO, np.log(MASSES)).doubts() == ()
     mild = Witness(np.zeros((100, 2)), 0.5, 0.2)
     assert atlas_of(TWO, np.log(MASSES), witness=mild).doubts() == ()
+    unmixed = Witness(np.zeros((100, 2)), 8.0, 0.2)
+    assert atlas_of(TWO, np.log(MASSES), witness=unmixed).doubts() == ()
 
 
 @pytest.mark.fast
