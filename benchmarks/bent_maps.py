@@ -63,7 +63,7 @@ def measure(name: str, data: Path) -> list[str]:
         of = partial(log_weights_of, target=problem.target, noise=noise)
         affine_gaps.append(problem.log_evidence - float(jnp.mean(of(affine))))
         found.append(_figures(of(bent), problem.log_evidence))
-        steering.append(bent.coupling.hidden.weight.shape[0])
+        steering.append(int(bent.coupling.leading.sum()))
         cost = cost or _cost(problem.target, affine, bent)
     gaps, ess, pareto_k, off = np.transpose(found)
     return [

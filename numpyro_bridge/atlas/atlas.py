@@ -7,7 +7,7 @@ from jaxtyping import Float
 
 from numpyro_bridge.atlas.charted_target import ChartedTarget
 from numpyro_bridge.atlas.explore import MAX_PLACES
-from numpyro_bridge.atlas.judge import FEWEST, GOOD_ESS, GOOD_TAIL, NUM_DRAWS
+from numpyro_bridge.atlas.judge import FEWEST, NUM_DRAWS, suffices
 from numpyro_bridge.atlas.maps import AbstractMap, DenseMap
 from numpyro_bridge.atlas.stacked import (
     alike,
@@ -92,7 +92,7 @@ class Atlas(eqx.Module):
     @property
     def good(self) -> bool:
         """Whether draws of the charts suffice as they are, without a bridge."""
-        return self.ess > GOOD_ESS and self.tail_share < GOOD_TAIL
+        return suffices(self.ess, self.tail_share)
 
     def target(self, base: Target, *, bridged: bool) -> StandardisedTarget | ChartedTarget:
         """The target as samplers see it: standardised, and divided where there are several charts.

@@ -35,6 +35,11 @@ GOOD_ESS, GOOD_TAIL = 0.5, 0.02
 share of the mass, need neither repair nor a bridge."""
 
 
+def suffices(ess: float, tail_share: float) -> bool:
+    """Whether draws of charts with these figures need neither repair nor a bridge."""
+    return ess > GOOD_ESS and tail_share < GOOD_TAIL
+
+
 class Judgement(NamedTuple):
     """What the draws of charts say about them."""
 
@@ -52,7 +57,7 @@ class Judgement(NamedTuple):
     @property
     def good(self) -> bool:
         """Whether the charts suffice as they are."""
-        return self.ess > GOOD_ESS and self.tail_share < GOOD_TAIL
+        return suffices(self.ess, self.tail_share)
 
     @property
     def share(self) -> Float[np.ndarray, " charts"]:
