@@ -80,7 +80,7 @@ def atlas_of(normals: DenseMap, log_mass, **fields) -> Atlas:
         "tail_share": 0.001,
         "num_climbs": 100,
         "num_places": len(normals.location),
-        "num_found_once": 0,
+        "num_new": 0,
         "settled": True,
         "witness": Witness.absent("none was asked for"),
         "uncovered": no_uncovered(normals.location.shape[1]),

@@ -56,7 +56,7 @@ class Atlas(eqx.Module):
             carry.
         num_climbs: Climbs of the exploration.
         num_places: Distinct places where they ended.
-        num_found_once: Places where a single climb ended, or a single fit where there are no tops.
+        num_new: Places that the last climbs found.
         settled: Whether the last climbs found nothing new.
         witness: Particles of another method, with an evidence of their own.
         uncovered: The particles that no chart covers.
@@ -72,7 +72,7 @@ class Atlas(eqx.Module):
     tail_share: float
     num_climbs: int
     num_places: int
-    num_found_once: int
+    num_new: int
     settled: bool
     witness: Witness
     uncovered: Float[np.ndarray, "uncovered dim"]
@@ -152,10 +152,10 @@ def _doubts(atlas: Atlas):
             f"The climbs ended at {MAX_PLACES} places or more, and there are no more charts than "
             "that: some of the posterior is probably missing."
         )
-    elif not atlas.settled and atlas.num_found_once > 0.1 * atlas.num_places:
+    elif not atlas.settled and atlas.num_new > 0.1 * atlas.num_places:
         yield (
-            f"{atlas.num_found_once} of the {atlas.num_places} places that the climbs ended at "
-            "were found by a single climb: there are probably modes that none has found."
+            f"{atlas.num_new} of the {atlas.num_places} places that the climbs ended at "
+            "were found by the last of them: there are probably modes that none has found."
         )
 
 

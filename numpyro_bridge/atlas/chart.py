@@ -1,6 +1,7 @@
 """Chart a posterior: fit maps to its pieces, judge their draws, and repair what is not covered."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -12,6 +13,7 @@ from numpyro_bridge.atlas.fit_charts import Fitted, fit_charts
 from numpyro_bridge.atlas.mixture_fit import MAX_COMPONENTS
 from numpyro_bridge.atlas.repair import Charts, divided, heaviest, with_uncovered
 from numpyro_bridge.atlas.stacked import row
+from numpyro_bridge.atlas.unexplained import with_unexplained
 from numpyro_bridge.atlas.witness import Temper, temper, uncovered_by, witness_of
 from numpyro_bridge.target import Target
 
@@ -33,15 +35,15 @@ def chart(
     bend: bool = True,
     divide: bool = True,
     temper: Temper | None = temper,
-    max_rounds: int = 4,
+    max_rounds: int = 6,
 ) -> Atlas:
     """Make an atlas of a posterior from the places that exploration found.
 
     Every place becomes a chart: a normal distribution, which is then improved by natural-gradient
     steps on the chart's piece of the target, and bent where that pays. Draws of the charts are
-    weighted. Where the weights are heavy the charts are divided anew; where particles of an
-    independent method lie that no chart covers, charts are added. A few rounds of this are enough,
-    or a bridge has to do the rest.
+    weighted. Where the weights are heavy the charts are divided anew. Where particles of an
+    independent method lie that no chart covers, or probes find mass that no draw goes to, charts
+    are added. A few rounds of this are enough, or a bridge has to do the rest.
 
     Args:
         rng_key: The same key gives the same atlas.
@@ -66,15 +68,16 @@ def chart(
             jax.random.fold_in(repair_key, number), 3
         )
         uncovered = uncovered_by(check_key, target, best.seen, witness)
-        charts, added = _repaired(divide_key, target, best, witness, uncovered, divide)
-        if charts is None:
+        repair = _repair(divide_key, target, best, witness, uncovered, divide)
+        evaluations += repair.num_gradient_evaluations
+        if repair.charts is None:
             break
         num_repairs += 1
-        fitted = fit_charts(again_key, target, charts, bend=bend)
+        fitted = fit_charts(again_key, target, repair.charts, bend=bend)
         evaluations += fitted.num_gradient_evaluations
         gained = fitted.seen.ess > MIN_GAIN * best.seen.ess or fitted.seen.good
         # A chart on what was missing raises the evidence, even where it lowers the share of draws.
-        found = added and fitted.seen.log_evidence > best.seen.log_evidence
+        found = repair.added and fitted.seen.log_evidence > best.seen.log_evidence
         if not found and not fitted.seen.better_than(best.seen):
             break
         best = fitted
@@ -84,21 +87,32 @@ def chart(
     return _atlas(best, exploration, witness, uncovered, num_repairs, evaluations)
 
 
-def _repaired(
-    rng_key, target, best: Fitted, witness: Witness, uncovered, divide: bool
-) -> tuple[Charts | None, bool]:
-    """The charts to fit next, None where nothing is to be repaired; and whether some were added."""
+class _Repair(NamedTuple):
+    """The charts to fit next."""
+
+    charts: Charts | None
+    """None where nothing is to be repaired."""
+    added: bool = False
+    """Whether some were added to those that are there."""
+    num_gradient_evaluations: int = 0
+
+
+def _repair(rng_key, target, best: Fitted, witness: Witness, uncovered, divide: bool) -> _Repair:
+    """Divide charts whose weights are heavy; otherwise add charts on what none of them covers."""
     seen = best.seen
     if divide and not seen.good and seen.ess > 0 and len(best.maps) <= MAX_COMPONENTS:
         charts = divided(rng_key, target, seen, witness.position)
         if len(charts[1]) > 1 or len(best.maps) > 1:
-            return charts, False
-    # Particles may lie outside of poor charts without being a mode of their own.
+            return _Repair(charts)
+    # Particles and probes may lie outside of poor charts without being a mode of their own.
+    if not (seen.good or seen.ess == 0 or not divide):
+        return _Repair(None)
     if len(uncovered) and witness.position is not None:
-        if seen.good or seen.ess == 0 or not divide:
-            share = len(uncovered) / len(witness.position)
-            return with_uncovered(rng_key, best.normals, seen, uncovered, share, MAX_CHARTS), True
-    return None, False
+        share = len(uncovered) / len(witness.position)
+        charts = with_uncovered(rng_key, best.normals, seen, uncovered, share, MAX_CHARTS)
+        return _Repair(charts, added=True)
+    charts, cost = with_unexplained(rng_key, target, best.normals, seen, MAX_CHARTS)
+    return _Repair(charts, True, cost)
 
 
 def _atlas(best: Fitted, exploration, witness, uncovered, num_repairs, evaluations) -> Atlas:
@@ -114,7 +128,7 @@ def _atlas(best: Fitted, exploration, witness, uncovered, num_repairs, evaluatio
         tail_share=best.seen.tail_share,
         num_climbs=exploration.num_climbs,
         num_places=len(exploration.num_at_place),
-        num_found_once=sum(count == 1 for count in exploration.num_at_place),
+        num_new=exploration.num_new,
         settled=exploration.settled,
         witness=witness,
         uncovered=uncovered,

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.optimize import minimize
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.atlas.maps import DenseMap, lower_factor
@@ -35,6 +35,8 @@ class Tops(NamedTuple):
     arrived: Bool[Array, " climbs"]
     """Whether the climb ended at a top: the density curves down in all directions, and the next
     Newton step would be short."""
+    num_evaluations: Int[Array, " climbs"]
+    """Gradients that each climb evaluated; a Hessian counts as one for each dimension."""
 
 
 @eqx.filter_jit
@@ -46,7 +48,8 @@ def climb_from(rng_key: RNGKey, target: Target, starts: Float[Array, "climbs dim
 
     def one(key, start):
         options = {"maxiter": MAX_STEPS, "line_search_maxiter": LINE_SEARCH_STEPS}
-        end = minimize(cost, start, method="BFGS", options=options).x
+        climb = minimize(cost, start, method="BFGS", options=options)
+        end = climb.x
         end = jnp.where(jnp.all(jnp.isfinite(end)), end, start)
 
         def newton(position, _):
@@ -62,7 +65,8 @@ def climb_from(rng_key: RNGKey, target: Target, starts: Float[Array, "climbs dim
         arrived = arrived & _is_shaped_so(key, target, top, factor, height)
         log_det = jnp.sum(jnp.log(jnp.diagonal(factor)))
         log_mass = height + log_det + 0.5 * target.dim * np.log(2 * np.pi)
-        return Tops(DenseMap(top, factor), log_mass, arrived & jnp.isfinite(log_mass))
+        num = climb.njev + (NEWTON_STEPS + 1) * (target.dim + 2)
+        return Tops(DenseMap(top, factor), log_mass, arrived & jnp.isfinite(log_mass), num)
 
     return jax.vmap(one)(jax.random.split(rng_key, len(starts)), starts)
 

@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Float
 
 from numpyro_bridge._core.types import RNGKey
-from numpyro_bridge.atlas.climbs import MAX_STEPS, NEWTON_STEPS, Tops, climb_from
-from numpyro_bridge.atlas.distinct import distinct
+from numpyro_bridge.atlas.climbs import Tops, climb_from
+from numpyro_bridge.atlas.distinct import distinct_fits, distinct_tops
 from numpyro_bridge.atlas.fit_normal import (
     NUM_STEPS,
     draws_per_step,
@@ -17,16 +17,14 @@ from numpyro_bridge.atlas.fit_normal import (
 )
 from numpyro_bridge.atlas.maps import DenseMap, as_dense
 from numpyro_bridge.atlas.mixture_fit import numpy_generator, spread_out
+from numpyro_bridge.atlas.probes import NUM_GROUPS, NUM_PRIOR_DRAWS, probed_starts
 from numpyro_bridge.atlas.stacked import row
 from numpyro_bridge.atlas.standardised_target import log_weights_of
-from numpyro_bridge.atlas.starts import starts_of
+from numpyro_bridge.atlas.starts import first_starts
 from numpyro_bridge.target import Target
 
 MAX_ROUNDS = 8
 """Rounds of climbs at most."""
-
-MIN_ROUNDS = 2
-"""Rounds at least where there are several places; all but the first have to find nothing new."""
 
 MAX_PLACES = 64
 """Places at most; the heaviest are kept."""
@@ -47,17 +45,20 @@ class Exploration(NamedTuple):
     """A first guess of the mass at each place, in nats."""
     num_at_place: tuple[int, ...]
     """How many climbs ended at each."""
+    num_new: int
+    """How many of the places the last round of climbs found."""
     num_climbs: int
     settled: bool
-    """Whether there is a single place, found more than once, or the last round of climbs found
-    nothing new, no place was found only once, and there are not too many places."""
+    """Whether the last round of climbs, and not the first, found nothing new, and there are not too
+    many places."""
     num_gradient_evaluations: int
 
 
 def explore(rng_key: RNGKey, target: Target, *, max_rounds: int = MAX_ROUNDS) -> Exploration:
-    """Climb to the tops of the density from prior draws, wide draws, and starts as NUTS takes.
+    """Climb to the tops of the density, round after round, until a round finds nothing new.
 
-    Round after round starts from wider around what was found, until a round finds nothing new.
+    The first climbs start from prior draws, wide draws, and where NUTS would. Later ones start
+    where the density is higher than the places found so far explain.
     A density may have no tops, as that of a centred hierarchy, which rises without limit; then the
     normal distributions of highest ELBO take their place.
 
@@ -73,32 +74,39 @@ def explore(rng_key: RNGKey, target: Target, *, max_rounds: int = MAX_ROUNDS) ->
 
 def _climbed(rng_key: RNGKey, target: Target, max_rounds: int) -> tuple[Exploration, np.ndarray]:
     """What the climbs found, and the positions where they ended."""
-    # Without a prior to draw starts from, four times as many are needed to hit narrow modes.
-    times = 4 if target.prior_positions(rng_key, 1) is None else 1
-    num = times * int(np.clip(16_384 // target.dim, 32, 256))
+    num = NUM_GROUPS * int(np.clip(16_384 // target.dim // NUM_GROUPS, 1, 8))
     rounds: list[Tops] = []
-    places, chosen, counts, settled = None, np.zeros(0, int), np.zeros(0, int), False
+    places, mass, chosen = None, np.zeros(0), np.zeros(0, int)
+    counts, num_new, settled = chosen, 0, False
     for key in jax.random.split(rng_key, max_rounds):
-        start_key, probe_key = jax.random.split(key)
-        rounds.append(climb_from(probe_key, target, starts_of(start_key, target, num, places)))
-        tops = jax.tree.map(lambda *parts: jnp.concatenate(parts), *rounds)
+        prior_key, start_key, shape_key = jax.random.split(key, 3)
+        prior = target.prior_positions(prior_key, NUM_PRIOR_DRAWS)
+        if places is None:
+            starts = first_starts(start_key, target, num, prior)
+        else:
+            starts = probed_starts(start_key, target, num, places, mass[chosen], prior)
+        rounds.append(climb_from(shape_key, target, starts))
+        tops = jax.tree.map(lambda *parts: np.concatenate(parts), *rounds)
         mass = np.where(tops.arrived, tops.log_mass, -np.inf).astype(float)
-        chosen, counts = distinct(
+        chosen, counts = distinct_tops(
             tops.normals, mass, max_deficit=MAX_DEFICIT, max_number=MAX_PLACES
         )
         places = row(tops.normals, chosen)
-        new = np.sum(chosen >= len(mass) - (MIN_ROUNDS - 1) * num)
-        enough = len(rounds) >= MIN_ROUNDS and new == 0 and bool(np.all(counts > 1))
-        alone = len(chosen) == 1 and counts[0] > 1
-        settled = (alone or enough) and len(chosen) < MAX_PLACES
+        num_new = int(np.sum(chosen >= len(mass) - num))
+        settled = num_new == 0 and len(chosen) < MAX_PLACES
         if settled or len(chosen) == 0:
             break
-    num_climbs = num * len(rounds)
-    evaluations = num_climbs * (2 * MAX_STEPS + (NEWTON_STEPS + 1) * (target.dim + 2))
     assert places is not None
     ends = np.asarray(tops.normals.location, float)
-    found = tuple(map(int, counts))
-    seen = Exploration(places, mass[chosen], found, num_climbs, settled, evaluations)
+    seen = Exploration(
+        normals=jax.tree.map(jnp.asarray, places),
+        log_mass=mass[chosen],
+        num_at_place=tuple(map(int, counts)),
+        num_new=num_new,
+        num_climbs=num * len(rounds),
+        settled=settled,
+        num_gradient_evaluations=sum(int(np.max(one.num_evaluations)) * num for one in rounds),
+    )
     return seen, ends[np.all(np.isfinite(ends), axis=1)]
 
 
@@ -118,12 +126,13 @@ def _normals_of_highest_elbo(
     elbo = np.asarray([np.mean(np.asarray(one, float)) for one in log_weights])
     # Where all are hopeless, one of them is kept all the same.
     elbo = np.where(np.isfinite(elbo), np.maximum(elbo, -1e10), -1e10)
-    chosen, counts = distinct(normals, elbo, max_deficit=7.0, max_number=NUM_STARTS)
+    chosen, counts = distinct_fits(normals, elbo, max_deficit=7.0, max_number=NUM_STARTS)
     cost = NUM_STARTS * NUM_STEPS * draws_per_step(target.dim)
     return seen._replace(
         normals=row(normals, chosen),
         log_mass=elbo[chosen],
         num_at_place=tuple(map(int, counts)),
+        num_new=0,
         settled=True,
         num_gradient_evaluations=seen.num_gradient_evaluations + cost,
     )

@@ -8,7 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge._core.weights import effective_sample_size, pareto_smooth, tail_share
@@ -30,9 +30,14 @@ BATCH = 1_024
 FEWEST = 32
 """Draws of each chart, however little of the mass is on it."""
 
-GOOD_ESS, GOOD_TAIL = 0.5, 0.02
+GOOD_ESS, GOOD_TAIL = 0.5, 0.01
 """Charts whose draws are worth this share of independent ones, and whose tail carries at most this
 share of the mass, need neither repair nor a bridge."""
+
+
+LEAST_EXCESS, MARGIN = 4.0, 1.0
+"""A position is beyond the draws of charts if its weight would exceed their mean by the first
+factor, and that of every draw by the second, in nats."""
 
 
 def suffices(ess: float, tail_share: float) -> bool:
@@ -63,6 +68,11 @@ class Judgement(NamedTuple):
     def share(self) -> Float[np.ndarray, " charts"]:
         """The share of the mass that each chart is responsible for."""
         return np.exp(self.log_mass - np.logaddexp.reduce(self.log_mass))
+
+    def is_beyond(self, log_weight: Float[np.ndarray, " num"]) -> Bool[np.ndarray, " num"]:
+        """Whether weights at other positions exceed those of all draws, by far."""
+        largest = np.max(self.log_weight) - self.log_evidence
+        return log_weight - self.log_evidence > max(LEAST_EXCESS, largest + MARGIN)
 
     def better_than(self, other: "Judgement") -> bool:
         """Whether to prefer these charts; good ones first, then by the number of good draws."""
@@ -157,14 +167,23 @@ def weights_on_piece(
     return log_weights_of(transform, Piece(target, partition, chart), noise)
 
 
+def log_weights_at(
+    target: Target, partition: MixturePartition, position: Float[np.ndarray, "num dim"]
+) -> tuple[Float[np.ndarray, " num"], Float[np.ndarray, " num"]]:
+    """Log densities at positions, and the log weights of draws of the charts there, in nats."""
+    num = len(position)
+    batches = []
+    for first in range(0, num, BATCH):
+        index = np.minimum(np.arange(first, first + BATCH), num - 1)
+        batches.append(np.asarray(_weights_at(target, partition, position[index]), float))
+    return tuple(np.concatenate(batches, axis=1)[:, :num])
+
+
 @eqx.filter_jit
-def excess_weight(
-    target: Target, partition: MixturePartition, position: Float[Array, "num dim"]
-) -> Float[Array, " num"]:
-    """Log weights that draws of the charts would have at given positions, in nats."""
-
+def _weights_at(target: Target, partition: MixturePartition, position):
     def one(x):
-        log_density = partition.log_density(x) - 0.5 * x.size * math.log(2 * math.pi)
-        return target.log_density(x) - log_density
+        log_density = target.log_density(x)
+        of_charts = partition.log_density(x) - 0.5 * x.size * math.log(2 * math.pi)
+        return log_density, log_density - of_charts
 
-    return jax.vmap(one)(position)
+    return jnp.stack(jax.vmap(one)(position))

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from numpyro_bridge.atlas.coupling import CouplingMap, bent_alike
-from numpyro_bridge.atlas.maps import AbstractMap, DenseMap, whitened
+from numpyro_bridge.atlas.maps import AbstractMap, DenseMap, WhitenedMap, whitened
 from numpyro_bridge.atlas.partition import MixturePartition, StudentPartition
 
 LENGTHS = (1, 8, 64)
@@ -48,7 +48,7 @@ def padded_logs(logs: Float[np.ndarray, " charts"]) -> Float[Array, " rows"]:
 
 def student_partition(normals: DenseMap, log_mass: Float[np.ndarray, " charts"]):
     """The partition by Student densities at the places and scales of normal distributions."""
-    rows = padded(_whiten_all(normals), len(log_mass))
+    rows = padded(whiten_all(normals), len(log_mass))
     return StudentPartition(padded_logs(log_mass - np.max(log_mass)), rows)
 
 
@@ -74,7 +74,8 @@ def _with_whitening(transform: AbstractMap) -> AbstractMap:
 
 
 @eqx.filter_jit
-def _whiten_all(normals: DenseMap):
+def whiten_all(normals: DenseMap) -> WhitenedMap:
+    """Stacked normal distributions with the inverses of their factors."""
     return jax.vmap(whitened)(normals)
 
 

@@ -1,62 +1,54 @@
-"""Where climbs start: prior draws, wide draws, and starts as NUTS would choose them."""
+"""Where the first climbs start: prior draws, wide draws, and starts as NUTS would choose them."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from numpyro_bridge._core.types import RNGKey
-from numpyro_bridge.atlas.maps import DenseMap
 from numpyro_bridge.target import Target
 
+WIDEST = 1.0
+"""Wide draws have standard deviations up to ten to this power."""
 
-def starts_of(
-    rng_key: RNGKey, target: Target, num: int, places: DenseMap | None
+WIDEST_WITHOUT_PRIOR = 2.0
+"""The same where there is no prior: how wide the posterior is, is anyone's guess then."""
+
+
+def first_starts(
+    rng_key: RNGKey, target: Target, num: int, prior: Float[Array, "draws dim"] | None
 ) -> Float[Array, "{num} dim"]:
-    """Draw starts for a round of climbs.
+    """Draw the starts of the first climbs.
 
-    The first round starts as NUTS would, from prior draws where there is a prior, and from wide
-    draws. Later rounds start from wider around the places that were found.
+    Where there is a prior, half of them are drawn from it, a quarter from wide normal
+    distributions, and a quarter as NUTS would start. Elsewhere three quarters are wide.
 
     Args:
         rng_key: The same key gives the same starts.
         target: The target in its own coordinates.
         num: How many.
-        places: The normal distributions at the places found so far; None in the first round.
+        prior: At least half as many draws from the prior; None where there is none.
     """
-    near_key, wide_key = jax.random.split(rng_key)
-    starts, has_prior = _near(near_key, target, num)
-    if places is None or len(places.location) == 0:
-        widest = 1.0 if has_prior else 2.0  # How wide it is without a prior is anyone's guess.
-        wide = _over_scales(wide_key, num, target.dim, widest)
-        num_wide = num // 4 if has_prior else 3 * num // 4
-        return starts.at[num - num_wide :].set(wide[:num_wide])
-    num_wide = num // 2 if has_prior else num
-    return starts.at[num - num_wide :].set(_around(wide_key, places, num)[:num_wide])
+    box_key, wide_key = jax.random.split(rng_key)
+    return _mixed(wide_key, target.initial_positions(box_key, num), prior)
 
 
-def _near(rng_key: RNGKey, target: Target, num: int):
-    """Starts as NUTS takes them, the first half of them prior draws where there is a prior."""
-    box_key, prior_key = jax.random.split(rng_key)
-    starts = target.initial_positions(box_key, num)
-    draws = target.prior_positions(prior_key, num // 2)
-    if draws is None:
-        return starts, False
-    usable = jnp.all(jnp.isfinite(draws), axis=1, keepdims=True)
-    return starts.at[: num // 2].set(jnp.where(usable, draws, starts[: num // 2])), True
+@eqx.filter_jit
+def _mixed(rng_key: RNGKey, starts, prior):
+    num, dim = starts.shape
+    if prior is None:
+        wide = wide_draws(rng_key, 3 * num // 4, dim, has_prior=False)
+        return starts.at[num - len(wide) :].set(wide)
+    usable = jnp.all(jnp.isfinite(prior[: num // 2]), axis=1, keepdims=True)
+    starts = starts.at[: num // 2].set(jnp.where(usable, prior[: num // 2], starts[: num // 2]))
+    wide = wide_draws(rng_key, num // 4, dim, has_prior=True)
+    return starts.at[num - len(wide) :].set(wide)
 
 
-def _over_scales(rng_key: RNGKey, num: int, dim: int, widest: float):
-    """Normal draws around zero whose standard deviations range over powers of ten."""
-    scale_key, noise_key = jax.random.split(rng_key)
-    scale = 10 ** jax.random.uniform(scale_key, (num, 1), minval=-0.5, maxval=widest)
-    return scale * jax.random.normal(noise_key, (num, dim), jnp.result_type(float))
-
-
-def _around(rng_key: RNGKey, places: DenseMap, num: int):
-    """Draws from half to twice as wide as the places are apart."""
-    scale_key, noise_key = jax.random.split(rng_key)
-    centre, spread = jnp.mean(places.location, axis=0), jnp.std(places.location, axis=0)
-    factor = 2 ** jax.random.uniform(scale_key, (num, 1), minval=-1.0, maxval=1.0)
-    own = jnp.sqrt(jnp.mean(jnp.sum(places.factor**2, axis=2), axis=0))
-    noise = jax.random.normal(noise_key, (num, centre.size), centre.dtype)
-    return centre + factor * (spread + own) * noise
+def wide_draws(
+    rng_key: RNGKey, num: int, dim: int, *, has_prior: bool
+) -> Float[Array, "{num} {dim}"]:
+    """Normal draws around zero whose standard deviations range over powers of ten, in order."""
+    widest = WIDEST if has_prior else WIDEST_WITHOUT_PRIOR
+    noise = jax.random.normal(rng_key, (num, dim), jnp.result_type(float))
+    return jnp.logspace(-0.5, widest, num, dtype=noise.dtype)[:, None] * noise

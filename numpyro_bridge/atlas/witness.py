@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.atlas.atlas import Witness, no_uncovered
-from numpyro_bridge.atlas.judge import Judgement, excess_weight
+from numpyro_bridge.atlas.judge import Judgement, log_weights_at
 from numpyro_bridge.atlas.maps import DenseMap
 from numpyro_bridge.atlas.particles import (
     Particles,
@@ -26,19 +26,13 @@ from numpyro_bridge.target import Target
 TEMPERING_LIMIT = 100
 """Dimension up to which particles are tempered; beyond, that would cost more than all the rest."""
 
-NUM_PARTICLES = 1_000
+NUM_PARTICLES = 1_024
 
 NUM_MOVES = 2
 """Hamiltonian moves at each temperature."""
 
 WIDTH = 3.0
 """Where the prior cannot be drawn from, tempering starts this much wider than the charts."""
-
-MARGIN = 1.0
-"""A particle is uncovered if its weight exceeds that of all draws by this factor, in nats."""
-
-LEAST_EXCESS = 4.0
-"""And if it exceeds the mean weight by this factor, in nats."""
 
 MIN_UNCOVERED = 0.01
 """Share of the particles that has to be uncovered to count; fewer may be chance."""
@@ -122,7 +116,5 @@ def uncovered_by(
 
 
 def _is_far(target, seen: Judgement, position) -> np.ndarray:
-    excess = np.asarray(excess_weight(target, seen.partition, position), float)
-    largest = np.max(seen.log_weight) - seen.log_evidence
-    limit = max(LEAST_EXCESS, largest + MARGIN)
-    return excess - seen.log_evidence > limit
+    _, log_weight = log_weights_at(target, seen.partition, np.asarray(position))
+    return seen.is_beyond(log_weight)

@@ -8,10 +8,11 @@ import numpy as np
 
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.atlas.atlas import Atlas, no_uncovered
+from numpyro_bridge.atlas.judge import LEAST_EXCESS, MARGIN
 from numpyro_bridge.atlas.particles import refreshed
 from numpyro_bridge.atlas.repair import normal_of
 from numpyro_bridge.atlas.standardised_target import StandardisedTarget
-from numpyro_bridge.atlas.witness import LEAST_EXCESS, MARGIN, MIN_UNCOVERED
+from numpyro_bridge.atlas.witness import MIN_UNCOVERED
 from numpyro_bridge.draws.backward_runs import backward_log_weights
 from numpyro_bridge.infer.posterior import Posterior
 

@@ -94,7 +94,7 @@ def test_an_atlas_without_trouble_has_no_doubts():
 def test_each_trouble_is_a_doubt():
     uncovered = np.full((25, 2), 3.0)
     witness = Witness(np.zeros((100, 2)), 8.0, 0.1)
-    trouble = {"witness": witness, "uncovered": uncovered, "settled": False, "num_found_once": 1}
+    trouble = {"witness": witness, "uncovered": uncovered, "settled": False, "num_new": 1}
     where, evidence, once = atlas_of(TWO, np.log(MASSES), **trouble).doubts()
     assert "25.0%" in where and "[3., 3.]" in where
     assert "8.0 ± 0.1" in evidence

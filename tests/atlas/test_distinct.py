@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from numpyro_bridge.atlas.distinct import distinct
+from numpyro_bridge.atlas.distinct import distinct_fits, distinct_tops
 from tests.mixtures import normals_at
 
 pytestmark = pytest.mark.fast
 
 
 def chosen(places, factors, log_mass, max_deficit=20.0, max_number=10):
-    leaders, counts = distinct(
+    leaders, counts = distinct_fits(
         normals_at(places, factors),
         np.asarray(log_mass, float),
         max_deficit=max_deficit,
@@ -37,6 +37,16 @@ def test_along_a_narrow_ridge_distances_are_those_of_the_ridge():
     ridge = np.linalg.cholesky(np.asarray([[1.0, 0.999], [0.999, 1.0]]))
     assert chosen([[0.0, 0.0], [2.0, 2.0]], [ridge] * 2, [0.0, 0.0]) == ([0], [2])
     assert chosen([[0.0, 0.0], [0.7, -0.7]], [ridge] * 2, [0.0, 0.0]) == ([0, 1], [1, 1])
+
+
+def test_tops_are_apart_by_a_standard_deviation_of_the_narrower_one():
+    def num_places(distance, scale):
+        normals = normals_at([[0.0, 0.0], [distance, 0.0]], [1.0, scale])
+        return len(distinct_tops(normals, np.zeros(2), max_deficit=20.0, max_number=10)[0])
+
+    assert num_places(0.9, 1.0) == 1 and num_places(1.1, 1.0) == 2
+    assert num_places(0.09, 0.1) == 1 and num_places(0.11, 0.1) == 2
+    assert num_places(0.9, 10.0) == 1 and num_places(1.1, 10.0) == 2
 
 
 @pytest.mark.parametrize("units", [(1e-8, 1e8), (1e9, 1e-3)])

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from numpyro_bridge.atlas.judge import Judgement, excess_weight, judge
+from numpyro_bridge.atlas.judge import Judgement, judge, log_weights_at
 from numpyro_bridge.atlas.stacked import mixture_partition
 from numpyro_bridge.target import target_from_log_density
 from tests.mixtures import mixture, normals_at, rows_of
@@ -48,9 +48,11 @@ def test_poor_charts_give_the_right_evidence_and_masses_that_add_up_to_it():
     assert np.sum(seen.share) == pytest.approx(1.0)
     assert 0.3 < seen.ess < 0.99
     # The weights are the excess of the target over the mixture of the charts.
-    position = jnp.asarray(seen.position[::100])
-    excess = excess_weight(known.target, seen.partition, position)
-    np.testing.assert_allclose(excess, seen.log_weight[::100], rtol=1e-7, atol=1e-7)
+    position = seen.position[::100]
+    log_density, log_weight = log_weights_at(known.target, seen.partition, position)
+    np.testing.assert_allclose(log_weight, seen.log_weight[::100], rtol=1e-7, atol=1e-7)
+    expected = jax.vmap(known.target.log_density)(jnp.asarray(position))
+    np.testing.assert_allclose(log_density, expected, rtol=1e-7, atol=1e-7)
 
 
 def test_the_effective_sample_size_of_a_wide_chart_is_what_arithmetic_says():

@@ -1,0 +1,152 @@
+"""Probes: many cheap looks for mass that the places found so far do not explain."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from numpyro_bridge._core.types import RNGKey, Scalar, Vector
+from numpyro_bridge.atlas.maps import DenseMap, WhitenedMap
+from numpyro_bridge.atlas.stacked import padded, padded_logs, whiten_all
+from numpyro_bridge.atlas.starts import wide_draws
+from numpyro_bridge.target import REPLACED_LOG_DENSITY, Target
+
+NUM_GROUPS = 32
+"""Groups of probes, each drawn in its own way; climbs start from the best of each."""
+
+GROUP_SIZE = 512
+"""Probes in a group."""
+
+TIMES_WITHOUT_PRIOR = 8
+"""Where there is no prior to draw from, groups are larger by this factor: a narrow mode in ten
+dimensions is hit by one in ten thousand probes."""
+
+NUM_PRIOR_DRAWS = NUM_GROUPS // 4 * GROUP_SIZE
+"""Draws from the prior that are probed, where there is a prior."""
+
+NARROWEST, WIDEST = 0.5, 32.0
+"""How wide the groups around single places are, in standard deviations of these places."""
+
+
+def probed_starts(
+    rng_key: RNGKey,
+    target: Target,
+    num: int,
+    places: DenseMap,
+    log_mass: Float[np.ndarray, " places"],
+    prior: Float[Array, "draws dim"] | None,
+) -> Float[Array, "{num} dim"]:
+    """Choose starts where the density is higher than the places found so far explain.
+
+    A probe costs one evaluation of the density, and a climb costs a hundred. So there are many
+    more probes than climbs, and climbs start from the best of them: those where the log density
+    exceeds that of the mixture of the normal distributions at all places by most. The best are
+    chosen within each group: tails that are heavier than normal exceed the mixture far away from
+    everything, and would be all that is looked at.
+
+    Args:
+        rng_key: The same key gives the same starts.
+        target: The target in its own coordinates.
+        num: How many starts; a multiple of the number of groups.
+        places: The normal distributions at the places found so far.
+        log_mass: Log of the mass at each place, in nats.
+        prior: `NUM_PRIOR_DRAWS` draws from the prior; None where there is none.
+    """
+    rows, logs = _rows(places, log_mass)
+    size = GROUP_SIZE * (1 if prior is not None else TIMES_WITHOUT_PRIOR)
+    probes = _draw(rng_key, rows, logs, prior, size)
+    return _best(target, rows, logs, probes, num // NUM_GROUPS)
+
+
+def draw_probes(
+    rng_key: RNGKey,
+    places: DenseMap,
+    log_mass: Float[np.ndarray, " places"],
+    prior: Float[Array, "draws dim"] | None,
+) -> Float[Array, "probes dim"]:
+    """Draw probes around places, between them, and from the prior.
+
+    Half of the groups are drawn around single places, from near to far. A quarter are prior draws,
+    or wide where there is no prior. In an eighth each, probes are as wide as the places are apart,
+    or lie off one place by the difference of two others, as in patterns that repeat.
+    """
+    return _draw(rng_key, *_rows(places, log_mass), prior, GROUP_SIZE)
+
+
+def _rows(places: DenseMap, log_mass: Float[np.ndarray, " places"]):
+    """The places as padded rows, so that another number of them rarely compiles anything anew."""
+    rows = padded(whiten_all(places), len(log_mass))
+    return rows, padded_logs(log_mass - np.max(log_mass))
+
+
+@eqx.filter_jit
+def _draw(rng_key: RNGKey, places: WhitenedMap, log_mass, prior, size: int):
+    near_key, wide_key, between_key = jax.random.split(rng_key, 3)
+    quarter = NUM_GROUPS // 4 * size
+    if prior is None:
+        prior = wide_draws(wide_key, quarter, places.location.shape[1], has_prior=False)
+    near = _near(near_key, places, log_mass, 2 * quarter)
+    return jnp.concatenate([near, prior, _between(between_key, places, log_mass, quarter)])
+
+
+@eqx.filter_jit
+def _best(target: Target, places: WhitenedMap, log_mass, probes, num_each: int):
+    # Not all at once, since the data of a model may be large.
+    excess = jax.lax.map(
+        lambda x: _excess(target, places, log_mass, x), probes, batch_size=GROUP_SIZE
+    )
+    size = len(probes) // NUM_GROUPS
+    _, best = jax.lax.top_k(excess.reshape(NUM_GROUPS, size), num_each)
+    first = size * jnp.arange(NUM_GROUPS)[:, None]
+    return probes[(first + best).ravel()]
+
+
+def _near(rng_key: RNGKey, places: WhitenedMap, log_mass, num: int):
+    """Draws around places that are chosen at random, from narrow to wide."""
+    place_key, noise_key = jax.random.split(rng_key)
+    dtype = places.location.dtype
+    scale = jnp.geomspace(NARROWEST, WIDEST, num, dtype=dtype)
+    place = _some(place_key, log_mass, num)
+    noise = jax.random.normal(noise_key, (num, places.location.shape[1]), dtype)
+
+    def one(draw):
+        place, scaled = draw
+        return places.location[place] + places.factor[place] @ scaled
+
+    # The factors of all draws at once would not fit in memory where there are many dimensions.
+    return jax.lax.map(one, (place, scale[:, None] * noise), batch_size=GROUP_SIZE)
+
+
+def _between(rng_key: RNGKey, places: WhitenedMap, log_mass, num: int):
+    """Draws as wide as the places are apart, and places moved by the difference of two others."""
+    half = num // 2
+    place_key, noise_key = jax.random.split(rng_key)
+    usable = jnp.isfinite(log_mass)
+    share = (usable / jnp.sum(usable)).astype(places.location.dtype)
+    centre = share @ places.location
+    spread = jnp.sqrt(share @ (places.location - centre) ** 2)
+    own = jnp.sqrt(share @ jnp.sum(places.factor**2, axis=2))
+    noise = jax.random.normal(noise_key, (2, half, centre.size), centre.dtype)
+    scale = jnp.geomspace(0.5, 4.0, half, dtype=centre.dtype)[:, None]
+    wide = centre + scale * (spread + own) * noise[0]
+    one, two, three = places.location[_some(place_key, log_mass, 3 * half)].reshape(3, half, -1)
+    return jnp.concatenate([wide, one + (two - three) + own * noise[1]])
+
+
+def _some(rng_key: RNGKey, log_mass, num: int):
+    """Numbers of places, each as likely as the others."""
+    usable = jnp.where(jnp.isfinite(log_mass), 0.0, -jnp.inf)
+    return jax.random.categorical(rng_key, usable, shape=(num,))
+
+
+def _excess(target: Target, places: WhitenedMap, log_mass, position: Vector) -> Scalar:
+    """How much the log density exceeds that of the places, up to a constant, in nats."""
+
+    def log_normal(place: WhitenedMap) -> Scalar:
+        return -0.5 * jnp.sum(place.inverse(position) ** 2) - place.log_det_of_factor
+
+    explained = jax.nn.logsumexp(log_mass + jax.vmap(log_normal)(places))
+    log_density = target.log_density(position)
+    known = jnp.isfinite(explained) & (log_density > REPLACED_LOG_DENSITY)
+    return jnp.where(known, log_density - explained, -jnp.inf)

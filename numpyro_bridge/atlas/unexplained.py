@@ -1,0 +1,94 @@
+"""Charts for mass that probes find where no draw of the charts so far goes."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from numpyro_bridge._core.types import RNGKey
+from numpyro_bridge.atlas.distinct import distinct_fits
+from numpyro_bridge.atlas.fit_normal import NUM_STEPS, climb, draws_per_step
+from numpyro_bridge.atlas.judge import Judgement, log_weights_at
+from numpyro_bridge.atlas.maps import DenseMap
+from numpyro_bridge.atlas.mixture_fit import numpy_generator, spread_out
+from numpyro_bridge.atlas.probes import NUM_PRIOR_DRAWS, draw_probes
+from numpyro_bridge.atlas.repair import Charts, normal_of
+from numpyro_bridge.atlas.stacked import row
+from numpyro_bridge.atlas.standardised_target import log_weights_of
+from numpyro_bridge.target import Target
+
+NUM_STARTS = 8
+"""Probes from which normal distributions are fitted."""
+
+NUM_CANDIDATES = 64
+"""Unexplained probes of highest density, among which the starts are chosen far apart."""
+
+MAX_DEFICIT = 9.0
+"""Mass that is smaller than the whole by more nats than this is not worth a chart."""
+
+NUM_DRAWS = 256
+"""Draws for the ELBO of a normal distribution."""
+
+
+def with_unexplained(
+    rng_key: RNGKey, target: Target, normals: DenseMap, seen: Judgement, most: int
+) -> tuple[Charts | None, int]:
+    """Add charts where probes lie whose weights would exceed those of all draws.
+
+    A single such probe says little: in a tail that is heavier than that of its chart there are
+    many, and hardly any mass. So normal distributions are fitted from a few of them, and those that
+    end at a new place, with mass, become charts.
+
+    Args:
+        rng_key: Randomness of the probes and the fits.
+        target: The target in its own coordinates.
+        normals: The charts so far, stacked.
+        seen: What their draws say.
+        most: Number of charts at most.
+
+    Returns:
+        The charts, None where nothing was found; and how many gradients that took.
+    """
+    none = None, 0
+    if len(seen.log_mass) >= most or not np.isfinite(seen.log_evidence):
+        return none
+    prior_key, probe_key, pick_key, fit_key, draw_key = jax.random.split(rng_key, 5)
+    prior = target.prior_positions(prior_key, NUM_PRIOR_DRAWS)
+    probes = np.asarray(draw_probes(probe_key, normals, seen.log_mass, prior))
+    log_density, log_weight = log_weights_at(target, seen.partition, probes)
+    far = np.flatnonzero(seen.is_beyond(log_weight))
+    cost = len(probes)
+    if not len(far):
+        return None, cost
+    highest = far[np.argsort(-log_density[far], kind="stable")[:NUM_CANDIDATES]]
+    starts = _apart(pick_key, probes[highest])
+    scale = normals.factor[int(np.argmax(seen.log_mass))]
+    maps = DenseMap(jnp.asarray(starts), jnp.broadcast_to(scale, (NUM_STARTS, *scale.shape)))
+    num_draws = draws_per_step(target.dim)
+    fits = climb(fit_key, target, maps, num_iterations=NUM_STEPS, num_draws=num_draws)
+    cost += NUM_STARTS * NUM_STEPS * num_draws
+    return _added(draw_key, target, normals, seen, fits, most), cost
+
+
+def _apart(rng_key: RNGKey, candidates: np.ndarray) -> np.ndarray:
+    """Starts that are far from each other; where there are few, some of them twice."""
+    inside = np.linalg.solve(np.asarray(normal_of(candidates).factor, float), candidates.T).T
+    chosen = spread_out(numpy_generator(rng_key), inside, NUM_STARTS)
+    return candidates[np.resize(chosen, NUM_STARTS)]
+
+
+def _added(rng_key, target, normals: DenseMap, seen: Judgement, fits: DenseMap, most: int):
+    """The charts with those fits that are apart and carry mass; None if there are none."""
+    noise = jax.random.normal(rng_key, (NUM_DRAWS, target.dim), jnp.result_type(float))
+    elbos = [np.mean(log_weights_of(row(fits, k), target, noise)) for k in range(NUM_STARTS)]
+    elbo = np.where(np.isfinite(elbos), np.asarray(elbos, float), -np.inf)
+    elbo = np.where(elbo > seen.log_evidence - MAX_DEFICIT, elbo, -np.inf)
+    joined = jax.tree.map(lambda *parts: jnp.concatenate(parts), normals, fits)
+    # The charts so far come first, whatever they weigh, so that none of them is left out.
+    old = len(seen.log_mass)
+    rank = np.concatenate([np.full(old, 1e9), elbo])
+    chosen, _ = distinct_fits(joined, rank, max_deficit=np.inf, max_number=most)
+    new = [index for index in chosen if index >= old]
+    if not new:
+        return None
+    keep = np.concatenate([np.arange(old), new])
+    return row(joined, keep), np.concatenate([seen.log_mass, elbo[np.asarray(new) - old]])
