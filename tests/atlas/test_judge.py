@@ -88,8 +88,8 @@ def test_good_charts_are_better_than_charts_that_are_not():
         return Judgement(partition, np.zeros((0, 2)), nothing, 0.0, np.zeros(1), ess, tail_share)
 
     good, better, heavy, poor = (
-        judged(0.6, 0.01),
-        judged(0.8, 0.01),
+        judged(0.6, 0.005),
+        judged(0.8, 0.005),
         judged(0.9, 0.05),
         judged(0.4, 0.001),
     )
