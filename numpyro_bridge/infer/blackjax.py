@@ -20,7 +20,6 @@ from numpyro_bridge.atlas.standardised_target import StandardisedTarget
 from numpyro_bridge.infer.posterior import Posterior
 from numpyro_bridge.objectives import reverse_kl_ld
 from numpyro_bridge.processes import CMCD, AbstractProcess
-from numpyro_bridge.processes.make import make_process
 from numpyro_bridge.target import Target, target_from_log_density
 from numpyro_bridge.target.arguments import holds_tracers
 from numpyro_bridge.training.loop import gradient_step
@@ -118,7 +117,7 @@ class _Algorithm:
         map_key, process_key = jax.random.split(rng_key)
         target = _target_of(self.logdensity_fn, position)
         chosen = self.standardise(map_key, target)
-        made = make_process(self.process, process_key, target.dim, chosen)
+        made = self.process(process_key, target.dim)
         params: Any = eqx.filter(made, eqx.is_inexact_array)
         return BridgeVIState(made, chosen.map, self.optimizer.init(params), position)
 

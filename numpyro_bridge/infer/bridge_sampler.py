@@ -38,7 +38,6 @@ from numpyro_bridge.infer.posterior import Posterior
 from numpyro_bridge.objectives import reverse_kl_ld
 from numpyro_bridge.objectives.curricula import AbstractCurriculum
 from numpyro_bridge.processes import CMCD, AbstractProcess, Direct
-from numpyro_bridge.processes.make import make_process
 from numpyro_bridge.target import Target
 from numpyro_bridge.target.resolve import resolve_target
 from numpyro_bridge.training.loop import UNCHANGED, fit
@@ -194,7 +193,7 @@ class BridgeSampler:
         process_keys, fit_keys = _keys(process_key, len(pieces)), _keys(fit_key, len(pieces))
         trainings = []
         for number, piece in enumerate(pieces):
-            process = make_process(make, process_keys[number], piece.dim, seen.standardisation)
+            process = make(process_keys[number], piece.dim)
             process.prepared(piece)  # refuses a target that the process cannot start on
             trainings.append(self._trained_on(fit_keys[number], process, piece, number))
         modules = [training.module for training in trainings]

@@ -53,7 +53,6 @@ def write_posterior(path: str | os.PathLike, posterior: SavedPosterior) -> None:
         "process": process,
         "coordinate_map": None if charted else target.map,
         "charts": (target.maps, target.partition, target.log_share) if charted else None,
-        "modes": standardisation.modes,
         "metrics": metrics,
         "atlas": atlas,
         "doubts": doubts,
@@ -66,7 +65,7 @@ def write_posterior(path: str | os.PathLike, posterior: SavedPosterior) -> None:
         "version": version("numpyro-bridge"),
         "jax_version": jax.__version__,
         "dim": target.dim,
-        "fit": None if fit is None else fit.plain(),
+        "fit": None if fit is None else fit._asdict(),
         "fingerprint": fingerprint(_single(target)),
         "report": report.attributes(),
     }
@@ -95,12 +94,12 @@ def read_posterior(
         "coordinate_map": None if coordinate_map is None else partial(coordinate_map, dim),
     }
     parts = load_parts(path, makers)
-    trained = ("process", "coordinate_map", "charts", "modes", "atlas")
+    trained = ("process", "coordinate_map", "charts", "atlas")
     parts |= in_present_precision({name: parts[name] for name in trained})
     base = _same_target(path, model, args, kwargs, parts.get("data"))
     target = _target_of(base, parts)
     _check_same_density(path, header, target)
-    fit = None if header["fit"] is None else MapFit(**header["fit"], modes=parts["modes"])
+    fit = None if header["fit"] is None else MapFit(**header["fit"])
     standardisation = Standardisation(_single(target).map, fit)
     metrics = jax.tree.map(np.asarray, parts["metrics"])
     report = RunReport.from_attributes(header["report"])

@@ -23,7 +23,6 @@ from numpyro_bridge.atlas.standardisation import Standardisation, standardise
 from numpyro_bridge.atlas.standardised_target import StandardisedTarget
 from numpyro_bridge.infer.posterior import Posterior
 from numpyro_bridge.processes import CMCD, AbstractProcess
-from numpyro_bridge.processes.make import make_process
 from numpyro_bridge.target import ModelTarget, Target, joined_in_order, target_from_model
 from numpyro_bridge.target.arguments import holds_tracers
 from numpyro_bridge.target.seen_data import SeenData
@@ -263,7 +262,7 @@ class AutoBridge(AutoContinuous):
                 chosen = _at_location(target.joined(self._init_locs), self.init_scale)
             else:
                 chosen = self.standardise(map_key, target)
-            process = make_process(self.process, process_key, target.dim, chosen)
+            process = self.process(process_key, target.dim)
         _check_leaves(process)
         self._target, self._standardisation = target, chosen
         self._seen = SeenData.of(self.model, args, kwargs)
