@@ -13,7 +13,14 @@ from numpyro_bridge._core.normal import normal_log_prob
 from numpyro_bridge._core.types import RNGKey, Scalar
 from numpyro_bridge.atlas.explore import explore
 from numpyro_bridge.atlas.fit_normal import DENSE_LIMIT
-from numpyro_bridge.atlas.maps import AbstractMap, DenseMap, as_dense, identity_map, lower_factor
+from numpyro_bridge.atlas.maps import (
+    AbstractAffineMap,
+    AbstractMap,
+    DenseMap,
+    as_dense,
+    identity_map,
+    lower_factor,
+)
 from numpyro_bridge.atlas.stacked import row, stack
 from numpyro_bridge.atlas.standardisation import standardise
 from numpyro_bridge.target import ModelTarget, Target
@@ -96,7 +103,7 @@ def _fitted(rng_key: RNGKey, target: Target) -> AbstractMap:
     """The map of a normal distribution that covers everything that was found."""
     fit_key, explore_key = jax.random.split(rng_key)
     best = standardise(fit_key, target, nonlinear=False).map
-    if target.dim > DENSE_LIMIT:
+    if target.dim > DENSE_LIMIT or not isinstance(best, AbstractAffineMap):
         return best
     normals, log_mass, *_ = explore(explore_key, target)
     heavy = np.flatnonzero(log_mass > np.max(log_mass) - MAX_DEFICIT)

@@ -11,9 +11,9 @@ from jaxtyping import Array, Int
 from numpyro_bridge._core.devices import Devices, divide, divided_among
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.atlas.charted_target import ChartedTarget
-from numpyro_bridge.atlas.standardised_target import StandardisedTarget
+from numpyro_bridge.atlas.seen_target import SeenTarget
 from numpyro_bridge.processes import AbstractProcess
-from numpyro_bridge.trajectories.ends import End, SeenTarget, draw_end, draw_end_on
+from numpyro_bridge.trajectories.ends import End, draw_end, draw_end_on
 
 BATCH = 1_000
 """Trajectories per call of the compiled code; those that are too many are dropped at the end."""
@@ -68,13 +68,6 @@ def _drawn_in_shares(rng_key, processes, target: ChartedTarget, num_samples: int
         num_paths += num_batches * size
     order = np.asarray(jax.random.permutation(order_key, num_samples))
     return _joined(batches, order), num_paths
-
-
-def pieces_of(target: SeenTarget) -> list[StandardisedTarget]:
-    """The target on each of its charts."""
-    if isinstance(target, StandardisedTarget):
-        return [target]
-    return [target.chart(jnp.asarray(number)) for number in range(target.num_charts)]
 
 
 def apportioned(share: np.ndarray, num: int) -> Int[np.ndarray, " charts"]:

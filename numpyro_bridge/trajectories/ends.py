@@ -9,14 +9,12 @@ from jaxtyping import Array, Bool, Float, Int
 
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.atlas.charted_target import ChartedTarget
+from numpyro_bridge.atlas.seen_target import SeenTarget
 from numpyro_bridge.atlas.stacked import row
 from numpyro_bridge.atlas.standardised_target import StandardisedTarget
 from numpyro_bridge.processes.base import AbstractProcess
 from numpyro_bridge.trajectories.simulate import simulate, simulate_backward
 from numpyro_bridge.trajectories.trajectory import Trajectory
-
-SeenTarget = StandardisedTarget | ChartedTarget
-"""A target as samplers see it: on one chart, or on several."""
 
 
 class End(NamedTuple):
