@@ -13,7 +13,7 @@ from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.atlas.charted_target import ChartedTarget
 from numpyro_bridge.atlas.seen_target import SeenTarget
 from numpyro_bridge.processes import AbstractProcess
-from numpyro_bridge.trajectories.ends import End, draw_end, draw_end_on
+from numpyro_bridge.trajectories.ends import End, draw_end, draw_end_on, draw_ends
 
 BATCH = 1_000
 """Trajectories per call of the compiled code; those that are too many are dropped at the end."""
@@ -68,6 +68,15 @@ def _drawn_in_shares(rng_key, processes, target: ChartedTarget, num_samples: int
         num_paths += num_batches * size
     order = np.asarray(jax.random.permutation(order_key, num_samples))
     return _joined(batches, order), num_paths
+
+
+@eqx.filter_jit
+def draw_sites(
+    rng_key: RNGKey, process: AbstractProcess, target: SeenTarget, num: int
+) -> dict[str, Array]:
+    """Independent draws of all sites, without weights, also inside compiled code."""
+    ends = draw_ends(jax.random.split(rng_key, num), process, target)
+    return jax.vmap(target.base.constrain)(ends.position)
 
 
 def apportioned(share: np.ndarray, num: int) -> Int[np.ndarray, " charts"]:
