@@ -3,7 +3,8 @@
     python -m benchmarks.losses --data FOLDER [--preset small]
 
 Targets are taken with and without standardisation, and all budgets are equal. Every bridge starts
-from one normal distribution, even where standardisation sees several modes. The paper chooses
+from one normal distribution. The rows of targets with several modes were measured when the map of
+`nb.standardise` covered all modes that it saw; now it is that of the heaviest. The paper chooses
 scales for each target from a grid; here none is tuned. Rows that are in `losses.csv` already are
 kept, so an interrupted study goes on where it was; `losses.md` and `losses.png` show all of them.
 The preset `small` takes about twenty minutes on two cores.

@@ -39,7 +39,8 @@ def write_table(rows: list[dict], path: Path) -> None:
         "for more than the small preset; all numbers are in `losses.csv`.",
         pages.measured_on(rows),
         "",
-        "Where targets are standardised, it is by an affine map. The gap is log Z - ELBO and the "
+        "Where targets are standardised, it is by an affine map, which in the rows measured so far "
+        "covers all modes that its fit saw. The gap is log Z - ELBO and the "
         "EUBO gap EUBO - log Z, in nats, mean ± standard deviation over keys. The columns of log Z "
         "say how far the forward and the backward estimate of the log evidence are from it. All "
         "further columns are means over keys: ESS as the forward and as the backward runs see it, "

@@ -11,6 +11,7 @@ from numpyro_bridge.atlas.partition import (
     Piece,
     StudentPartition,
 )
+from numpyro_bridge.atlas.seen_target import Charts
 from numpyro_bridge.atlas.standardisation import (
     MapFit,
     Standardisation,
@@ -26,6 +27,7 @@ __all__ = [
     "AbstractPartition",
     "Atlas",
     "ChartedTarget",
+    "Charts",
     "DenseMap",
     "Exploration",
     "MapFit",

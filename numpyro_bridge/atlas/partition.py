@@ -121,6 +121,9 @@ class Piece(TargetWrapper):
         known = whole > REPLACED_LOG_DENSITY
         return jnp.where(known, whole + self.log_share(position), REPLACED_LOG_DENSITY)
 
+    def log_responsibility(self, position: Vector) -> Scalar:
+        return self.log_share(self.base.from_model(position))
+
     def log_share(self, position: Vector) -> Scalar:
         """Log of the chart's responsibility for a position."""
         return self.partition.log_responsibilities(position)[self.chart]

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -32,7 +32,6 @@ from numpyro_bridge.atlas.maps import (
     identity_map,
     with_rank,
 )
-from numpyro_bridge.atlas.modes import Modes, covering_map, distinct_modes
 from numpyro_bridge.atlas.standardised_target import elbo_of, log_weights_of
 from numpyro_bridge.target import Target
 
@@ -54,21 +53,13 @@ class MapFit(NamedTuple):
     """How a map was fitted, and what was seen on the way."""
 
     method: str
-    """The candidate's name; "modes" where the map covers several, "coupling" where it is bent."""
+    """The candidate's name; "coupling" where the map is bent."""
     elbo: float
     """ELBO, in nats, of the distribution that the map makes of standard normal noise."""
     candidates: dict[str, float]
     """The best ELBO of every candidate, by name; the bent map is among them as "coupling"."""
     num_gradient_evaluations: int
     """Roughly how many scores were evaluated; each line search is counted as one."""
-    modes: Modes | None = None
-    """The modes that the starts led to, if more than one; None where all starts agree."""
-
-    def plain(self) -> dict[str, Any]:
-        """All fields but the modes, as strings and numbers, which a file can keep."""
-        fields = self._asdict()
-        del fields["modes"]
-        return fields
 
 
 class Standardisation(NamedTuple):
@@ -79,11 +70,6 @@ class Standardisation(NamedTuple):
     fit: MapFit | None = None
     """None where no map was fitted to the density: the map is the identity, or it was given by a
     user, or it was computed from draws."""
-
-    @property
-    def modes(self) -> Modes | None:
-        """The modes that the fit saw, if it saw more than one."""
-        return None if self.fit is None else self.fit.modes
 
     @property
     def num_gradient_evaluations(self) -> int:
@@ -101,19 +87,20 @@ def standardise(
 ) -> Standardisation:
     """Choose the map whose normal distribution fits the target best by its ELBO, and bend it.
 
+    It is the fit of one chart. A posterior with several modes needs several charts, which
+    `nb.atlas.explore` and `nb.atlas.chart` make; a single map is then that of one mode.
+
     An affine map makes a normal distribution of standard normal noise. The candidates fit such maps
     and are tried in order. The identity is always among them, so that the choice cannot be worse
     than no standardisation. `gaussian_vi`, the first, climbs to the best normal distribution there
     is. Where several starts agree on it, no other candidate can be better, and none is tried. Half
     of the starts are draws from the prior, if it can be drawn from; the rest are chosen as NUTS
-    would choose them. The starts may lead to normal distributions at different places and of
-    comparable mass. The posterior is then multimodal, and the map takes the mean and covariance of
-    their mixture, so that a standard normal covers all of them.
+    would choose them. Where the starts disagree, the best map of all is taken.
 
-    Where there is one mode and the best normal distribution still leaves a gap to the log evidence,
-    the map is bent by a coupling (`fit_coupling`): the scales and places of most directions then
-    depend on a few others, as in the funnels of hierarchical models. The bent map is kept if its
-    ELBO, on draws that it was not fitted to, is higher by more than twice the standard error.
+    Where the best normal distribution still leaves a gap to the log evidence, the map is bent by a
+    coupling (`fit_coupling`): the scales and places of most directions then depend on a few others,
+    as in the funnels of hierarchical models. The bent map is kept if its ELBO, on draws that it was
+    not fitted to, is higher by more than twice the standard error.
 
     Args:
         rng_key: A JAX key, for the starts and the draws.
@@ -132,32 +119,19 @@ def standardise(
     noise = jax.random.normal(elbo_key, (NUM_DRAWS, target.dim), starts.dtype)
     fits = _fit_in_turn(fits_key, target, starts, noise, candidates)
     best = max(fits, key=lambda fit: fit.elbo)
-    chosen, method, elbo = best.best_map, best.name, best.elbo
-    modes = _modes_seen(fits)
-    if modes is not None:
-        chosen, method = covering_map(modes), "modes"
-        elbo = float(_elbos(_batch_of_one(chosen), target, noise)[0])
     count = sum(NUM_DRAWS * len(fit.elbos) for fit in fits)
     count += num_starts * NUM_STEPS * draws_per_step(target.dim)
-    fit = MapFit(method, elbo, {f.name: f.elbo for f in fits}, count, modes)
+    fit = MapFit(best.name, best.elbo, {f.name: f.elbo for f in fits}, count)
     # In many dimensions no map is bent: fitting a coupling takes dim³ third derivatives.
-    if not nonlinear or modes is not None or target.dim > DENSE_LIMIT:
-        return Standardisation(chosen, fit)
-    return _bent(coupling_key, target, chosen, fit, noise)
-
-
-def _modes_seen(fits: Sequence["_Fit"]) -> Modes | None:
-    """The modes that the starts of `gaussian_vi` led to; None if they all led to one."""
-    for fit in fits:
-        if fit.candidate is gaussian_vi and isinstance(fit.maps, DenseMap):
-            return distinct_modes(fit.maps, jnp.asarray(fit.elbos))
-    return None
+    if not nonlinear or target.dim > DENSE_LIMIT:
+        return Standardisation(best.best_map, fit)
+    return _bent(coupling_key, target, best.best_map, fit, noise)
 
 
 def _bent(
     rng_key: RNGKey, target: Target, affine: AbstractAffineMap, fit: MapFit, noise
 ) -> Standardisation:
-    """Put a coupling in place of the affine map of a single mode, if the coupling is better."""
+    """Put a coupling in place of the affine map, if the coupling is better."""
     if not isinstance(affine, DenseMap):
         return Standardisation(affine, fit)
     before = log_weights_of(affine, target, noise)
@@ -259,7 +233,3 @@ def _all_elbos(maps: AbstractAffineMap, target: Target, noise):
 
 def _take(maps, index):
     return jax.tree.map(lambda leaf: leaf[index], maps)
-
-
-def _batch_of_one(transform: AbstractAffineMap) -> AbstractAffineMap:
-    return jax.tree.map(lambda leaf: leaf[None], transform)

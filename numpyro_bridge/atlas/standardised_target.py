@@ -79,6 +79,9 @@ class StandardisedTarget(Target):
     def to_model(self, position: Vector) -> Vector:
         return self.base.to_model(self.map(position))
 
+    def log_responsibility(self, position: Vector) -> Scalar | None:
+        return self.base.log_responsibility(position)
+
     def constrain(self, position: Vector) -> dict[str, Array]:
         return self.base.constrain(self.map(position))
 

@@ -10,8 +10,9 @@ from jaxtyping import Array, Bool, Float
 
 from numpyro_bridge._core import weights
 from numpyro_bridge._core.types import RNGKey
+from numpyro_bridge.atlas.seen_target import SeenTarget
 from numpyro_bridge.processes import AbstractProcess
-from numpyro_bridge.trajectories.ends import SeenTarget, draw_path_to
+from numpyro_bridge.trajectories.ends import draw_path_to
 
 
 @dataclass(frozen=True, eq=False, repr=False)

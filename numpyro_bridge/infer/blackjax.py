@@ -14,19 +14,33 @@ from jaxtyping import Array, Bool, Float
 
 from numpyro_bridge._core.checks import check_function, check_optimizer
 from numpyro_bridge._core.types import RNGKey, Scalar, Vector
-from numpyro_bridge.atlas.maps import AbstractMap
-from numpyro_bridge.atlas.standardisation import Standardisation, no_standardisation, standardise
-from numpyro_bridge.atlas.standardised_target import StandardisedTarget
+from numpyro_bridge.atlas.chart import Chart, Explore, chart
+from numpyro_bridge.atlas.explore import explore
+from numpyro_bridge.atlas.seen_target import (
+    SeenTarget,
+    View,
+    seen_through,
+    view_of,
+    without_padding,
+)
+from numpyro_bridge.atlas.standardisation import no_standardisation
 from numpyro_bridge.infer.posterior import Posterior
-from numpyro_bridge.objectives import reverse_kl_ld
+from numpyro_bridge.infer.seeing import (
+    Seen,
+    Standardise,
+    check_stages,
+    process_for_each_chart,
+    see,
+    stacked,
+)
+from numpyro_bridge.objectives import OverCharts, reverse_kl_ld
 from numpyro_bridge.processes import CMCD, AbstractProcess
-from numpyro_bridge.processes.make import make_process
 from numpyro_bridge.target import Target, target_from_log_density
 from numpyro_bridge.target.arguments import holds_tracers
 from numpyro_bridge.training.loop import gradient_step
 from numpyro_bridge.training.metrics import TrajectoryMetrics
 from numpyro_bridge.training.optimizer import bridge_optimizer
-from numpyro_bridge.trajectories.ends import End, draw_end, draw_path_to
+from numpyro_bridge.trajectories.ends import End, draw_ends, draw_path_to
 from numpyro_bridge.trajectories.path_moves import global_move
 
 
@@ -34,8 +48,9 @@ class BridgeVIState(NamedTuple):
     """The bridge as far as it is trained, in arrays only, so that any JAX loop can carry it."""
 
     process: AbstractProcess
-    map: AbstractMap
-    """From standardised coordinates to flat positions."""
+    """The two chains; where there are several charts, those of all charts, stacked."""
+    view: View
+    """The charts, or the single map, through which flat positions are seen; not trained."""
     optimizer_state: Any
     position: Any
     """The first position; draws have its structure."""
@@ -54,7 +69,9 @@ def as_blackjax(
     *,
     process: Callable[..., AbstractProcess] = CMCD,
     objective: Callable[..., Any] = reverse_kl_ld,
-    standardise: Callable[[RNGKey, Target], Standardisation] = standardise,
+    explore: Explore = explore,
+    charts: Chart = chart,
+    standardise: Standardise | None = None,
     optimizer: optax.GradientTransformation | None = None,
     num_trajectories: int = 256,
 ) -> BridgeVI:
@@ -65,7 +82,8 @@ def as_blackjax(
         state, (_, metrics) = run(key, algorithm, 500, initial_position=position)
         positions, log_weight = algorithm.sample(key, state, 1_000)
 
-    The process, the loss and the iteration are those of `BridgeSampler`. What `BridgeSampler` does
+    The charts, the process, the loss and the iteration are those of `BridgeSampler`; an iteration
+    trains the bridges of all charts. What `BridgeSampler` does
     between iterations is left to the caller: stopping, lowering the step size, and keeping the best
     parameters.
 
@@ -74,26 +92,34 @@ def as_blackjax(
             a pytree of such arrays, without constraints.
         process: Makes the process from `(rng_key, dim)`, such as `nb.CMCD`.
         objective: The loss.
-        standardise: Chooses the map that `init` uses; `nb.no_standardisation` for none.
+        explore: Finds the places to chart from `(rng_key, target)`.
+        charts: Makes the atlas from `(rng_key, target, exploration)`.
+        standardise: Chooses a single map from `(rng_key, target)`, in place of exploration and
+            charts: `nb.standardise`, or `nb.no_standardisation` for none.
         optimizer: An optax transformation; `bridge_optimizer()` if not given.
-        num_trajectories: Trajectories per step, at least 2.
+        num_trajectories: Trajectories per step, of all charts together; each chart has at least
+            two.
 
     Returns:
         Three functions. `init(position, rng_key=None)` returns the first state; of the position
         only the structure and the shapes matter. `step(rng_key, state)` returns the state after one
         iteration, and its metrics. `sample(rng_key, state, num_samples=1)` returns positions and
-        the log weights that correct them.
+        the log weights that correct them; each draw chooses its chart by the charts' shares.
 
     Raises:
-        ValueError: if a setting cannot work, or if `init` standardises inside `jax.jit`.
+        ValueError: if a setting cannot work, or if `init` explores or standardises inside
+            `jax.jit`.
     """
     check_function("logdensity_fn", logdensity_fn, "jax.scipy.stats.norm.logpdf")
     check_function("process", process, "nb.CMCD")
     check_function("objective", objective, "nb.reverse_kl_ld")
     optimizer = bridge_optimizer() if optimizer is None else optimizer
     check_optimizer(optimizer)
-    loss = partial(objective, num_trajectories=num_trajectories)
-    algorithm = _Algorithm(logdensity_fn, process, loss, standardise, optimizer)
+    check_stages(explore, charts, standardise)
+    loss = partial(OverCharts(objective), num_trajectories=num_trajectories)
+    look = partial(see, explore=explore, charts=charts, standardise=standardise, trained=True)
+    can_be_compiled = standardise is no_standardisation
+    algorithm = _Algorithm(logdensity_fn, process, loss, look, can_be_compiled, optimizer)
     return BridgeVI(algorithm.init, algorithm.step, algorithm.sample)
 
 
@@ -104,23 +130,26 @@ class _Algorithm:
     logdensity_fn: Callable[[Any], Scalar]
     process: Callable[..., AbstractProcess]
     loss: Callable[..., Any]
-    standardise: Callable[[RNGKey, Target], Standardisation]
+    look: Callable[[RNGKey, Target], Seen]
+    can_be_compiled: bool
+    """Whether `init` looks at nothing that only numbers would tell."""
     optimizer: optax.GradientTransformation
 
     def init(self, position: Any, rng_key: RNGKey | None = None) -> BridgeVIState:
         rng_key = jax.random.key(0) if rng_key is None else rng_key
         hidden = holds_tracers((rng_key, position))
-        if hidden and self.standardise is not no_standardisation:
+        if hidden and not self.can_be_compiled:
             raise ValueError(
-                "init standardises the density, which cannot be done inside jax.jit or vmap: call "
-                "it outside, or write nb.as_blackjax(..., standardise=nb.no_standardisation)"
+                "init explores the density, which cannot be done inside jax.jit or vmap: call it "
+                "outside, or write nb.as_blackjax(..., standardise=nb.no_standardisation)"
             )
         map_key, process_key = jax.random.split(rng_key)
         target = _target_of(self.logdensity_fn, position)
-        chosen = self.standardise(map_key, target)
-        made = make_process(self.process, process_key, target.dim, chosen)
+        seen = self.look(map_key, target).target
+        made = stacked(process_for_each_chart(process_key, self.process, seen))
         params: Any = eqx.filter(made, eqx.is_inexact_array)
-        return BridgeVIState(made, chosen.map, self.optimizer.init(params), position)
+        view = without_padding(view_of(seen))
+        return BridgeVIState(made, view, self.optimizer.init(params), position)
 
     def step(
         self, rng_key: RNGKey, state: BridgeVIState
@@ -133,7 +162,7 @@ class _Algorithm:
             state.optimizer_state,
             static,
             self.loss,
-            _standardised(self.logdensity_fn, state),
+            _seen(self.logdensity_fn, state),
             self.optimizer,
             one,
         )
@@ -144,7 +173,7 @@ class _Algorithm:
         self, rng_key: RNGKey, state: BridgeVIState, num_samples: int = 1
     ) -> tuple[Any, Float[Array, " num_samples"]]:
         keys = jax.random.split(rng_key, num_samples)
-        return _draw(keys, state.process, _standardised(self.logdensity_fn, state), state.position)
+        return _draw(keys, state.process, _seen(self.logdensity_fn, state), state.position)
 
 
 class _OnVectors(eqx.Module):
@@ -173,13 +202,13 @@ def _target_of(logdensity_fn: Callable[[Any], Scalar], position: Any) -> Target:
     return target_from_log_density(_OnVectors(logdensity_fn, position), dim)
 
 
-def _standardised(logdensity_fn: Callable, state: BridgeVIState) -> StandardisedTarget:
-    return StandardisedTarget(_target_of(logdensity_fn, state.position), state.map)
+def _seen(logdensity_fn: Callable, state: BridgeVIState) -> SeenTarget:
+    return seen_through(_target_of(logdensity_fn, state.position), state.view)
 
 
 @eqx.filter_jit
-def _draw(keys: Any, process: AbstractProcess, target: StandardisedTarget, like: Any):
-    ends = jax.vmap(draw_end, in_axes=(0, None, None))(keys, process, target)
+def _draw(keys: Any, process: AbstractProcess, target: SeenTarget, like: Any):
+    ends = draw_ends(keys, process, target)
     return jax.vmap(partial(_unravel, like))(ends.position), ends.log_weight
 
 

@@ -4,7 +4,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -12,7 +12,6 @@ import optax
 
 from numpyro_bridge._core.checks import (
     check_count,
-    check_function,
     check_instance,
     check_key,
     check_not_negative,
@@ -24,21 +23,25 @@ from numpyro_bridge._core.checks import (
 from numpyro_bridge._core.devices import Device, check_devices
 from numpyro_bridge._core.functions import name_of
 from numpyro_bridge._core.types import RNGKey
-from numpyro_bridge.atlas.atlas import Atlas
 from numpyro_bridge.atlas.chart import Chart, Explore, chart
 from numpyro_bridge.atlas.explore import explore
-from numpyro_bridge.atlas.fit_normal import DENSE_LIMIT
-from numpyro_bridge.atlas.stacked import stack
-from numpyro_bridge.atlas.standardisation import Standardisation, standardise
+from numpyro_bridge.atlas.seen_target import pieces_of
 from numpyro_bridge.atlas.standardised_target import StandardisedTarget
 from numpyro_bridge.infer.check_model import check_model
 from numpyro_bridge.infer.coverage import covered
-from numpyro_bridge.infer.drawing import pieces_of
 from numpyro_bridge.infer.posterior import Posterior
+from numpyro_bridge.infer.seeing import (
+    Seen,
+    Standardise,
+    check_stages,
+    keys_for_charts,
+    process_for_each_chart,
+    see,
+    stacked,
+)
 from numpyro_bridge.objectives import reverse_kl_ld
 from numpyro_bridge.objectives.curricula import AbstractCurriculum
 from numpyro_bridge.processes import CMCD, AbstractProcess, Direct
-from numpyro_bridge.processes.make import make_process
 from numpyro_bridge.target import Target
 from numpyro_bridge.target.resolve import resolve_target
 from numpyro_bridge.training.loop import UNCHANGED, fit
@@ -46,7 +49,6 @@ from numpyro_bridge.training.metrics import TrajectoryMetrics, concatenate
 from numpyro_bridge.training.optimizer import bridge_optimizer
 from numpyro_bridge.training.report import RunReport, Seconds
 from numpyro_bridge.training.training import Training
-from numpyro_bridge.trajectories.ends import SeenTarget
 
 
 class BridgeSampler:
@@ -99,7 +101,7 @@ class BridgeSampler:
         objective: Callable[..., Any] = reverse_kl_ld,
         explore: Explore = explore,
         charts: Chart = chart,
-        standardise: Callable[[RNGKey, Target], Standardisation] | None = None,
+        standardise: Standardise | None = None,
         optimizer: optax.GradientTransformation | None = None,
         num_iterations: int = 1_200,
         num_trajectories: int = 256,
@@ -158,7 +160,14 @@ class BridgeSampler:
         target_key, map_key, process_key, fit_key, last_key = jax.random.split(rng_key, 5)
         target = resolve_target(target_key, self.model, args, kwargs)
         start = time.perf_counter()
-        seen = self._seen(map_key, target)
+        seen = see(
+            map_key,
+            target,
+            explore=self.explore,
+            charts=self.charts,
+            standardise=self.standardise,
+            trained=self.process is not None,
+        )
         report = RunReport(
             objective=name_of(self.objective),
             num_gradient_evaluations=seen.num_gradient_evaluations,
@@ -169,36 +178,19 @@ class BridgeSampler:
         posterior = self._trained(process_key, fit_key, seen, report)
         return posterior if seen.atlas is None else covered(last_key, posterior)
 
-    def _seen(self, rng_key: RNGKey, target: Target) -> "_Seen":
-        """What is seen of the target: charts, or a single map."""
-        if self.standardise is not None or target.dim > DENSE_LIMIT:
-            # In many dimensions charts would be of low rank, and one of them has to do.
-            chosen = (self.standardise or standardise)(rng_key, target)
-            standardised = StandardisedTarget(target, chosen.map)
-            return _Seen(standardised, chosen, None, chosen.num_gradient_evaluations)
-        explore_key, chart_key = jax.random.split(rng_key)
-        exploration = self.explore(explore_key, target)
-        # A process that the user named is trained: it mends heavy weights, and charts need not.
-        named = self.process is not None and self.charts is chart
-        divide = {"divide": False} if named else {}
-        atlas = self.charts(chart_key, target, exploration, **divide)
-        bridged = self.process is not None or not atlas.good
-        seen = atlas.target(target, bridged=bridged)
-        chosen = Standardisation(atlas.maps[0])
-        return _Seen(seen, chosen, atlas, atlas.num_gradient_evaluations)
-
-    def _trained(self, process_key, fit_key, seen: "_Seen", report: RunReport):
+    def _trained(self, process_key, fit_key, seen: Seen, report: RunReport):
         """Train the process on every chart, each by itself, with one compiled program for all."""
         make = CMCD if self.process is None else self.process
         pieces = pieces_of(seen.target)
-        process_keys, fit_keys = _keys(process_key, len(pieces)), _keys(fit_key, len(pieces))
-        trainings = []
-        for number, piece in enumerate(pieces):
-            process = make_process(make, process_keys[number], piece.dim, seen.standardisation)
-            process.prepared(piece)  # refuses a target that the process cannot start on
-            trainings.append(self._trained_on(fit_keys[number], process, piece, number))
-        modules = [training.module for training in trainings]
-        process = modules[0] if len(modules) == 1 else stack(modules)
+        processes = process_for_each_chart(process_key, make, seen.target)
+        keys = keys_for_charts(fit_key, len(pieces))
+        trainings = [
+            self._trained_on(key, process, piece, number)
+            for number, (key, process, piece) in enumerate(
+                zip(keys, processes, pieces, strict=True)
+            )
+        ]
+        process = stacked([training.module for training in trainings])
         iterations = sum(training.num_iterations for training in trainings)
         spent = iterations * self.num_trajectories * (process.num_steps + 1)
         report = replace(
@@ -236,23 +228,12 @@ class BridgeSampler:
         )
 
 
-class _Seen(NamedTuple):
-    """The target as the sampler sees it, and how that came about."""
-
-    target: SeenTarget
-    standardisation: Standardisation
-    atlas: Atlas | None
-    num_gradient_evaluations: int
-
-
-def _untrained(rng_key: RNGKey, seen: _Seen, report: RunReport) -> Posterior:
+def _untrained(rng_key: RNGKey, seen: Seen, report: RunReport) -> Posterior:
     """The posterior whose draws are those of the charts, since they suffice."""
     assert seen.atlas is not None
-    process = Direct(rng_key, seen.atlas.normals.location.shape[1])
-    if seen.atlas.num_charts > 1:
-        process = stack([process] * seen.atlas.num_charts)
+    process = Direct(rng_key, seen.target.dim)
     return Posterior(
-        process=process,
+        process=stacked([process] * seen.atlas.num_charts),
         target=seen.target,
         standardisation=seen.standardisation,
         metrics=None,
@@ -260,11 +241,6 @@ def _untrained(rng_key: RNGKey, seen: _Seen, report: RunReport) -> Posterior:
         atlas=seen.atlas,
         doubts=seen.atlas.doubts(),
     )
-
-
-def _keys(rng_key: RNGKey, num: int) -> Sequence[RNGKey]:
-    """Keys for several charts; a single one has the key itself."""
-    return [rng_key] if num == 1 else list(jax.random.split(rng_key, num))
 
 
 def _check_functions(model, process, explore, charts, standardise) -> None:
@@ -276,10 +252,7 @@ def _check_functions(model, process, explore, charts, standardise) -> None:
         )
     if process is not None:
         check_process(process)
-    check_function("explore", explore, "nb.atlas.explore")
-    check_function("charts", charts, "nb.atlas.chart")
-    if standardise is not None:
-        check_function("standardise", standardise, "nb.standardise or nb.no_standardisation")
+    check_stages(explore, charts, standardise)
 
 
 def _check_curriculum(curriculum, objective) -> None:

@@ -11,9 +11,9 @@ from jaxtyping import Array, Int
 from numpyro_bridge._core.devices import Devices, divide, divided_among
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.atlas.charted_target import ChartedTarget
-from numpyro_bridge.atlas.standardised_target import StandardisedTarget
+from numpyro_bridge.atlas.seen_target import SeenTarget
 from numpyro_bridge.processes import AbstractProcess
-from numpyro_bridge.trajectories.ends import End, SeenTarget, draw_end, draw_end_on
+from numpyro_bridge.trajectories.ends import End, draw_end, draw_end_on, draw_ends
 
 BATCH = 1_000
 """Trajectories per call of the compiled code; those that are too many are dropped at the end."""
@@ -70,11 +70,13 @@ def _drawn_in_shares(rng_key, processes, target: ChartedTarget, num_samples: int
     return _joined(batches, order), num_paths
 
 
-def pieces_of(target: SeenTarget) -> list[StandardisedTarget]:
-    """The target on each of its charts."""
-    if isinstance(target, StandardisedTarget):
-        return [target]
-    return [target.chart(jnp.asarray(number)) for number in range(target.num_charts)]
+@eqx.filter_jit
+def draw_sites(
+    rng_key: RNGKey, process: AbstractProcess, target: SeenTarget, num: int
+) -> dict[str, Array]:
+    """Independent draws of all sites, without weights, also inside compiled code."""
+    ends = draw_ends(jax.random.split(rng_key, num), process, target)
+    return jax.vmap(target.base.constrain)(ends.position)
 
 
 def apportioned(share: np.ndarray, num: int) -> Int[np.ndarray, " charts"]:

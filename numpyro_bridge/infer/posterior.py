@@ -21,6 +21,7 @@ from numpyro_bridge._core.devices import (
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge._core.weights import pareto_smooth, resample_indices
 from numpyro_bridge.atlas.atlas import Atlas
+from numpyro_bridge.atlas.seen_target import SeenTarget
 from numpyro_bridge.atlas.standardisation import Standardisation
 from numpyro_bridge.atlas.standardised_target import StandardisedTarget
 from numpyro_bridge.diffusion.denoiser import Denoiser
@@ -43,7 +44,6 @@ from numpyro_bridge.processes import AbstractProcess
 from numpyro_bridge.target import Target
 from numpyro_bridge.training.metrics import AbstractMetrics
 from numpyro_bridge.training.report import RunReport
-from numpyro_bridge.trajectories.ends import SeenTarget
 
 MetricsOrNone = TypeVar("MetricsOrNone", bound=AbstractMetrics | None)
 

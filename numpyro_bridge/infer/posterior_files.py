@@ -13,9 +13,14 @@ from numpyro_bridge._core.descriptions import NotDescribable, describe_whole
 from numpyro_bridge._core.precision import in_present_precision
 from numpyro_bridge._core.storage import load_header, load_parts, save_parts
 from numpyro_bridge.atlas.atlas import Atlas
-from numpyro_bridge.atlas.charted_target import ChartedTarget
 from numpyro_bridge.atlas.maps import AbstractMap
-from numpyro_bridge.atlas.stacked import row
+from numpyro_bridge.atlas.seen_target import (
+    Charts,
+    SeenTarget,
+    first_map,
+    seen_through,
+    view_of,
+)
 from numpyro_bridge.atlas.standardisation import MapFit, Standardisation
 from numpyro_bridge.atlas.standardised_target import StandardisedTarget
 from numpyro_bridge.processes import AbstractProcess
@@ -23,7 +28,6 @@ from numpyro_bridge.target import ModelTarget, Target, target_from_model
 from numpyro_bridge.target.fingerprint import difference, fingerprint
 from numpyro_bridge.training.metrics import AbstractMetrics
 from numpyro_bridge.training.report import RunReport
-from numpyro_bridge.trajectories.ends import SeenTarget
 
 ProcessMaker = Callable[..., AbstractProcess]
 """A constructor of processes from `(rng_key, dim)`."""
@@ -48,12 +52,12 @@ def write_posterior(path: str | os.PathLike, posterior: SavedPosterior) -> None:
     """Write a posterior to one file, atomically."""
     process, target, standardisation, metrics, report, atlas, doubts = posterior
     fit = standardisation.fit
-    charted = isinstance(target, ChartedTarget)
+    view = view_of(target)
+    charted = isinstance(view, Charts)
     parts = {
         "process": process,
-        "coordinate_map": None if charted else target.map,
-        "charts": (target.maps, target.partition, target.log_share) if charted else None,
-        "modes": standardisation.modes,
+        "coordinate_map": None if charted else view,
+        "charts": view if charted else None,
         "metrics": metrics,
         "atlas": atlas,
         "doubts": doubts,
@@ -66,7 +70,7 @@ def write_posterior(path: str | os.PathLike, posterior: SavedPosterior) -> None:
         "version": version("numpyro-bridge"),
         "jax_version": jax.__version__,
         "dim": target.dim,
-        "fit": None if fit is None else fit.plain(),
+        "fit": None if fit is None else fit._asdict(),
         "fingerprint": fingerprint(_single(target)),
         "report": report.attributes(),
     }
@@ -95,12 +99,12 @@ def read_posterior(
         "coordinate_map": None if coordinate_map is None else partial(coordinate_map, dim),
     }
     parts = load_parts(path, makers)
-    trained = ("process", "coordinate_map", "charts", "modes", "atlas")
+    trained = ("process", "coordinate_map", "charts", "atlas")
     parts |= in_present_precision({name: parts[name] for name in trained})
     base = _same_target(path, model, args, kwargs, parts.get("data"))
-    target = _target_of(base, parts)
+    target = seen_through(base, parts["charts"] or parts["coordinate_map"])
     _check_same_density(path, header, target)
-    fit = None if header["fit"] is None else MapFit(**header["fit"], modes=parts["modes"])
+    fit = None if header["fit"] is None else MapFit(**header["fit"])
     standardisation = Standardisation(_single(target).map, fit)
     metrics = jax.tree.map(np.asarray, parts["metrics"])
     report = RunReport.from_attributes(header["report"])
@@ -108,17 +112,9 @@ def read_posterior(
     return SavedPosterior(parts["process"], target, standardisation, metrics, report, atlas, doubts)
 
 
-def _target_of(base: Target, parts: dict[str, Any]) -> SeenTarget:
-    if parts.get("charts") is None:
-        return StandardisedTarget(base, parts["coordinate_map"])
-    return ChartedTarget(base, *parts["charts"])
-
-
 def _single(target: SeenTarget) -> StandardisedTarget:
     """The whole target in the coordinates of its first chart, by which it is recognised."""
-    if isinstance(target, StandardisedTarget):
-        return target
-    return StandardisedTarget(target.base, row(target.maps, 0))
+    return StandardisedTarget(target.base, first_map(view_of(target)))
 
 
 def _can_be_saved(*data: Any) -> bool:

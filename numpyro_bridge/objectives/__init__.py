@@ -9,6 +9,7 @@ from numpyro_bridge.objectives.curricula import (
 from numpyro_bridge.objectives.forward_kl import forward_kl, forward_kl_from_draws
 from numpyro_bridge.objectives.log_variance import log_variance
 from numpyro_bridge.objectives.mixed import mixed
+from numpyro_bridge.objectives.over_charts import ChartedRuns, OverCharts
 from numpyro_bridge.objectives.reverse_kl import reverse_kl
 from numpyro_bridge.objectives.reverse_kl_ld import reverse_kl_ld
 from numpyro_bridge.objectives.reverse_kl_path import reverse_kl_path
@@ -26,6 +27,8 @@ from numpyro_bridge.objectives.trajectory_balance import (
 
 __all__ = [
     "AbstractCurriculum",
+    "ChartedRuns",
+    "OverCharts",
     "ReplayBuffer",
     "Tempering",
     "WithLogEvidence",

@@ -77,7 +77,10 @@ class ForwardKLFromDraws(eqx.Module):
                 f"{UNCONSTRAINED}"
             )
         choice_key, run_key = jax.random.split(rng_key)
-        rows = jax.random.choice(choice_key, len(self.positions), (num_trajectories,))
+        # A draw of the whole posterior is one of a piece of it by the piece's responsibility.
+        log_share = jax.vmap(target.log_responsibility)(self.positions)
+        share = None if log_share is None else jax.nn.softmax(log_share)
+        rows = jax.random.choice(choice_key, len(self.positions), (num_trajectories,), p=share)
         chosen = jax.vmap(target.from_model)(self.positions[rows])
 
         def states_from(key, position):
@@ -85,8 +88,7 @@ class ForwardKLFromDraws(eqx.Module):
 
         keys = divide(jax.random.split(run_key, num_trajectories))
         runs = rescore_held(process, target, jax.vmap(states_from)(keys, chosen))
-        share = jnp.full(num_trajectories, 1 / num_trajectories)
-        return _surrogate(runs, share), runs
+        return _surrogate(runs, jnp.full(num_trajectories, 1 / num_trajectories)), runs
 
 
 UNCONSTRAINED = (
@@ -104,7 +106,8 @@ def forward_kl_from_draws(positions: Float[Array | np.ndarray, "num dim"]) -> Fo
 
     Choose it where NUTS, sequential Monte Carlo or another sampler has found all modes. In place of
     the ELBO, training then reports the EUBO of these draws: the mean log weight of backward
-    trajectories, which falls towards the log evidence.
+    trajectories, which falls towards the log evidence. On several charts every chart learns from
+    the draws that it is responsible for, and what is reported is weighted by the charts' shares.
 
     Args:
         positions: Draws in the unconstrained coordinates of the model, one a row, such as

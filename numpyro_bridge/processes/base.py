@@ -93,13 +93,6 @@ class AbstractProcess(eqx.Module, Generic[Controls]):
         """The process itself; for a wrapper, the one inside all wrappers."""
         return self
 
-    def starting_from(self, seen: AbstractInitialDistribution) -> "AbstractProcess":
-        """The same sampler, started from `seen`, which covers the modes that standardisation saw.
-
-        A start that the user chose stays, and so does one that is part of a sampler's mathematics.
-        """
-        return self
-
 
 class AbstractBridge(AbstractProcess[Controls]):
     """A sampler that may start from any initial distribution."""
@@ -108,9 +101,6 @@ class AbstractBridge(AbstractProcess[Controls]):
 
     def start(self, target: Target) -> AbstractKernel:
         return self.initial.kernel(target)
-
-    def starting_from(self, seen: AbstractInitialDistribution) -> "AbstractBridge":
-        return eqx.tree_at(lambda p: p.initial, self, self.initial.unless_chosen(seen))
 
 
 class AbstractDenoising(AbstractProcess[Vector]):
@@ -167,9 +157,6 @@ class AbstractWrapper(AbstractProcess[Controls]):
 
     def widened(self, factor: float) -> "AbstractWrapper":
         return eqx.tree_at(lambda w: w.process, self, self.process.widened(factor))
-
-    def starting_from(self, seen: AbstractInitialDistribution) -> "AbstractWrapper":
-        return eqx.tree_at(lambda w: w.process, self, self.process.starting_from(seen))
 
 
 def euler(point: Point, drift: Vector, diffusion: Vector, target: Target) -> Gaussian:

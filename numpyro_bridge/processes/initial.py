@@ -31,13 +31,6 @@ class AbstractInitialDistribution(AbstractPart):
         """The target, with points that carry what this distribution needs to know about them."""
         return target
 
-    def unless_chosen(self, seen: "AbstractInitialDistribution") -> "AbstractInitialDistribution":
-        """The distribution to start from once several modes of the target were seen.
-
-        `seen` covers them and replaces a default; a distribution that the user chose stays.
-        """
-        return self
-
 
 class InitialNormal(AbstractInitialDistribution):
     """An independent normal distribution for each coordinate, standard at the start of training.
@@ -64,9 +57,6 @@ class InitialNormal(AbstractInitialDistribution):
     def widened(self, factor: float) -> "InitialNormal":
         return eqx.tree_at(lambda part: part.log_scale, self, self.log_scale + math.log(factor))
 
-    def unless_chosen(self, seen: AbstractInitialDistribution) -> AbstractInitialDistribution:
-        return seen
-
 
 def chosen_or_normal(
     initial: AbstractInitialDistribution | None, dim: int
@@ -83,17 +73,21 @@ def chosen_or_normal(
 
 
 class InitialMixture(AbstractInitialDistribution):
-    """A mixture of normal distributions, one at each mode that was seen.
+    """A mixture of normal distributions, to be passed as `initial=`; all its arrays are trained.
+
+        process = partial(nb.CMCD, initial=nb.processes.InitialMixture(log_weights, means, factors))
+
+    Choose it where a single bridge, without charts, has to start from several places.
 
     Args:
-        log_weights: Unnormalised, shape `(modes,)`.
-        means: Centres, shape `(modes, dim)`.
-        factors: Lower-triangular factors of the covariances, shape `(modes, dim, dim)`.
+        log_weights: Unnormalised, shape `(places,)`.
+        means: Centres in the coordinates of the map, shape `(places, dim)`.
+        factors: Lower-triangular factors of the covariances, shape `(places, dim, dim)`.
     """
 
-    log_weights: Float[Array, " modes"]
-    means: Float[Array, "modes dim"]
-    factors: Float[Array, "modes dim dim"]
+    log_weights: Float[Array, " places"]
+    means: Float[Array, "places dim"]
+    factors: Float[Array, "places dim dim"]
 
     def kernel(self, target: Target) -> "GaussianMixture":
         return GaussianMixture(self, target)
@@ -113,8 +107,8 @@ class InitialMixture(AbstractInitialDistribution):
 
     def _parts(
         self, position: Vector
-    ) -> tuple[Float[Array, "modes dim dim"], Float[Array, "modes dim"], Float[Array, " modes"]]:
-        """Inverse factor, whitened displacement and unnormalised log density for each mode."""
+    ) -> tuple[Float[Array, "places dim dim"], Float[Array, "places dim"], Float[Array, " places"]]:
+        """Inverse factor, whitened displacement and unnormalised log density for each place."""
         whitenings = jax.vmap(inverse_of_lower)(self.factors)
         whitened = jnp.einsum("mij,mj->mi", whitenings, position - self.means)
         diagonals = jnp.diagonal(self.factors, axis1=1, axis2=2)

@@ -57,6 +57,13 @@ class Target(eqx.Module):
         """The position in the model's own unconstrained coordinates; inverse of `from_model`."""
         return position
 
+    def log_responsibility(self, position: Vector) -> Scalar | None:
+        """Log of the share that this piece has of a density, at a position of the model.
+
+        None where this is the whole density and no piece of one.
+        """
+        return None
+
     def by_site(self, position: Vector) -> Any:
         """Cut a position into unconstrained values, a pytree; here, the vector named "x"."""
         return {"x": position}
@@ -184,6 +191,9 @@ class TargetWrapper(Target):
 
     def to_model(self, position: Vector) -> Vector:
         return self.base.to_model(position)
+
+    def log_responsibility(self, position: Vector) -> Scalar | None:
+        return self.base.log_responsibility(position)
 
     def by_site(self, position: Vector) -> Any:
         return self.base.by_site(position)

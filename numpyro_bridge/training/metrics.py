@@ -3,6 +3,7 @@
 import abc
 from collections.abc import Sequence
 from dataclasses import fields
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 import equinox as eqx
@@ -12,6 +13,7 @@ import numpy as np
 from jaxtyping import Array
 
 from numpyro_bridge.diffusion.samples import SampleLosses
+from numpyro_bridge.objectives.over_charts import ChartedRuns
 from numpyro_bridge.trajectories.trajectory import Trajectory
 
 Values = Array | np.ndarray
@@ -94,7 +96,7 @@ class TrajectoryMetrics(AbstractFitMetrics):
     """Metrics of a loss that reads trajectories."""
 
     elbo: Values
-    """Mean log weight of the batch, in nats."""
+    """Mean log weight of the batch, in nats; over several charts, weighted by their shares."""
     log_weight_sd: Values
     """Standard deviation of the log weights over the batch; zero for a perfect bridge."""
     ess: Values
@@ -105,25 +107,31 @@ class TrajectoryMetrics(AbstractFitMetrics):
     """1 where the update was not finite and was left out."""
 
     @classmethod
-    def of(cls, report: Trajectory, skipped: Array) -> "TrajectoryMetrics":
-        """Summarise a batch of trajectories.
+    def of(cls, report: Trajectory | ChartedRuns, skipped: Array) -> "TrajectoryMetrics":
+        """Summarise a batch of trajectories, on one chart or on several.
+
+        On several charts every trajectory counts by the share of its chart, so that the ELBO is
+        that of draws which choose their chart by these shares.
 
         Raises:
             TypeError: if the loss returned something else.
         """
-        if not isinstance(report, Trajectory):
+        if not isinstance(report, Trajectory | ChartedRuns):
             raise TypeError(
                 "a loss should return its value and its trajectories, but it returned "
                 f"{type(report).__name__} in their place; for a loss of draws write "
                 "fit(..., metrics=nb.training.LossMetrics)"
             )
-        log_weight = report.log_weight
+        charted = isinstance(report, ChartedRuns)
+        mean = partial(jnp.average, weights=report.share if charted else None)
+        runs, log_weight = report.runs if charted else report, report.log_weight
         shifted = jnp.exp(log_weight - jnp.max(log_weight))
-        finite = jnp.all(report.states.finite, axis=-1)
+        finite = jnp.all(runs.states.finite, axis=-1)
+        elbo = mean(log_weight)
         return cls(
-            elbo=jnp.mean(log_weight),
-            log_weight_sd=jnp.std(log_weight),
-            ess=jnp.mean(shifted) ** 2 / jnp.mean(shifted**2),
+            elbo=elbo,
+            log_weight_sd=jnp.sqrt(mean((log_weight - elbo) ** 2)),
+            ess=mean(shifted) ** 2 / mean(shifted**2),
             num_non_finite=jnp.sum(~finite, dtype=log_weight.dtype),
             skipped=skipped,
         )

@@ -1,6 +1,6 @@
 """Where a trajectory ends, in the model's own coordinates, with the weight of its whole path."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -9,14 +9,15 @@ from jaxtyping import Array, Bool, Float, Int
 
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.atlas.charted_target import ChartedTarget
+from numpyro_bridge.atlas.seen_target import SeenTarget
 from numpyro_bridge.atlas.stacked import row
 from numpyro_bridge.atlas.standardised_target import StandardisedTarget
 from numpyro_bridge.processes.base import AbstractProcess
 from numpyro_bridge.trajectories.simulate import simulate, simulate_backward
 from numpyro_bridge.trajectories.trajectory import Trajectory
 
-SeenTarget = StandardisedTarget | ChartedTarget
-"""A target as samplers see it: on one chart, or on several."""
+BATCH = 100
+"""Paths that are run at once where each has a process of its own."""
 
 
 class End(NamedTuple):
@@ -63,6 +64,23 @@ def draw_end(rng_key: RNGKey, process: AbstractProcess, target: SeenTarget) -> E
     return draw_end_on(
         path_key, process, target, jax.random.categorical(chart_key, target.log_share)
     )
+
+
+def draw_ends(rng_keys: Any, process: AbstractProcess, target: SeenTarget) -> End:
+    """Run the forward chain once for every key, for independent draws inside compiled code.
+
+    Where there are several charts, every path has a process of its own, that of its chart. Batches
+    bound the memory that these take.
+    """
+    run = jax.vmap(draw_end, in_axes=(0, None, None))
+    if isinstance(target, StandardisedTarget):
+        return run(rng_keys, process, target)
+    num = len(rng_keys)
+    size = max(1, min(num, BATCH))
+    rows = jnp.arange(-(-num // size) * size) % max(1, num)
+    batches = rng_keys[rows].reshape(-1, size, *rng_keys.shape[1:])
+    ends = jax.lax.map(lambda keys: run(keys, process, target), batches)
+    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:num], ends)
 
 
 @eqx.filter_jit

@@ -6,8 +6,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from numpyro_bridge._core.types import RNGKey
+from numpyro_bridge.atlas.seen_target import SeenTarget
 from numpyro_bridge.processes.base import AbstractProcess
-from numpyro_bridge.trajectories.ends import End, SeenTarget, draw_end
+from numpyro_bridge.trajectories.ends import End, draw_end
 
 NUM_STARTS = 100
 """Paths that a chain chooses its first state from, by weight."""

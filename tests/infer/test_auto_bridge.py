@@ -78,7 +78,7 @@ def test_trace_elbo_is_minus_the_log_weight_and_has_its_gradient(key):
     flat, expected_flat = ravel_pytree(gradient)[0], ravel_pytree(expected_gradient)[0]
     assert jnp.linalg.norm(expected_flat) > 0.1
     np.testing.assert_allclose(flat, expected_flat, atol=1e-8 * jnp.max(jnp.abs(expected_flat)))
-    assert not np.any(ravel_pytree(gradient["auto_map"])[0])
+    assert not np.any(ravel_pytree(gradient["auto_charts"])[0])
 
 
 def test_trace_elbo_is_minus_the_log_weight_with_a_momentum(key):
@@ -294,7 +294,7 @@ def test_what_does_not_go_together_is_refused(trained, key, monkeypatch):
 
 def test_a_guide_must_be_called_once_outside_compiled_code_and_with_randomness(key):
     with pytest.raises(ValueError, match="has not seen its model and data yet: call svi.run"):
-        guide_of().sample_posterior(key, {"auto_process": None, "auto_map": None})
+        guide_of().sample_posterior(key, {"auto_process": None, "auto_charts": None})
     with pytest.raises(ValueError, match=r"cannot be done inside jax.jit.*svi.init\(rng_key"):
         jax.jit(lambda key: handlers.seed(guide_of(), key)(X, y=Y))(key)
     with pytest.warns(UserWarning), pytest.raises(ValueError, match="handlers.seed.guide"):

@@ -65,7 +65,7 @@ def test_one_step_is_one_iteration_of_fit(key):
     @jax.jit
     def both(state):
         target = nb.target_from_log_density(lambda x: logdensity({"a": x[:2], "b": x[2]}), 3)
-        standardised = StandardisedTarget(target, state.map)
+        standardised = StandardisedTarget(target, state.view)
 
         def loss(process):
             return nb.reverse_kl_ld(key, process, standardised, num_trajectories=64)
@@ -85,12 +85,12 @@ def test_initialisation_can_be_compiled_where_nothing_is_standardised():
         logdensity, process=partial(nb.CMCD, **SMALL), standardise=nb.no_standardisation
     )
     state = jax.jit(algorithm.init)(POSITION, jax.random.key(0))
-    assert state.map.location.shape == (3,)
+    assert state.view.location.shape == (3,)
 
 
 def test_what_cannot_work_is_refused(monkeypatch):
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
-    with pytest.raises(ValueError, match="init standardises the density.*no_standardisation"):
+    with pytest.raises(ValueError, match="init explores the density.*no_standardisation"):
         jax.jit(ALGORITHM.init)(POSITION, jax.random.key(0))
     with pytest.raises(ValueError, match=r"optax.adam\(0.1\)"):
         nb.as_blackjax(logdensity, optimizer=0.1)

@@ -8,8 +8,9 @@ import pytest
 
 import numpyro_bridge as nb
 from numpyro_bridge._core.strata import masses, stratified_log_evidence
+from numpyro_bridge.atlas.seen_target import pieces_of
 from numpyro_bridge.atlas.stacked import stack
-from numpyro_bridge.infer.drawing import BATCH, apportioned, drawn, pieces_of
+from numpyro_bridge.infer.drawing import BATCH, apportioned, drawn
 from tests.mixtures import atlas_of, mixture, normals_at
 
 KNOWN = mixture([1.4, 0.6], [[-1.0, 0.0], [3.0, 1.0]], [0.8, 0.6])

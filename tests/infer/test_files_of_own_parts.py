@@ -243,7 +243,7 @@ def test_a_constructor_that_does_not_fit_is_refused(tmp_path):
 
 
 def test_another_start_than_the_constructor_gives_is_kept(tmp_path):
-    """A sampler that starts from all modes that were seen does so when it is loaded, too."""
+    """A sampler that starts from several places does so when it is loaded, too."""
     factors = jnp.tile(0.5 * jnp.eye(DIM), (2, 1, 1))
     modes = InitialMixture(jnp.zeros(2), jnp.asarray([[1.0, 0.0], [-1.0, 0.0]]), factors)
     posterior = posterior_of(OwnSampler(jax.random.key(0), DIM, initial=modes))

@@ -1,8 +1,7 @@
-"""From a model to a posterior: draws with the right moments, evidence, predictions and modes."""
+"""From a model to a posterior: draws with the right moments, evidence and predictions."""
 
 import dataclasses
 import math
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +9,6 @@ import numpy as np
 import pytest
 
 import numpyro_bridge as nb
-from numpyro_bridge.atlas.fit_normal import gaussian_vi
 from tests import targets
 from tests.infer.trained import TINY, assert_same_draws
 from tests.statistics import assert_same_weighted_mean
@@ -109,40 +107,7 @@ def test_predictions_have_the_exact_moments(posterior, data):
     assert {name: x.shape for name, x in few.items()} == {"slope": (30,)}
 
 
-# --- modes ----------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def two_modes() -> tuple[targets.Known, nb.Posterior]:
-    known = targets.two_modes(distance=4.0)
-    standardise = partial(nb.standardise, candidates=(gaussian_vi,))
-    sampler = nb.BridgeSampler(known.target, **{**TINY, "standardise": standardise})
-    return known, sampler.run(jax.random.key(0))
-
-
-def test_both_modes_are_visited_in_proportion(two_modes):
-    known, posterior = two_modes
-    draws = posterior.sample(jax.random.key(1), num_samples=8_000)
-    assert draws.warnings == ()
-    heavy = draws.sites["x"][:, 0] > 0
-    assert 0.1 < float(jnp.mean(heavy)) < 0.95
-    assert_same_weighted_mean(heavy, draws.log_weight, targets.HEAVY)
-    assert draws.log_evidence == pytest.approx(known.log_evidence, abs=5 * draws.log_evidence_error)
-    assert draws.log_evidence_error < 0.05
-    assert draws.elbo <= known.log_evidence + 3 * draws.elbo_error
-
-
-def test_modes_survive_a_file(two_modes, tmp_path):
-    known, posterior = two_modes
-    posterior.save(tmp_path / "file")
-    loaded = nb.load(tmp_path / "file", known.target)
-    jax.tree.map(
-        np.testing.assert_array_equal, loaded.standardisation.modes, posterior.standardisation.modes
-    )
-    key = jax.random.key(1)
-    assert_same_draws(loaded.sample(key, num_samples=50), posterior.sample(key, num_samples=50))
-    with pytest.raises(ValueError, match="load it with the model and data"):
-        nb.load(tmp_path / "file", targets.two_modes(distance=3.0).target)
+# --- what else is told ----------------------------------------------------------------------------
 
 
 def test_a_training_that_did_nothing_is_reported(posterior):

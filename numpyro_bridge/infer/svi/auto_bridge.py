@@ -18,14 +18,35 @@ from numpyro.infer.initialization import init_to_uniform
 
 from numpyro_bridge._core.checks import check_function
 from numpyro_bridge._core.types import RNGKey
-from numpyro_bridge.atlas.maps import AbstractAffineMap, AbstractMap, as_dense, diagonal_map
-from numpyro_bridge.atlas.standardisation import Standardisation, standardise
-from numpyro_bridge.atlas.standardised_target import StandardisedTarget
+from numpyro_bridge.atlas.chart import Chart, Explore, chart
+from numpyro_bridge.atlas.explore import explore
+from numpyro_bridge.atlas.seen_target import (
+    SeenTarget,
+    first_map,
+    seen_through,
+    view_of,
+    without_padding,
+)
+from numpyro_bridge.atlas.standardisation import Standardisation
+from numpyro_bridge.infer.drawing import draw_sites
 from numpyro_bridge.infer.posterior import Posterior
+from numpyro_bridge.infer.seeing import (
+    Seen,
+    Standardise,
+    check_stages,
+    process_for_each_chart,
+    see,
+    stacked,
+)
+from numpyro_bridge.infer.svi.first_look import (
+    at_location,
+    check_leaves,
+    key_for,
+    refuse_compiling,
+    refuse_sums,
+)
 from numpyro_bridge.processes import CMCD, AbstractProcess
-from numpyro_bridge.processes.make import make_process
-from numpyro_bridge.target import ModelTarget, Target, joined_in_order, target_from_model
-from numpyro_bridge.target.arguments import holds_tracers
+from numpyro_bridge.target import ModelTarget, joined_in_order, target_from_model
 from numpyro_bridge.target.seen_data import SeenData
 from numpyro_bridge.training.metrics import SVIMetrics
 from numpyro_bridge.training.report import RunReport
@@ -43,13 +64,18 @@ class AutoBridge(AutoContinuous):
         result = svi.run(jax.random.key(0), 1_000, x, y=y)
         posterior = guide.to_posterior(result.params, result.losses)
 
+    When the guide first sees the model, the posterior is explored and divided into charts, as by
+    `BridgeSampler`, and each chart gets a bridge of its own. A draw chooses a chart by the charts'
+    shares, which are not trained, and then a path.
+
     The guide draws a path with the forward chain and gives its end to the model. The rest of the
     path goes into the guide's own density, so that a loss of NumPyro sees for one particle
 
     $$\log p(x_K, y) - \log q = \log \overleftarrow{p}(x_{0:K}) - \log \vec{p}(x_{0:K}),$$
 
-    which is the log weight of the path. So `Trace_ELBO` is the pathwise reverse divergence, with
-    any number of steps. `TraceReverseKLLD` and the other losses of this package train faster.
+    which is the log weight of the chart and the path. So `Trace_ELBO` is the pathwise reverse
+    divergence, with any number of steps. `TraceReverseKLLD` and the other losses of this package
+    train faster, and train every chart in every iteration.
 
     The guide belongs to the data of its first call, by `svi.init` or `svi.run`, since the score of
     their posterior steers the paths. With trained parameters it may be called with other arguments,
@@ -64,14 +90,18 @@ class AutoBridge(AutoContinuous):
         model: A NumPyro model with continuous latent sites.
         process: Makes the process from `(rng_key, dim)`, such as `nb.CMCD` or
             `partial(nb.CMCD, num_steps=64)`.
-        standardise: Chooses a map from `(rng_key, target)`, once, when the guide first sees the
-            model. The map is kept with the parameters and is not trained.
-        prefix: Begins the names of the guide's two parameters, the process and the map.
-        init_loc_fn: One of NumPyro's initialisation strategies. If given, `standardise` is not
-            called: the bridge starts from a normal distribution at that place, with standard
-            deviation `init_scale` in every unconstrained coordinate.
+        explore: Finds the places to chart from `(rng_key, target)`.
+        charts: Makes the atlas from `(rng_key, target, exploration)`. The charts are kept with the
+            parameters and are not trained.
+        standardise: Chooses a single map from `(rng_key, target)`, in place of exploration and
+            charts: `nb.standardise`, or `nb.no_standardisation` for none.
+        prefix: Begins the names of the guide's two parameters: the process, or those of all charts
+            stacked, in `auto_process`; the charts, or the single map, in `auto_charts`.
+        init_loc_fn: One of NumPyro's initialisation strategies. If given, there is a single map and
+            nothing is explored: the bridge starts from a normal distribution at that place, with
+            standard deviation `init_scale` in every unconstrained coordinate.
         init_scale: See `init_loc_fn`; positive. Choose it about as large as the standard deviations
-            of the posterior. With `standardise`, the default, there is nothing to choose.
+            of the posterior. By default there is nothing to choose.
 
     Raises:
         ValueError: at the first call, if the model has discrete latent sites or subsampled plates,
@@ -84,25 +114,31 @@ class AutoBridge(AutoContinuous):
         model: Callable[..., Any],
         *,
         process: Callable[..., AbstractProcess] = CMCD,
-        standardise: Callable[[RNGKey, Target], Standardisation] = standardise,
+        explore: Explore = explore,
+        charts: Chart = chart,
+        standardise: Standardise | None = None,
         prefix: str = "auto",
         init_loc_fn: Callable[..., Any] | None = None,
         init_scale: float = 0.1,
     ):
         check_function("process", process, "nb.CMCD")
-        check_function("standardise", standardise, "nb.standardise")
+        check_stages(explore, charts, standardise)
         if not init_scale > 0:
             raise ValueError(f"init_scale is a standard deviation, positive, got {init_scale}")
         super().__init__(model, prefix=prefix, init_loc_fn=init_loc_fn or init_to_uniform)
         self.process = process
+        self.explore = explore
+        self.charts = charts
         self.standardise = standardise
         self.init_scale = init_scale
         self._starts_from_location = init_loc_fn is not None
         self._target: ModelTarget | None = None
-        self._seen: SeenData | None = None
+        self._data: SeenData | None = None
 
-    def bridge(self, params: Mapping[str, Any]) -> tuple[AbstractProcess, StandardisedTarget]:
+    def bridge(self, params: Mapping[str, Any]) -> tuple[AbstractProcess, SeenTarget]:
         """The process that the parameters stand for, and the target that it runs on.
+
+        Where there are several charts, the processes of all of them are stacked.
 
         Args:
             params: From `svi.get_params` or `result.params`.
@@ -115,9 +151,9 @@ class AutoBridge(AutoContinuous):
                 f"{missing} are missing: it has {sorted(params)}. Was the guide made with "
                 "another prefix?"
             )
-        process, transform = (params[name] for name in names)
-        # Losses that hold the states fixed give the map no gradient, so no loss trains it.
-        return process, StandardisedTarget(self._seen_target, jax.lax.stop_gradient(transform))
+        process, view = (params[name] for name in names)
+        # Losses that hold the states fixed give the charts no gradient, so no loss trains them.
+        return process, seen_through(self._seen_target, jax.lax.stop_gradient(view))
 
     def to_posterior(
         self, params: Mapping[str, Any], losses: Float[Array, " iterations"] | None = None
@@ -133,25 +169,33 @@ class AutoBridge(AutoContinuous):
         """
         process, target = self.bridge(params)
         report = RunReport(type(process).__name__, "SVI")
-        standardisation = self._standardisation_of(target.map)
-        if losses is None:
-            return Posterior(process, target, standardisation, None, report)
-        metrics = SVIMetrics(-np.asarray(losses, np.float64))
-        report = replace(report, num_iterations=len(losses))
-        return Posterior(process, target, standardisation, metrics, report)
+        metrics = None
+        if losses is not None:
+            metrics = SVIMetrics(-np.asarray(losses, np.float64))
+            report = replace(report, num_iterations=len(losses))
+        seen = self._origin_of(target)
+        return Posterior(
+            process=process,
+            target=target,
+            standardisation=seen.standardisation,
+            metrics=metrics,
+            report=report,
+            atlas=seen.atlas,
+            doubts=() if seen.atlas is None else seen.atlas.doubts(),
+        )
 
-    def _standardisation_of(self, transform: AbstractMap) -> Standardisation:
-        """How a map was chosen; that is not known if it came with another posterior."""
-        chosen = self._standardisation
-        if bool(eqx.tree_equal(transform, chosen.map)):
-            return chosen
-        return Standardisation(transform)
+    def _origin_of(self, target: SeenTarget) -> Seen:
+        """How the charts came about; that is not known if they came with another posterior."""
+        view = view_of(target)
+        if bool(eqx.tree_equal(view, self._initial_values[self._names[1]])):
+            return self._found
+        return Seen(target, Standardisation(first_map(view)), None, 0)
 
     def params_from(self, posterior: Posterior) -> dict[str, Any]:
         """Parameters to continue from a trained bridge, for `svi.run(..., init_params=...)`.
 
         Args:
-            posterior: A trained posterior of the same model and data.
+            posterior: A trained posterior of the same model and data, on one chart or on several.
 
         Raises:
             ValueError: if the posterior has another dimension.
@@ -162,12 +206,8 @@ class AutoBridge(AutoContinuous):
                 f"the posterior has {posterior.target.dim} dimensions and this guide's model "
                 f"{dim}: it is that of another model"
             )
-        if not isinstance(posterior.target, StandardisedTarget):
-            raise ValueError(
-                "the posterior has several charts and a guide has one map; make it with "
-                "nb.BridgeSampler(model, process=nb.CMCD, standardise=nb.standardise)"
-            )
-        return dict(zip(self._names, (posterior.process, posterior.target.map), strict=True))
+        view = without_padding(view_of(posterior.target))
+        return dict(zip(self._names, (posterior.process, view), strict=True))
 
     def sample_posterior(
         self,
@@ -187,7 +227,7 @@ class AutoBridge(AutoContinuous):
             **kwargs: Ignored as well.
         """
         process, target = self.bridge(params)
-        sites = _draw_sites(rng_key, process, target, math.prod(sample_shape))
+        sites = draw_sites(rng_key, process, target, math.prod(sample_shape))
         shape = tuple(sample_shape)
         return {name: x.reshape(shape + x.shape[1:]) for name, x in sites.items()}
 
@@ -235,7 +275,7 @@ class AutoBridge(AutoContinuous):
 
     @property
     def _names(self) -> tuple[str, str]:
-        return f"{self.prefix}_process", f"{self.prefix}_map"
+        return f"{self.prefix}_process", f"{self.prefix}_charts"
 
     @property
     def _seen_target(self) -> ModelTarget:
@@ -247,27 +287,35 @@ class AutoBridge(AutoContinuous):
         return self._target
 
     def _setup_prototype(self, *args: Any, **kwargs: Any) -> None:
-        rng_key = _key_for("its first call")
-        if holds_tracers((rng_key, args, kwargs)):
-            raise ValueError(
-                "AutoBridge reads the model and standardises it when it is first called, which "
-                "cannot be done inside jax.jit, vmap or grad: call svi.init(rng_key, ...) outside, "
-                "once, before anything is compiled"
-            )
+        rng_key = key_for("its first call")
+        refuse_compiling((rng_key, args, kwargs))
         read_key, map_key, process_key = jax.random.split(rng_key, 3)
         with handlers.block():
             target = target_from_model(read_key, self.model, *args, **kwargs)
-            _refuse_sums(target)
+            refuse_sums(target)
             super()._setup_prototype(*args, **kwargs)
-            if self._starts_from_location:
-                chosen = _at_location(target.joined(self._init_locs), self.init_scale)
-            else:
-                chosen = self.standardise(map_key, target)
-            process = make_process(self.process, process_key, target.dim, chosen)
-        _check_leaves(process)
-        self._target, self._standardisation = target, chosen
-        self._seen = SeenData.of(self.model, args, kwargs)
-        self._initial_values = dict(zip(self._names, (process, chosen.map), strict=True))
+            seen = self._look(map_key, target)
+            process = stacked(process_for_each_chart(process_key, self.process, seen.target))
+        check_leaves(process)
+        self._target, self._found = target, seen
+        self._data = SeenData.of(self.model, args, kwargs)
+        # Some optimisers need finite numbers even of what they do not train: without padding.
+        view = without_padding(view_of(seen.target))
+        self._initial_values = dict(zip(self._names, (process, view), strict=True))
+
+    def _look(self, rng_key: RNGKey, target: ModelTarget) -> Seen:
+        """See the target on charts, or through one map, as the settings have it."""
+        choose = self.standardise
+        if self._starts_from_location:
+            choose = at_location(target.joined(self._init_locs), self.init_scale)
+        return see(
+            rng_key,
+            target,
+            explore=self.explore,
+            charts=self.charts,
+            standardise=choose,
+            trained=True,
+        )
 
     def check_data(self, args: tuple, kwargs: dict[str, Any]) -> None:
         """Raise a ValueError unless these are the data that the guide was made for.
@@ -276,7 +324,7 @@ class AutoBridge(AutoContinuous):
             args: Positional arguments of the model.
             kwargs: Keyword arguments.
         """
-        if self._seen is not None and not self._seen.are(self.model, args, kwargs):
+        if self._data is not None and not self._data.are(self.model, args, kwargs):
             raise ValueError(
                 "this guide was made for other data, those of its first call, and its paths are "
                 "steered by their posterior; for these data make another, nb.AutoBridge(model), "
@@ -294,57 +342,9 @@ class AutoBridge(AutoContinuous):
             for name, value in self._initial_values.items()
         }
         process, target = self.bridge(params)
-        rng_key = _key_for("each call")
+        rng_key = key_for("each call")
         with handlers.block():
             end = draw_end(rng_key, process, target)
         # The model adds the density of the end; the guide adds the rest of the log weight.
         numpyro.factor(f"{self.prefix}_path", end.log_density - end.log_weight)
         return joined_in_order(self._init_locs, target.base.by_site(end.position))
-
-
-def _key_for(purpose: str) -> RNGKey:
-    rng_key = numpyro.prng_key()
-    if rng_key is None:
-        raise ValueError(
-            f"AutoBridge needs randomness for {purpose}: wrap it, as in "
-            "numpyro.handlers.seed(guide, rng_seed=0)"
-        )
-    return rng_key
-
-
-def _refuse_sums(target: ModelTarget) -> None:
-    if target.sums_out:
-        raise ValueError(
-            "AutoBridge cannot guide a model with discrete latent sites: a loss of SVI asks the "
-            "guide for their values, and a bridge has none. Use nb.BridgeSampler(model), which "
-            "sums them out, or write the sum into the model (numpyro.factor, "
-            "dist.MixtureSameFamily)."
-        )
-
-
-def _check_leaves(process: AbstractProcess) -> None:
-    leaves = jax.tree.leaves(process)
-    others = [type(leaf).__name__ for leaf in leaves if not eqx.is_inexact_array(leaf)]
-    if others:
-        raise ValueError(
-            f"{type(process).__name__} becomes one NumPyro parameter, so all its leaves should be "
-            f"arrays of floats, but some are {sorted(set(others))}: declare them with "
-            "eqx.field(static=True)"
-        )
-
-
-def _at_location(location: Float[Array, " dim"], scale: float) -> Standardisation:
-    """The map of a normal distribution at the place that an initialisation strategy chose."""
-    location = location.astype(jnp.result_type(float))
-    affine: AbstractAffineMap = diagonal_map(location, jnp.full_like(location, scale))
-    return Standardisation(as_dense(affine))
-
-
-@eqx.filter_jit
-def _draw_sites(
-    rng_key: RNGKey, process: AbstractProcess, target: StandardisedTarget, num: int
-) -> dict[str, Array]:
-    def draw(key):
-        return target.base.constrain(draw_end(key, process, target).position)
-
-    return jax.vmap(draw)(jax.random.split(rng_key, num))

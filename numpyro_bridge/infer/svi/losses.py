@@ -10,7 +10,8 @@ from numpyro.infer import ELBO
 from numpyro_bridge._core.checks import check_count, check_function
 from numpyro_bridge._core.types import RNGKey, Scalar
 from numpyro_bridge.infer.svi.auto_bridge import AutoBridge
-from numpyro_bridge.objectives import log_variance, reverse_kl_ld
+from numpyro_bridge.objectives import OverCharts, log_variance, reverse_kl_ld
+from numpyro_bridge.training.metrics import TrajectoryMetrics
 
 
 class TraceObjective(ELBO):
@@ -24,7 +25,8 @@ class TraceObjective(ELBO):
     Args:
         objective: The objective, such as `nb.log_variance` or
             `partial(nb.log_variance, sampling=nb.objectives.widened)`.
-        num_particles: Trajectories per iteration.
+        num_particles: Trajectories per iteration, of all charts together; each chart has at least
+            two.
     """
 
     def __init__(self, objective: Callable[..., Any], num_particles: int = 256):
@@ -54,10 +56,10 @@ class TraceObjective(ELBO):
         _check_guide(type(self).__name__, model, guide)
         guide.check_data(args, kwargs)
         process, target = guide.bridge(param_map)
-        surrogate, runs = self.objective(
-            rng_key, process, target, num_trajectories=self.num_particles
-        )
-        negative_elbo = jax.lax.stop_gradient(-jnp.mean(runs.log_weight))
+        loss = OverCharts(self.objective)
+        surrogate, runs = loss(rng_key, process, target, num_trajectories=self.num_particles)
+        elbo = jnp.asarray(TrajectoryMetrics.of(runs, jnp.zeros(())).elbo)
+        negative_elbo = jax.lax.stop_gradient(-elbo)
         return negative_elbo + (surrogate - jax.lax.stop_gradient(surrogate))
 
 

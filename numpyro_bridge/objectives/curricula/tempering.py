@@ -18,8 +18,8 @@ class Tempering(AbstractCurriculum[Scalar]):
         nb.BridgeSampler(model, curriculum=nb.Tempering(10.0, num_iterations=400))
 
     A hot target is flat, and its modes are not yet apart: a bridge that covers them all while it
-    is hot can keep them as it cools. Choose it where several modes are suspected that the starts of
-    `standardise` do not find. Weights, draws and evidence are always those of the target itself.
+    is hot can keep them as it cools. Choose it for a single map, without charts, on a target that
+    may have several modes. Weights, draws and evidence are always those of the target itself.
 
     Args:
         temperature: First temperature, at least 1; it falls geometrically, chunk by chunk.

@@ -85,9 +85,6 @@ class AbstractUnderdamped(AbstractProcess[None]):
             return super().widened(factor)
         return eqx.tree_at(lambda p: p.scales, self, self.scales.widened(factor))
 
-    def starting_from(self, seen: AbstractInitialDistribution) -> "AbstractUnderdamped":
-        return eqx.tree_at(lambda p: p.initial, self, self.initial.unless_chosen(seen))
-
     def _dynamics(self, step: Int[Array, ""], target: Target, sign: float, control) -> Dynamics:
         return Dynamics(
             target,

@@ -11,7 +11,7 @@ from numpyro_bridge.processes.controls import (
     ScoreInformedControl,
     make_control,
 )
-from numpyro_bridge.processes.initial import AbstractInitialDistribution, InitialNormal
+from numpyro_bridge.processes.initial import InitialNormal
 from numpyro_bridge.processes.integrators import AbstractIntegrator
 from numpyro_bridge.processes.underdamped.base import AbstractUnderdamped, chosen_or_obabo
 from numpyro_bridge.processes.underdamped.scales import UnderdampedScales
@@ -60,6 +60,3 @@ class UnderdampedDIS(AbstractUnderdamped):
 
     def forward_control(self, step: Int[Array, ""], point: Point) -> Vector:
         return self._evaluated(self.control, step, point)
-
-    def starting_from(self, seen: AbstractInitialDistribution) -> "UnderdampedDIS":
-        return self  # the noising chain leads to this start and to no other

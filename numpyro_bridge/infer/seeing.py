@@ -1,0 +1,107 @@
+"""Where a sampler looks before it is made: at the charts of a target, or through a single map."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+
+from numpyro_bridge._core.checks import check_function
+from numpyro_bridge._core.types import RNGKey
+from numpyro_bridge.atlas.atlas import Atlas
+from numpyro_bridge.atlas.chart import Chart, Explore, chart
+from numpyro_bridge.atlas.fit_normal import DENSE_LIMIT
+from numpyro_bridge.atlas.seen_target import SeenTarget, pieces_of
+from numpyro_bridge.atlas.stacked import stack
+from numpyro_bridge.atlas.standardisation import Standardisation, standardise
+from numpyro_bridge.atlas.standardised_target import StandardisedTarget
+from numpyro_bridge.processes import AbstractProcess
+from numpyro_bridge.target import Target
+
+Standardise = Callable[[RNGKey, Target], Standardisation]
+"""Chooses a single map from a key and a target."""
+
+
+class Seen(NamedTuple):
+    """The target as samplers see it, and how that came about."""
+
+    target: SeenTarget
+    standardisation: Standardisation
+    """How the map was chosen; where there is an atlas, the map of its first chart."""
+    atlas: Atlas | None
+    """The charts; None where a single map was chosen."""
+    num_gradient_evaluations: int
+
+
+def see(
+    rng_key: RNGKey,
+    target: Target,
+    *,
+    explore: Explore,
+    charts: Chart,
+    standardise: Standardise | None,
+    trained: bool,
+) -> Seen:
+    """Explore a target and divide it into charts, or choose a single map.
+
+    In more than 300 dimensions charts would be of low rank, and a single map has to do.
+
+    Args:
+        rng_key: The same key gives the same view.
+        target: The target in its own coordinates.
+        explore: Finds the places to chart.
+        charts: Makes the atlas.
+        standardise: Chooses a single map, in place of exploration and charts; None for charts.
+        trained: Whether a process will be trained on the charts, however good they are. It mends
+            heavy weights, so that charts need not be divided for them.
+    """
+    if standardise is not None or target.dim > DENSE_LIMIT:
+        return _through_one_map(rng_key, target, standardise)
+    explore_key, chart_key = jax.random.split(rng_key)
+    exploration = explore(explore_key, target)
+    divide = {"divide": False} if trained and charts is chart else {}
+    atlas = charts(chart_key, target, exploration, **divide)
+    seen = atlas.target(target, bridged=trained or not atlas.good)
+    return Seen(seen, Standardisation(atlas.maps[0]), atlas, atlas.num_gradient_evaluations)
+
+
+def _through_one_map(rng_key: RNGKey, target: Target, choose: Standardise | None) -> Seen:
+    chosen = (choose or standardise)(rng_key, target)
+    seen = StandardisedTarget(target, chosen.map)
+    return Seen(seen, chosen, None, chosen.num_gradient_evaluations)
+
+
+def check_stages(explore: Explore, charts: Chart, standardise: Standardise | None) -> None:
+    """Raise a ValueError unless `see` can call these functions."""
+    check_function("explore", explore, "nb.atlas.explore")
+    check_function("charts", charts, "nb.atlas.chart")
+    if standardise is not None:
+        check_function("standardise", standardise, "nb.standardise or nb.no_standardisation")
+
+
+def process_for_each_chart(
+    rng_key: RNGKey, make: Callable[..., AbstractProcess], target: SeenTarget
+) -> list[AbstractProcess]:
+    """Make one process for every chart.
+
+    Args:
+        rng_key: Randomness of the first parameters.
+        make: The constructor, from `(rng_key, dim)`.
+        target: The target; the process is refused here if it cannot start on it.
+    """
+    pieces = pieces_of(target)
+    made = []
+    for key, piece in zip(keys_for_charts(rng_key, len(pieces)), pieces, strict=True):
+        process = make(key, piece.dim)
+        process.prepared(piece)  # refuses a target that the process cannot start on
+        made.append(process)
+    return made
+
+
+def stacked(processes: Sequence[AbstractProcess]) -> AbstractProcess:
+    """The processes of several charts as one, stacked; a single process as it is."""
+    return processes[0] if len(processes) == 1 else stack(processes)
+
+
+def keys_for_charts(rng_key: RNGKey, num: int) -> Sequence[RNGKey]:
+    """Keys for several charts; a single one has the key itself."""
+    return [rng_key] if num == 1 else list(jax.random.split(rng_key, num))
