@@ -11,7 +11,7 @@ from numpyro_bridge.atlas.atlas import Atlas, Witness
 from numpyro_bridge.atlas.explore import Exploration
 from numpyro_bridge.atlas.fit_charts import Fitted, fit_charts
 from numpyro_bridge.atlas.mixture_fit import MAX_COMPONENTS
-from numpyro_bridge.atlas.repair import Charts, divided, heaviest, with_uncovered
+from numpyro_bridge.atlas.repair import WeightedNormals, divided, heaviest, with_uncovered
 from numpyro_bridge.atlas.stacked import row
 from numpyro_bridge.atlas.unexplained import with_unexplained
 from numpyro_bridge.atlas.witness import Temper, temper, uncovered_by, witness_of
@@ -90,7 +90,7 @@ def chart(
 class _Repair(NamedTuple):
     """The charts to fit next."""
 
-    charts: Charts | None
+    charts: WeightedNormals | None
     """None where nothing is to be repaired."""
     added: bool = False
     """Whether some were added to those that are there."""

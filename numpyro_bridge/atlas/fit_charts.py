@@ -12,7 +12,7 @@ from numpyro_bridge.atlas.fit_normal import climb_on_pieces, draws_per_step
 from numpyro_bridge.atlas.judge import Judgement, judge, weights_on_piece
 from numpyro_bridge.atlas.maps import AbstractMap, DenseMap
 from numpyro_bridge.atlas.partition import AbstractPartition, Piece
-from numpyro_bridge.atlas.repair import Charts
+from numpyro_bridge.atlas.repair import WeightedNormals
 from numpyro_bridge.atlas.stacked import row, student_partition
 from numpyro_bridge.target import Target
 
@@ -45,7 +45,7 @@ class Fitted(NamedTuple):
     """What fitting and judging cost, with what was tried and not kept."""
 
 
-def fit_charts(rng_key: RNGKey, target: Target, charts: Charts, *, bend: bool) -> Fitted:
+def fit_charts(rng_key: RNGKey, target: Target, charts: WeightedNormals, *, bend: bool) -> Fitted:
     """Fit the charts as closely as is needed, and keep the best fit.
 
     Args:

@@ -17,7 +17,7 @@ from numpyro_bridge.target import Target
 POOL = 1_500
 """Draws that are resampled by their weights, to divide heavy charts by."""
 
-Charts = tuple[DenseMap, Float[np.ndarray, " _"]]
+WeightedNormals = tuple[DenseMap, Float[np.ndarray, " _"]]
 """Normal distributions at the places of charts, stacked, and the log of the mass of each."""
 
 
@@ -26,7 +26,7 @@ def divided(
     target: Target,
     seen: Judgement,
     particles: Float[np.ndarray, "num dim"] | None,
-) -> Charts:
+) -> WeightedNormals:
     """Divide the whole posterior anew, by a mixture of normal distributions fitted to points.
 
     The points are the charts' own draws, resampled by their weights, and the particles, all of them
@@ -51,7 +51,7 @@ def with_uncovered(
     uncovered: Float[np.ndarray, "num dim"],
     share: float,
     most: int,
-) -> Charts:
+) -> WeightedNormals:
     """Add charts where particles lie that the charts do not cover.
 
     Args:
@@ -113,7 +113,7 @@ def _composed(whole: DenseMap, mixture) -> DenseMap:
     )
 
 
-def heaviest(charts: Charts, most: int) -> Charts:
+def heaviest(charts: WeightedNormals, most: int) -> WeightedNormals:
     """The heaviest charts, at most so many."""
     normals, log_mass = charts
     order = np.argsort(-log_mass)[:most]

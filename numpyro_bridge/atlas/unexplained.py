@@ -1,5 +1,6 @@
 """Charts for mass that probes find where no draw of the charts so far goes."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +12,7 @@ from numpyro_bridge.atlas.judge import Judgement, log_weights_at
 from numpyro_bridge.atlas.maps import DenseMap
 from numpyro_bridge.atlas.mixture_fit import numpy_generator, spread_out
 from numpyro_bridge.atlas.probes import NUM_PRIOR_DRAWS, draw_probes
-from numpyro_bridge.atlas.repair import Charts, normal_of
+from numpyro_bridge.atlas.repair import WeightedNormals, normal_of
 from numpyro_bridge.atlas.stacked import row
 from numpyro_bridge.atlas.standardised_target import log_weights_of
 from numpyro_bridge.target import Target
@@ -31,7 +32,7 @@ NUM_DRAWS = 256
 
 def with_unexplained(
     rng_key: RNGKey, target: Target, normals: DenseMap, seen: Judgement, most: int
-) -> tuple[Charts | None, int]:
+) -> tuple[WeightedNormals | None, int]:
     """Add charts where probes lie whose weights would exceed those of all draws.
 
     A single such probe says little: in a tail that is heavier than that of its chart there are
@@ -61,8 +62,9 @@ def with_unexplained(
         return None, cost
     highest = far[np.argsort(-log_density[far], kind="stable")[:NUM_CANDIDATES]]
     starts = _apart(pick_key, probes[highest])
-    scale = normals.factor[int(np.argmax(seen.log_mass))]
-    maps = DenseMap(jnp.asarray(starts), jnp.broadcast_to(scale, (NUM_STARTS, *scale.shape)))
+    # As wide as the heaviest chart is where nothing is known.
+    like = row(normals, np.full(NUM_STARTS, np.argmax(seen.log_mass)))
+    maps = eqx.tree_at(lambda rows: rows.location, like, jnp.asarray(starts))
     num_draws = draws_per_step(target.dim)
     fits = climb(fit_key, target, maps, num_iterations=NUM_STEPS, num_draws=num_draws)
     cost += NUM_STARTS * NUM_STEPS * num_draws

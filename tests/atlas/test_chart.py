@@ -27,7 +27,15 @@ def atlas_far_apart() -> Atlas:
 
 def blind_to_the_second(known) -> Exploration:
     """An exploration that saw the first mode only, and is sure of itself."""
-    return Exploration(row(known.normals, slice(1)), known.log_mass[:1], (100,), 100, True, 1_000)
+    return Exploration(
+        normals=row(known.normals, slice(1)),
+        log_mass=known.log_mass[:1],
+        num_at_place=(100,),
+        num_new=0,
+        num_climbs=100,
+        settled=True,
+        num_gradient_evaluations=1_000,
+    )
 
 
 def test_two_modes_far_apart_are_two_charts_with_their_masses():
@@ -69,11 +77,14 @@ def test_without_repair_a_missed_mode_is_doubted_aloud():
     assert isinstance(atlas.target(known.target, bridged=True), StandardisedTarget)
 
 
-def test_without_particles_nobody_sees_the_missed_mode():
-    known = two_modes(7.0)
-    atlas = chart(jax.random.key(2), known.target, blind_to_the_second(known), temper=None)
-    assert atlas.num_charts == 1 and atlas.doubts() == ()
-    assert atlas.log_evidence == pytest.approx(np.log(MASSES[0]), abs=0.01)
+def test_a_mode_that_exploration_missed_is_found_by_probes_without_particles():
+    known = two_modes(30.0)
+    blind = blind_to_the_second(known)
+    atlas = chart(jax.random.key(2), known.target, blind, temper=None, bend=False)
+    assert atlas.num_charts == 2 and atlas.num_repairs == 1 and atlas.ess > 0.9
+    np.testing.assert_allclose(atlas.share, MASSES, atol=0.01)
+    assert atlas.log_evidence == pytest.approx(known.log_evidence, abs=0.01)
+    assert atlas.num_gradient_evaluations > 10_000
 
 
 # --- doubts ---------------------------------------------------------------------------------------
