@@ -48,6 +48,8 @@ class Reference(NamedTuple):
     """Log density of the reference, as a function of the target and a position."""
     log_ratio: Callable[[Any, Array], Scalar]
     """Log density of the target minus that of the reference, as a function of the same two."""
+    num_gradient_evaluations: int = 0
+    """What it cost to find the reference, as far as that is counted."""
 
 
 def from_prior(rng_key: RNGKey, target: Target, num: int) -> Reference | None:
@@ -123,6 +125,8 @@ def tempered_particles(
 
     num, dim = reference.position.shape
     dtype = reference.position.dtype
+    spent = reference.num_gradient_evaluations
+    reference = reference._replace(num_gradient_evaluations=0)  # compiled code need not know
     half = num // NUM_GROUPS
     groups = reference.position[: half * NUM_GROUPS].reshape(NUM_GROUPS, half, dim)
     state = jax.vmap(tempered.init)(groups)
@@ -137,7 +141,7 @@ def tempered_particles(
         log_evidence += np.asarray(increment, float)
         step_size = step_size * jnp.exp(jnp.clip(acceptance - 0.8, -0.5, 0.2))
         if bool(jnp.all(state.tempering_param >= 1 - 1e-6)):
-            evaluations = num * count * (num_moves * NUM_LEAPFROGS + 1)
+            evaluations = spent + num * count * (num_moves * NUM_LEAPFROGS + 1)
             return _joined(state, log_evidence, count, evaluations)
     reached = float(jnp.min(state.tempering_param))
     raise RuntimeError(
