@@ -2,7 +2,7 @@
 
     python -m benchmarks.from_log_joint --data FOLDER
 
-The table is written to `from_log_joint.md`.
+Mixtures are learned on a single map. The table is written to `from_log_joint.md`.
 """
 
 import time
@@ -76,11 +76,13 @@ def load(name: str, data: Path) -> Case:
     wide = partial(from_normal, scale=3.0)
     if name == "two_modes":
         target = nb.target_from_log_density(two_modes_log_density, 4)
-        return Case(target, {}, {"start": wide}, 0.0, _share_of_heavy)
+        settings = {"start": wide, "max_charts": 1}
+        return Case(target, {}, settings, 0.0, _share_of_heavy)
     if name == "many_well":
         target = nb.target_from_log_density(many_well_log_density, 32)
         settings = {
             "start": wide,
+            "max_charts": 1,
             "denoiser": partial(nb.diffusion.untrained_denoiser, width=256, depth=2),
             # Between wells the log joint is steep, and its scores are the noise of the target.
             "with_scores": False,
@@ -92,6 +94,7 @@ def load(name: str, data: Path) -> Case:
     mixture = densities.LOADERS["gmm40_2d"](data)
     settings = {
         "start": partial(from_normal, scale=40.0),
+        "max_charts": 1,
         "denoiser": partial(nb.diffusion.untrained_denoiser, width=128, depth=3),
         "with_scores": False,
         "num_iterations": 4_000,

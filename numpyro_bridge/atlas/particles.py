@@ -1,6 +1,6 @@
 """Weighted particles of a target by tempered sequential Monte Carlo, and moves of its draws."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -11,17 +11,8 @@ from jaxtyping import Array, Float
 
 from numpyro_bridge._core.normal import normal_log_prob
 from numpyro_bridge._core.types import RNGKey, Scalar
-from numpyro_bridge.atlas.explore import explore
 from numpyro_bridge.atlas.fit_normal import DENSE_LIMIT
-from numpyro_bridge.atlas.maps import (
-    AbstractAffineMap,
-    AbstractMap,
-    DenseMap,
-    as_dense,
-    identity_map,
-    lower_factor,
-)
-from numpyro_bridge.atlas.stacked import row, stack
+from numpyro_bridge.atlas.maps import AbstractMap, DenseMap, identity_map
 from numpyro_bridge.atlas.standardisation import standardise
 from numpyro_bridge.target import ModelTarget, Target
 
@@ -32,9 +23,6 @@ NUM_LEAPFROGS = 5
 """Leapfrog steps of each Hamiltonian move."""
 
 MAX_TEMPERATURES = 200
-
-MAX_DEFICIT = 7.0
-"""Places lighter than the heaviest by more nats than this are not covered by a fitted normal."""
 
 NUM_GROUPS = 2
 """Groups of particles that are tempered independently."""
@@ -60,6 +48,8 @@ class Reference(NamedTuple):
     """Log density of the reference, as a function of the target and a position."""
     log_ratio: Callable[[Any, Array], Scalar]
     """Log density of the target minus that of the reference, as a function of the same two."""
+    num_gradient_evaluations: int = 0
+    """What it cost to find the reference, as far as that is counted."""
 
 
 def from_prior(rng_key: RNGKey, target: Target, num: int) -> Reference | None:
@@ -88,41 +78,15 @@ def from_normal(
         num: Number of draws.
         scale: Standard deviation in unconstrained coordinates; with `fit`, the factor by which the
             fitted distribution is widened.
-        fit: Whether to widen a normal distribution that covers what `standardise` finds and, in up
-            to 300 dimensions, all places that `explore` finds.
+        fit: Whether to widen the normal distribution that `standardise` finds instead.
     """
     fit_key, draw_key = jax.random.split(rng_key)
-    transform = _fitted(fit_key, target) if fit else identity_map(target.dim)
+    identity = identity_map(target.dim)
+    transform = standardise(fit_key, target, nonlinear=False).map if fit else identity
     noise = scale * jax.random.normal(draw_key, (num, target.dim), jnp.result_type(float))
     density = eqx.Partial(_normal_density, transform, jnp.asarray(scale, noise.dtype))
 
     return Reference(jax.vmap(transform)(noise), density, eqx.Partial(_log_ratio, density))
-
-
-def _fitted(rng_key: RNGKey, target: Target) -> AbstractMap:
-    """The map of a normal distribution that covers everything that was found."""
-    fit_key, explore_key = jax.random.split(rng_key)
-    best = standardise(fit_key, target, nonlinear=False).map
-    if target.dim > DENSE_LIMIT or not isinstance(best, AbstractAffineMap):
-        return best
-    normals, log_mass, *_ = explore(explore_key, target)
-    heavy = np.flatnonzero(log_mass > np.max(log_mass) - MAX_DEFICIT)
-    if len(heavy) == 1:
-        return best
-    return covering([as_dense(best), *(row(normals, place) for place in heavy)])
-
-
-def covering(normals: Sequence[DenseMap]) -> DenseMap:
-    """The map of the normal distribution with the mean and covariance of others, equally weighted.
-
-    Args:
-        normals: The maps of the others.
-    """
-    stacked = stack(normals)
-    mean = jnp.mean(stacked.location, axis=0)
-    # The root of the covariance, since small scales beside large ones would be lost in it.
-    root = jnp.concatenate([*stacked.factor, (stacked.location - mean).T], axis=1)
-    return DenseMap(mean, lower_factor(root / np.sqrt(len(normals))))
 
 
 def from_prior_or_fit(rng_key: RNGKey, target: Target, num: int) -> Reference:
@@ -161,6 +125,8 @@ def tempered_particles(
 
     num, dim = reference.position.shape
     dtype = reference.position.dtype
+    spent = reference.num_gradient_evaluations
+    reference = reference._replace(num_gradient_evaluations=0)  # compiled code need not know
     half = num // NUM_GROUPS
     groups = reference.position[: half * NUM_GROUPS].reshape(NUM_GROUPS, half, dim)
     state = jax.vmap(tempered.init)(groups)
@@ -175,7 +141,7 @@ def tempered_particles(
         log_evidence += np.asarray(increment, float)
         step_size = step_size * jnp.exp(jnp.clip(acceptance - 0.8, -0.5, 0.2))
         if bool(jnp.all(state.tempering_param >= 1 - 1e-6)):
-            evaluations = num * count * (num_moves * NUM_LEAPFROGS + 1)
+            evaluations = spent + num * count * (num_moves * NUM_LEAPFROGS + 1)
             return _joined(state, log_evidence, count, evaluations)
     reached = float(jnp.min(state.tempering_param))
     raise RuntimeError(

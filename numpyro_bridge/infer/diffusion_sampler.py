@@ -10,11 +10,8 @@ import optax
 
 from numpyro_bridge._core.checks import check_function, check_key
 from numpyro_bridge._core.types import RNGKey
-from numpyro_bridge.atlas.particles import (
-    Reference,
-    from_prior_or_fit,
-    tempered_particles,
-)
+from numpyro_bridge.atlas.from_places import from_places
+from numpyro_bridge.atlas.particles import Reference, tempered_particles
 from numpyro_bridge.diffusion.denoiser import untrained_denoiser
 from numpyro_bridge.diffusion.weightings import Weighting, uniform
 from numpyro_bridge.draws.given import positions_and_weights
@@ -22,11 +19,8 @@ from numpyro_bridge.infer.amortise.context import Summaries, all_values
 from numpyro_bridge.infer.amortise.learn import learn_amortised
 from numpyro_bridge.infer.amortise.posterior import AmortisedPosterior
 from numpyro_bridge.infer.check_model import check_model
-from numpyro_bridge.infer.learner import Learner
-from numpyro_bridge.infer.learning import (
-    LearningSettings,
-    Network,
-)
+from numpyro_bridge.infer.learning import LearningSettings, Network
+from numpyro_bridge.infer.learning_on_charts import LearningOnCharts
 from numpyro_bridge.infer.posterior import Posterior
 from numpyro_bridge.target import Target
 from numpyro_bridge.target.resolve import resolve_target
@@ -48,6 +42,10 @@ class DiffusionSampler:
         posterior = sampler.run(jax.random.key(0), x, y=y, draws=mcmc.get_samples())
         posterior = sampler.run(jax.random.key(0), x, y=y)
 
+    Where the draws fall into groups that lie apart, as those of several modes do, each group
+    becomes a chart with an affine map and a denoiser of its own; `draws.chart` and
+    `draws.chart_masses` tell them apart. A posterior of one piece has one chart, however skewed.
+
     The loss bounds the log density of the given draws and says nothing about regions that they
     miss. The evidence comes from the weights of `posterior.sample`, as for a bridge.
 
@@ -64,10 +62,15 @@ class DiffusionSampler:
         with_scores: Whether to learn from the gradient of the log joint at the draws as well, by
             the target score identity. What the denoiser regresses on then has no noise where the
             posterior is normal, and far fewer draws suffice.
+        max_charts: The largest number of charts; if there are more groups of draws, the nearest are
+            joined. With 1 there is a single map and a single denoiser, which `as_distribution` and
+            `as_guide` of the posterior need.
         start: Where particles come from if no draws are given: a function from `(rng_key, target,
-            num)` to a reference, such as `atlas.particles.from_normal` with its settings bound.
+            num)` to a reference, such as `atlas.particles.from_normal` with its settings bound. By
+            default from the places that `nb.atlas.explore` finds, and from the prior or a wide
+            normal distribution.
         num_particles: Particles that the first round learns from; each later round adds twice as
-            many draws.
+            many draws, and several charts share them.
         max_rounds: The largest number of rounds, if no draws are given.
         progress_bar: Whether to show progress while training, and a line after each round.
     """
@@ -82,17 +85,24 @@ class DiffusionSampler:
         num_draws: int = 512,
         optimizer: optax.GradientTransformation | None = None,
         with_scores: bool = True,
-        start: Callable[[RNGKey, Target, int], Reference] = from_prior_or_fit,
+        max_charts: int = 8,
+        start: Callable[[RNGKey, Target, int], Reference] = from_places,
         num_particles: int = 4_000,
         max_rounds: int = 6,
         progress_bar: bool = True,
     ):
         check_model(model, "DiffusionSampler")
-        if min(num_steps, num_iterations, num_draws, max_rounds) < 1 or num_particles < 100:
+        at_least_one = {
+            "num_steps": num_steps,
+            "num_iterations": num_iterations,
+            "num_draws": num_draws,
+            "max_charts": max_charts,
+            "max_rounds": max_rounds,
+        }
+        if min(at_least_one.values()) < 1 or num_particles < 100:
             raise ValueError(
-                "num_steps, num_iterations, num_draws and max_rounds should be at least 1, and "
-                f"num_particles at least 100; got {num_steps}, {num_iterations}, {num_draws}, "
-                f"{max_rounds} and {num_particles}"
+                f"{', '.join(at_least_one)} should be at least 1, and num_particles at least 100; "
+                f"got {', '.join(map(str, at_least_one.values()))} and {num_particles}"
             )
         self.model = model
         self.denoiser = denoiser
@@ -101,6 +111,7 @@ class DiffusionSampler:
         self.num_draws = num_draws
         self.optimizer = _optimizer() if optimizer is None else optimizer
         self.with_scores = with_scores
+        self.max_charts = max_charts
         self.start = start
         self.num_particles = num_particles
         self.max_rounds = max_rounds
@@ -120,7 +131,8 @@ class DiffusionSampler:
         learns from particles of tempered sequential Monte Carlo. Every later round learns from the
         denoiser's own draws in all rounds before it, resampled by their weights and moved by
         Hamiltonian Monte Carlo. The rounds end when the effective sample size of the weights no
-        longer rises. The best round is returned, and `report.rounds` has all of them.
+        longer rises. The best round is returned, and `report.rounds` has all of them. Several
+        charts learn one after the other, each in rounds of its own.
 
         Args:
             rng_key: The same key gives the same result.
@@ -141,26 +153,22 @@ class DiffusionSampler:
         target = resolve_target(target_key, self.model, args, kwargs)
         if draws is not None:
             position, log_weight = positions_and_weights(target, draws)
-            learner = Learner(self.learning, target, position, log_weight, weighting, run_key)
-            training = learner.learn(run_key, position, log_weight)
-            return learner.posterior(training.module, [training], RunReport(), 0)
+            learning = self._learning_on_charts(run_key, target, position, log_weight, weighting)
+            return learning.posterior(learning.from_draws(), RunReport(), 0)
         before = time.perf_counter()
         reference = self.start(draw_key, target, self.num_particles)
         particles = tempered_particles(draw_key, target, reference)
         position, log_weight = particles.position, particles.log_weight
         seconds = Seconds(particles=time.perf_counter() - before)
-        learner = Learner(self.learning, target, position, log_weight, weighting, run_key)
-        best, trainings, rounds = learner.in_rounds(
-            run_key,
-            position,
-            log_weight,
-            num_particles=self.num_particles,
-            max_rounds=self.max_rounds,
+        learning = self._learning_on_charts(run_key, target, position, log_weight, weighting)
+        learned = learning.in_rounds(self.num_particles, self.max_rounds)
+        report = RunReport(seconds=seconds, num_temperatures=particles.num_temperatures)
+        return learning.posterior(learned, report, particles.num_gradient_evaluations)
+
+    def _learning_on_charts(self, rng_key, target: Target, position, log_weight, weighting):
+        return LearningOnCharts(
+            self.learning, target, position, log_weight, weighting, rng_key, self.max_charts
         )
-        report = RunReport(
-            seconds=seconds, num_temperatures=particles.num_temperatures, rounds=tuple(rounds)
-        )
-        return learner.posterior(best, trainings, report, particles.num_gradient_evaluations)
 
     def amortise(
         self,
@@ -179,7 +187,7 @@ class DiffusionSampler:
         Latent values are drawn from the prior, and data given these values. A network learns from
         such pairs a normal distribution of the latent values given the data; then a denoiser learns
         how the posterior differs from that normal distribution. Each of the two stages takes
-        `num_iterations`; `start`, `num_particles` and `max_rounds` play no part.
+        `num_iterations`; `max_charts`, `start`, `num_particles` and `max_rounds` play no part.
 
         Arguments of the model other than the data, such as covariates, keep the values of this
         call. To learn the posteriors for all covariates, make them observed sites. What the model

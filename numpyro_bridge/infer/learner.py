@@ -1,7 +1,7 @@
-"""Learner: one run of `DiffusionSampler`."""
+"""Learner: the denoiser of one chart, or of the whole posterior, in a run of `DiffusionSampler`."""
 
 import time
-from dataclasses import replace
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -9,10 +9,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from numpyro_bridge._core import weights
-from numpyro_bridge._core.functions import name_of
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.atlas.particles import refreshed
-from numpyro_bridge.atlas.standardisation import Standardisation
 from numpyro_bridge.atlas.standardised_target import StandardisedTarget
 from numpyro_bridge.diffusion.denoiser import Denoiser
 from numpyro_bridge.diffusion.diffusion_elbo import diffusion_elbo
@@ -27,19 +25,42 @@ from numpyro_bridge.infer.learning import (
     trained,
     training_levels,
 )
-from numpyro_bridge.infer.posterior import Posterior
 from numpyro_bridge.target import Target
-from numpyro_bridge.training.metrics import LossMetrics, concatenate
-from numpyro_bridge.training.report import Round, RunReport
+from numpyro_bridge.training.metrics import LossMetrics
+from numpyro_bridge.training.report import Round
 from numpyro_bridge.training.training import Training
 from numpyro_bridge.trajectories.simulate import simulate_many
 
 MIN_RISE = 1.05
 """Another round follows if the last one raised the effective sample size by this factor."""
 
+NUM_PILOT = 1_000
+"""Draws of a chart that its evidence is estimated from, where there are no rounds."""
+
+
+class Learned(NamedTuple):
+    """What came of learning on one chart."""
+
+    process: DenoisingProcess
+    """With the denoiser of the best round."""
+    trainings: list[Training[LossMetrics]]
+    rounds: list[Round]
+    log_evidence: float | None
+    """That of the chart, in nats; None where nobody asked for it."""
+
 
 class Learner:
-    """One run: the target, standardised by its draws, and the denoiser that is trained on it."""
+    """The denoiser of one target, which may be a chart's piece, standardised by weighted draws.
+
+    Args:
+        settings: How denoisers are learned.
+        target: The target, or the piece of it that a chart is responsible for.
+        position: Draws, one a row, in the coordinates of the target.
+        log_weight: Their log weights on this target.
+        weighting: How much each noise level counts.
+        rng_key: Randomness of the untrained network.
+        chart: The number of the chart; None where there is a single map.
+    """
 
     def __init__(
         self,
@@ -49,6 +70,7 @@ class Learner:
         log_weight: Float[Array, " num"],
         weighting: Weighting,
         rng_key: RNGKey,
+        chart: int | None = None,
     ):
         usable = jnp.all(jnp.isfinite(position), axis=1) & jnp.isfinite(log_weight)
         transform = map_of_draws(
@@ -56,10 +78,22 @@ class Learner:
         )
         self.settings = settings
         self.weighting = weighting
+        self.draws = position, log_weight
+        self.chart = chart
         self.target = StandardisedTarget(target, transform)
         self.denoiser: Denoiser = settings.denoiser(jax.random.fold_in(rng_key, 0), target.dim)
         self.schedule = training_levels(self.denoiser, with_scores=settings.with_scores)
         self.num_scores = 0
+
+    def from_draws(self, rng_key) -> Learned:
+        """Train once on the draws; the evidence of a chart is estimated from its own draws."""
+        training = self.learn(rng_key, *self.draws)
+        evidence = None
+        if self.chart is not None:
+            # Given draws may have the masses of the modes wrong, as those of NUTS often have.
+            _, drawn_weight = self._draw(jax.random.fold_in(rng_key, 1), NUM_PILOT)
+            evidence = float(weights.log_evidence(drawn_weight)[0])
+        return Learned(self._process(self.denoiser), [training], [], evidence)
 
     def learn(self, rng_key, position, log_weight) -> Training[LossMetrics]:
         """Train the denoiser further on weighted draws, given in the target's own coordinates."""
@@ -75,9 +109,14 @@ class Learner:
         self.denoiser = training.module
         return training
 
-    def in_rounds(self, rng_key, position, log_weight, *, num_particles: int, max_rounds: int):
-        """Train on draws and make new ones, in turns, until the weights no longer improve."""
+    def in_rounds(self, rng_key, *, num_particles: int, max_rounds: int) -> Learned:
+        """Train on draws and make new ones, in turns, until the weights no longer improve.
+
+        Of several charts those are left alone whose weights another round could not improve.
+        """
+        position, log_weight = self.draws
         best, trainings, rounds = self.denoiser, [], []
+        enough = 1.0 if self.chart is None else 1 / MIN_RISE
         num, store = 2 * num_particles, None
         for number in range(1, max_rounds + 1):
             learn_key, draw_key, pick_key, move_key = jax.random.split(
@@ -91,10 +130,10 @@ class Learner:
             evidence = float(weights.log_evidence(drawn_weight)[0])
             highest = max((one.ess for one in rounds), default=0.0)
             seconds = time.perf_counter() - before
-            rounds.append(Round(ess, evidence, smoothed.pareto_k, seconds))
+            rounds.append(Round(ess, evidence, smoothed.pareto_k, seconds, self.chart or 0))
             self._show(number, rounds[-1])
             best = self.denoiser if ess > highest else best
-            if ess < MIN_RISE * highest or number == max_rounds:
+            if ess < MIN_RISE * highest or ess > enough or number == max_rounds:
                 break
             index = weights.resample_indices(pick_key, smoothed.log_weight, num)
             # All rounds fill one store of fixed size, so that nothing is compiled for it twice.
@@ -105,7 +144,8 @@ class Learner:
             moved = jax.vmap(self.target.map)(refreshed(move_key, self.target, drawn[index]))
             store = store[0].at[rows].set(moved), store[1].at[rows].set(0.0)
             position, log_weight = store
-        return best, trainings, rounds
+        evidence = max(rounds, key=lambda one: one.ess).log_evidence
+        return Learned(self._process(best), trainings, rounds, evidence)
 
     def _draw(self, rng_key, num: int):
         process = self._process(self.denoiser)
@@ -120,29 +160,11 @@ class Learner:
 
     def _show(self, number: int, one: Round) -> None:
         if self.settings.progress_bar:
+            where = "" if self.chart is None else f"chart {self.chart}, "
             print(
-                f"round {number}: ESS {one.ess:.3f}, log evidence {one.log_evidence:.3f}, "
+                f"{where}round {number}: ESS {one.ess:.3f}, log evidence {one.log_evidence:.3f}, "
                 f"k-hat {one.pareto_k:.2f}, {one.seconds:.0f} s"
             )
-
-    def posterior(
-        self, denoiser, trainings: list[Training[LossMetrics]], report: RunReport, spent: int
-    ) -> Posterior[LossMetrics]:
-        """Make the result; `spent` gradients were evaluated to find particles."""
-        report = replace(
-            report,
-            process="DenoisingProcess",
-            objective="diffusion_elbo",
-            weighting=name_of(self.weighting),
-            num_gradient_evaluations=self.num_scores + spent,
-        )
-        return Posterior(
-            self._process(denoiser),
-            self.target,
-            Standardisation(self.target.map),
-            concatenate([training.metrics for training in trainings]),
-            report.after(*trainings),
-        )
 
 
 @eqx.filter_jit

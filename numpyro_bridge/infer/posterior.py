@@ -21,6 +21,7 @@ from numpyro_bridge._core.devices import (
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge._core.weights import pareto_smooth, resample_indices
 from numpyro_bridge.atlas.atlas import Atlas
+from numpyro_bridge.atlas.charted_target import ChartedTarget
 from numpyro_bridge.atlas.seen_target import SeenTarget
 from numpyro_bridge.atlas.standardisation import Standardisation
 from numpyro_bridge.atlas.standardised_target import StandardisedTarget
@@ -58,13 +59,13 @@ class Posterior(Generic[MetricsOrNone]):
         target: The target in standardised coordinates, or on several charts; `target.base` is in
             the model's own.
         standardisation: How the map was chosen, where there is one chart that was not made by
-            charting.
+            charting; where there are several, the map of the first.
         metrics: Numbers of every training iteration: the ELBO, the spread of the log weights and
             the ESS (`TrajectoryMetrics`), or the loss of a denoiser (`LossMetrics`); None where
             there is no record of the training, or there was none; those of several charts follow
             each other.
         atlas: The charts, their masses, and what was seen while they were made; None where a single
-            map was chosen in another way.
+            map was chosen in another way, or charts were made from draws.
         report: How the posterior was trained and what that cost.
     """
 
@@ -236,7 +237,8 @@ class Posterior(Generic[MetricsOrNone]):
         """The posterior as a NumPyro distribution, to be the prior of the next analysis.
 
         Raises:
-            ValueError: if the process has no flow; only `DiffusionSampler` trains one.
+            ValueError: if the process has no flow, since only `DiffusionSampler` trains one; or if
+                there are several charts, each with a flow of its own.
         """
         flow, target = self._flow()
         return PosteriorDistribution(flow, target.map, target.base)
@@ -248,12 +250,18 @@ class Posterior(Generic[MetricsOrNone]):
             num_steps: Steps of the flow; each evaluates the network twice.
 
         Raises:
-            ValueError: if the process has no flow, or there is no NumPyro model.
+            ValueError: if the process has no flow, or there are several charts, or there is no
+                NumPyro model.
         """
         return FlowGuide(*self._flow(), num_steps)
 
     def _flow(self) -> tuple[Denoiser, StandardisedTarget]:
         process, target = self.process, self.target
+        if isinstance(process, DenoisingProcess) and isinstance(target, ChartedTarget):
+            raise ValueError(
+                f"this posterior is on {target.num_charts} charts, each with a flow of its own: "
+                "for a single flow write nb.DiffusionSampler(model, max_charts=1)"
+            )
         if not (isinstance(process, DenoisingProcess) and isinstance(target, StandardisedTarget)):
             raise ValueError(
                 f"{type(self.process).__name__} has no density of its ends alone; train a flow on "

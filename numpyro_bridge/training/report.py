@@ -13,12 +13,14 @@ Plain = TypeVar("Plain", str, int, float, Stop)
 
 
 class Round(NamedTuple):
-    """The outcome of one round of learning from the log joint alone."""
+    """The outcome of one round of learning from the log joint alone, on one chart."""
 
     ess: float
     log_evidence: float
     pareto_k: float
     seconds: float
+    chart: int = 0
+    """The number of the chart; zero where there is a single one."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class RunReport:
             report of a posterior does not count drawing; the report of its draws does.
         seconds: What each stage took.
         num_temperatures: Temperatures that the particles went through.
-        rounds: The rounds of learning from the log joint alone, in order.
+        rounds: The rounds of learning from the log joint alone, in order, chart after chart.
         num_simulations: Simulations that were learned from.
         num_left_out: Simulations that were left out, because a number, a density or a gradient was
             not finite.
@@ -163,4 +165,5 @@ def _attributes_of_rounds(rounds: tuple[Round, ...]) -> Iterator[tuple[str, floa
 
 
 def _round_of_attributes(attributes: Mapping[str, Any], number: int) -> Round:
-    return Round(*(float(attributes[f"round_{number}_{name}"]) for name in Round._fields))
+    *figures, chart = (float(attributes[f"round_{number}_{name}"]) for name in Round._fields)
+    return Round(*figures, chart=int(chart))

@@ -52,7 +52,7 @@ def test_tempered_particles_find_both_modes_from_charts_on_both():
     assert isinstance(particles, Particles)
     witness = witness_of(particles)
     assert witness.position is not None and witness.log_evidence is not None
-    assert witness.position.shape == (1_000, 2)
+    assert witness.position.shape == (1_024, 2)
     assert witness.log_evidence == pytest.approx(KNOWN.log_evidence, abs=0.3)
     assert np.mean(witness.position[:, 0] < 6) == pytest.approx(0.7, abs=0.08)
     assert len(uncovered_by(jax.random.key(4), KNOWN.target, seen_with(2), witness)) == 0

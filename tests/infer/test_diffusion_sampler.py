@@ -18,7 +18,6 @@ from numpyro.infer.util import log_density
 import numpyro_bridge as nb
 from numpyro_bridge.atlas.maps import diagonal_map, identity_map
 from numpyro_bridge.atlas.particles import (
-    covering,
     from_normal,
     from_prior,
     from_prior_or_fit,
@@ -30,7 +29,6 @@ from numpyro_bridge.diffusion import weightings
 from numpyro_bridge.infer.flow_guide import FlowGuide
 from tests import targets
 from tests.catalogue import narrow
-from tests.mixtures import normals_at, rows_of
 from tests.statistics import assert_same_mean, assert_same_weighted_mean
 
 TINY = {
@@ -214,11 +212,10 @@ def test_a_prior_is_a_start_where_it_can_be_drawn():
 
 
 def test_the_log_joint_alone_is_enough():
-    """Two modes of unequal weight, from a start that covers both."""
+    """Two modes of unequal weight on a single map, from a start that covers both."""
     known = targets.two_modes()
-    sampler = nb.DiffusionSampler(
-        known.target, start=from_normal, num_particles=1_000, max_rounds=2, **TINY
-    )
+    settings = TINY | {"start": from_normal, "num_particles": 1_000, "max_rounds": 2}
+    sampler = nb.DiffusionSampler(known.target, max_charts=1, **settings)
     posterior = sampler.run(jax.random.key(4))
     draws = posterior.sample(jax.random.key(5), num_samples=4_000)
     assert abs(draws.log_evidence - known.log_evidence) < 5 * draws.log_evidence_error
@@ -235,24 +232,6 @@ def test_a_normal_fit_is_a_start_where_there_is_no_prior():
     start = from_prior_or_fit(jax.random.key(0), known.target, 500)
     spread = np.std(start.position, axis=0)
     np.testing.assert_allclose(spread, [0.02, 20.0], rtol=0.2)
-
-
-def test_a_normal_fit_covers_all_modes_that_are_found():
-    known = targets.two_modes(distance=4.0)
-    start = from_prior_or_fit(jax.random.key(0), known.target, 2_000)
-    # Twice as wide as the two modes together, of which each is 4 from the middle.
-    assert np.all(np.std(start.position, axis=0) > 7.0)
-    assert np.all(np.abs(np.mean(start.position, axis=0)) < 2.5)
-
-
-def test_a_covering_normal_has_the_moments_of_what_it_covers():
-    factors = np.stack([np.eye(2), [[0.5, 0.0], [0.3, 2.0]]])
-    normals = normals_at([[3.0, 0.0], [-1.0, 2.0]], factors)
-    covers = covering(rows_of(normals))
-    np.testing.assert_allclose(covers.location, [1.0, 1.0])
-    apart = np.asarray([[2.0, -1.0], [-2.0, 1.0]])
-    within = np.mean(factors @ np.swapaxes(factors, 1, 2), axis=0)
-    np.testing.assert_allclose(covers.factor @ covers.factor.T, within + apart.T @ apart / 2)
 
 
 def test_errors_say_what_to_write_instead(posterior):

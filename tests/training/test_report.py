@@ -9,7 +9,7 @@ import pytest
 from numpyro_bridge.training import Round, RunReport, Seconds, Stop, Training
 from numpyro_bridge.training.metrics import TrajectoryMetrics
 
-ROUNDS = (Round(0.25, -3.5, math.inf, 2.0), Round(0.5, -3.25, 0.4, 1.5))
+ROUNDS = (Round(0.25, -3.5, math.inf, 2.0), Round(0.5, -3.25, 0.4, 1.5, chart=1))
 FULL = RunReport(
     process="DenoisingProcess",
     objective="diffusion_elbo",
@@ -54,10 +54,12 @@ def test_attributes_have_plain_values_under_their_names():
         "round_1_log_evidence": -3.5,
         "round_1_pareto_k": math.inf,
         "round_1_seconds": 2.0,
+        "round_1_chart": 0,
         "round_2_ess": 0.5,
         "round_2_log_evidence": -3.25,
         "round_2_pareto_k": 0.4,
         "round_2_seconds": 1.5,
+        "round_2_chart": 1,
         "num_simulations": 200,
         "num_left_out": 3,
     }
