@@ -65,7 +65,7 @@ def climb_from(rng_key: RNGKey, target: Target, starts: Float[Array, "climbs dim
         arrived = arrived & _is_shaped_so(key, target, top, factor, height)
         log_det = jnp.sum(jnp.log(jnp.diagonal(factor)))
         log_mass = height + log_det + 0.5 * target.dim * np.log(2 * np.pi)
-        num = climb.njev + (NEWTON_STEPS + 1) * (target.dim + 2)
+        num = jnp.asarray(climb.njev) + (NEWTON_STEPS + 1) * (target.dim + 2)
         return Tops(DenseMap(top, factor), log_mass, arrived & jnp.isfinite(log_mass), num)
 
     return jax.vmap(one)(jax.random.split(rng_key, len(starts)), starts)

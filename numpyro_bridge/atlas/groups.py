@@ -6,7 +6,7 @@ from jaxtyping import Array, Float, Int
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.atlas.mixture_fit import NormalMixture, fit_mixture, numpy_generator
 from numpyro_bridge.atlas.partition import DEGREES_OF_FREEDOM
-from numpyro_bridge.atlas.repair import Charts, normal_of
+from numpyro_bridge.atlas.repair import WeightedNormals, normal_of
 from numpyro_bridge.atlas.stacked import stack
 
 POOL = 2_000
@@ -40,7 +40,7 @@ def groups_of(
     position: Float[Array, "num dim"],
     log_weight: Float[Array, " num"],
     most: int,
-) -> Charts | None:
+) -> WeightedNormals | None:
     """Divide weighted draws into groups between which there is hardly any density.
 
     A mixture of normal distributions is fitted to the draws, with as many components as the

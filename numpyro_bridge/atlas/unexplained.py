@@ -9,7 +9,7 @@ from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.atlas.distinct import distinct_fits
 from numpyro_bridge.atlas.fit_normal import NUM_STEPS, climb, draws_per_step
 from numpyro_bridge.atlas.judge import Judgement, log_weights_at
-from numpyro_bridge.atlas.maps import DenseMap
+from numpyro_bridge.atlas.maps import DenseMap, as_dense
 from numpyro_bridge.atlas.mixture_fit import numpy_generator, spread_out
 from numpyro_bridge.atlas.probes import NUM_PRIOR_DRAWS, draw_probes
 from numpyro_bridge.atlas.repair import WeightedNormals, normal_of
@@ -66,7 +66,9 @@ def with_unexplained(
     like = row(normals, np.full(NUM_STARTS, np.argmax(seen.log_mass)))
     maps = eqx.tree_at(lambda rows: rows.location, like, jnp.asarray(starts))
     num_draws = draws_per_step(target.dim)
-    fits = climb(fit_key, target, maps, num_iterations=NUM_STEPS, num_draws=num_draws)
+    fits = jax.vmap(as_dense)(
+        climb(fit_key, target, maps, num_iterations=NUM_STEPS, num_draws=num_draws)
+    )
     cost += NUM_STARTS * NUM_STEPS * num_draws
     return _added(draw_key, target, normals, seen, fits, most), cost
 
