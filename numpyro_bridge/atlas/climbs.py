@@ -2,13 +2,13 @@
 
 from typing import NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.optimize import minimize
 from jaxtyping import Array, Bool, Float, Int
 
+from numpyro_bridge._core.quick_jit import quick_jit
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.atlas.maps import DenseMap, lower_factor
 from numpyro_bridge.target import REPLACED_LOG_DENSITY, Target
@@ -39,7 +39,7 @@ class Tops(NamedTuple):
     """Gradients that each climb evaluated; a Hessian counts as one for each dimension."""
 
 
-@eqx.filter_jit
+@quick_jit
 def climb_from(rng_key: RNGKey, target: Target, starts: Float[Array, "climbs dim"]) -> Tops:
     """Climb by BFGS from each start, all in one program, then take a few Newton steps."""
 

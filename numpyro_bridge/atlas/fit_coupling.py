@@ -11,6 +11,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float
 
+from numpyro_bridge._core.quick_jit import quick_jit
 from numpyro_bridge._core.types import RNGKey, Scalar, Vector
 from numpyro_bridge.atlas.coupling import Coupling, CouplingMap, most_leading
 from numpyro_bridge.atlas.maps import DenseMap, factor_and_rotation
@@ -82,7 +83,7 @@ def num_gradient_evaluations(dim: int) -> int:
     return NUM_DRAWS + NUM_ITERATIONS * BATCH * orders * len(STEERING_SHARES)
 
 
-@eqx.filter_jit
+@quick_jit
 def steering(
     rng_key: RNGKey, target: StandardisedTarget
 ) -> tuple[Float[Array, " dim"], Float[Array, "dim dim"]]:
@@ -135,7 +136,7 @@ class _Bent(eqx.Module):
         return self.location + self.factor @ self.coupling(noise)
 
 
-@eqx.filter_jit
+@quick_jit
 def _fitted(rng_key: RNGKey, target: StandardisedTarget, directions, start: Coupling) -> _Bent:
     dim, dtype = target.dim, directions.dtype
     optimizer = optax.chain(
@@ -172,7 +173,7 @@ def _loss(bent: _Bent, target: Target, noise: Float[Array, "draws dim"]) -> Scal
     return -jnp.mean(jax.vmap(log_weight)(noise))
 
 
-@eqx.filter_jit
+@quick_jit
 def _composed(affine: DenseMap, bent: _Bent) -> CouplingMap:
     """The two maps as one: a rotation makes the factor lower-triangular again."""
     factor, rotation = factor_and_rotation(affine.factor @ bent.factor)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax.scipy.optimize import minimize
 from jaxtyping import Array, Float, Int
 
+from numpyro_bridge._core.quick_jit import quick_jit
 from numpyro_bridge._core.types import RNGKey, Vector
 from numpyro_bridge.atlas.maps import (
     AbstractAffineMap,
@@ -68,7 +69,7 @@ def pathfinder(rng_key: RNGKey, target: Target, starts: Starts) -> AbstractAffin
     return _pathfinder(rng_key, target, starts, approximate)
 
 
-@eqx.filter_jit
+@quick_jit
 def _pathfinder(rng_key: RNGKey, target: Target, starts: Starts, approximate) -> LowRankMap:
     def one(key, start):
         # Few line-search steps: a start that cannot move must not hold up the others.
@@ -95,7 +96,7 @@ def laplace(rng_key: RNGKey, target: Target, starts: Starts) -> AbstractAffineMa
     return _laplace(target, starts) if target.dim <= LAPLACE_LIMIT else None
 
 
-@eqx.filter_jit
+@quick_jit
 def _laplace(target: Target, starts: Starts) -> DenseMap:
     def cost(position):
         return -target.log_density(position)
@@ -150,7 +151,7 @@ def draws_per_step(dim: int) -> int:
     return max(64, 4 * dim) if dim <= DENSE_LIMIT else 256
 
 
-@eqx.filter_jit
+@quick_jit
 def climb(
     rng_key: RNGKey, target: Target, maps: AbstractAffineMap, num_iterations: int, num_draws: int
 ) -> AbstractAffineMap:
@@ -169,7 +170,7 @@ def climb(
     )
 
 
-@eqx.filter_jit
+@quick_jit
 def climb_on_pieces(
     rng_key: RNGKey,
     target: Target,

@@ -4,12 +4,12 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from numpyro_bridge._core.quick_jit import quick_jit
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge._core.weights import effective_sample_size, pareto_smooth, tail_share
 from numpyro_bridge.atlas.maps import AbstractMap
@@ -144,7 +144,7 @@ def _counts(log_mass: Float[np.ndarray, " charts"], num: int) -> np.ndarray:
     return np.maximum(np.round(share * num), FEWEST).astype(int)
 
 
-@eqx.filter_jit
+@quick_jit
 def _weighted(rng_key, target: Target, partition: MixturePartition, chart):
     transform = row(partition.maps, chart)
     noise = jax.random.normal(rng_key, (BATCH, target.dim), jnp.result_type(float))
@@ -155,7 +155,7 @@ def _weighted(rng_key, target: Target, partition: MixturePartition, chart):
     return position, log_weight, log_shares
 
 
-@eqx.filter_jit
+@quick_jit
 def weights_on_piece(
     target: Target,
     partition: AbstractPartition,
@@ -179,7 +179,7 @@ def log_weights_at(
     return tuple(np.concatenate(batches, axis=1)[:, :num])
 
 
-@eqx.filter_jit
+@quick_jit
 def _weights_at(target: Target, partition: MixturePartition, position):
     def one(x):
         log_density = target.log_density(x)

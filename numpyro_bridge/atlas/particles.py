@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from numpyro_bridge._core.normal import normal_log_prob
+from numpyro_bridge._core.quick_jit import quick_jit
 from numpyro_bridge._core.types import RNGKey, Scalar
 from numpyro_bridge.atlas.fit_normal import DENSE_LIMIT
 from numpyro_bridge.atlas.maps import AbstractMap, DenseMap, identity_map
@@ -163,7 +164,7 @@ def _joined(state, log_evidence: np.ndarray, count: int, evaluations: int) -> Pa
     return Particles(position, log_weight.reshape(-1), count, evaluations, estimate, error)
 
 
-@eqx.filter_jit
+@quick_jit
 def _tempering_step(rng_keys, states, target, reference: Reference, step_sizes, ess, num_moves):
     import blackjax
     from blackjax.smc import adaptive_tempered, resampling
@@ -193,7 +194,7 @@ def _tempering_step(rng_keys, states, target, reference: Reference, step_sizes, 
     return jax.vmap(one)(rng_keys, states, step_sizes)
 
 
-@eqx.filter_jit
+@quick_jit
 def refreshed(
     rng_key: RNGKey, target: Target, position: Float[Array, "num dim"], *, num_moves: int = 8
 ) -> Float[Array, "num dim"]:

@@ -1,11 +1,11 @@
 """Probes: many cheap looks for mass that the places found so far do not explain."""
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from numpyro_bridge._core.quick_jit import quick_jit
 from numpyro_bridge._core.types import RNGKey, Scalar, Vector
 from numpyro_bridge.atlas.maps import DenseMap, WhitenedMap
 from numpyro_bridge.atlas.stacked import padded, padded_logs, whiten_all
@@ -80,7 +80,7 @@ def _rows(places: DenseMap, log_mass: Float[np.ndarray, " places"]):
     return rows, padded_logs(log_mass - np.max(log_mass))
 
 
-@eqx.filter_jit
+@quick_jit
 def _draw(rng_key: RNGKey, places: WhitenedMap, log_mass, prior, size: int):
     near_key, wide_key, between_key = jax.random.split(rng_key, 3)
     quarter = NUM_GROUPS // 4 * size
@@ -90,7 +90,7 @@ def _draw(rng_key: RNGKey, places: WhitenedMap, log_mass, prior, size: int):
     return jnp.concatenate([near, prior, _between(between_key, places, log_mass, quarter)])
 
 
-@eqx.filter_jit
+@quick_jit
 def _best(target: Target, places: WhitenedMap, log_mass, probes, num_each: int):
     # Not all at once, since the data of a model may be large.
     excess = jax.lax.map(

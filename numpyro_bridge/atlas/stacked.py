@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from numpyro_bridge._core.quick_jit import quick_jit
 from numpyro_bridge.atlas.coupling import CouplingMap, bent_alike
 from numpyro_bridge.atlas.maps import AbstractMap, DenseMap, WhitenedMap, whitened
 from numpyro_bridge.atlas.partition import MixturePartition, StudentPartition
@@ -64,7 +65,7 @@ def alike(maps: Sequence[AbstractMap]) -> list[AbstractMap]:
     return [_with_whitening(transform) for transform in maps]
 
 
-@eqx.filter_jit
+@quick_jit
 def _with_whitening(transform: AbstractMap) -> AbstractMap:
     if isinstance(transform, DenseMap):
         return whitened(transform)
@@ -73,7 +74,7 @@ def _with_whitening(transform: AbstractMap) -> AbstractMap:
     return transform
 
 
-@eqx.filter_jit
+@quick_jit
 def whiten_all(normals: DenseMap) -> WhitenedMap:
     """Stacked normal distributions with the inverses of their factors."""
     return jax.vmap(whitened)(normals)

@@ -4,13 +4,13 @@ import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 from numpyro_bridge._core.checks import check_count, check_function
+from numpyro_bridge._core.quick_jit import quick_jit
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.atlas.fit_coupling import fit_coupling, num_gradient_evaluations
 from numpyro_bridge.atlas.fit_normal import (
@@ -226,7 +226,7 @@ def _elbos(maps: AbstractAffineMap, target: Target, noise) -> np.ndarray:
     return np.where(np.isfinite(elbos), elbos, -np.inf)
 
 
-@eqx.filter_jit
+@quick_jit
 def _all_elbos(maps: AbstractAffineMap, target: Target, noise):
     return jax.lax.map(lambda transform: elbo_of(transform, target, noise), maps)
 

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from numpyro_bridge._core.quick_jit import quick_jit
 from numpyro_bridge._core.types import RNGKey, Scalar, Vector
 from numpyro_bridge.atlas.maps import AbstractMap
 from numpyro_bridge.target import REPLACED_LOG_DENSITY, Point, Prior, Target
@@ -120,7 +121,7 @@ def elbo_of(transform: AbstractMap, target: Target, noise: Float[Array, "draws d
     return jnp.mean(log_weights_of(transform, target, noise))
 
 
-@eqx.filter_jit
+@quick_jit
 def log_weights_of(
     transform: AbstractMap, target: Target, noise: Float[Array, "draws dim"]
 ) -> Float[Array, " draws"]:

@@ -1,10 +1,10 @@
 """Where the first climbs start: prior draws, wide draws, and starts as NUTS would choose them."""
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from numpyro_bridge._core.quick_jit import quick_jit
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.target import Target
 
@@ -33,7 +33,7 @@ def first_starts(
     return _mixed(wide_key, target.initial_positions(box_key, num), prior)
 
 
-@eqx.filter_jit
+@quick_jit
 def _mixed(rng_key: RNGKey, starts, prior):
     num, dim = starts.shape
     if prior is None:

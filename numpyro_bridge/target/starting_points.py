@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from numpyro_bridge._core.quick_jit import quick_jit
 from numpyro_bridge._core.types import RNGKey, Vector
 from numpyro_bridge.target.arguments import holds_tracers
 from numpyro_bridge.target.point import Point
@@ -35,7 +36,7 @@ def no_starting_points(num: int, dim: int) -> StartingPoints:
     return StartingPoints(jnp.zeros((num, dim)), jnp.zeros(num, bool))
 
 
-@eqx.filter_jit
+@quick_jit
 def search(
     rng_key: RNGKey,
     found: StartingPoints,
