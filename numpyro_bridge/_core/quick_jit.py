@@ -6,6 +6,7 @@ from typing import ParamSpec, TypeVar
 
 import equinox as eqx
 import jax
+from jax.core import Tracer
 
 OPTIONS = {"xla_backend_optimization_level": 1}
 """What LLVM does beyond this level costs more seconds than it saves in programs that run once."""
@@ -21,12 +22,12 @@ def quick_jit(function: Callable[Arguments, Result]) -> Callable[Arguments, Resu
     of its own, and on other devices nothing is different from `eqx.filter_jit`.
     """
     plain = eqx.filter_jit(function)
-    quick = eqx.filter_jit(function, compiler_options=OPTIONS)
+    quick = eqx.filter_jit(function, compiler_options=OPTIONS)  # pyright: ignore[reportCallIssue]
 
     @wraps(function)
     def call(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
         leaves = jax.tree.leaves((args, kwargs))
-        nested = any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
+        nested = any(isinstance(leaf, Tracer) for leaf in leaves)
         on_cpu = jax.default_backend() == "cpu"
         return (quick if on_cpu and not nested else plain)(*args, **kwargs)
 

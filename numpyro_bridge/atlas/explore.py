@@ -17,10 +17,10 @@ from numpyro_bridge.atlas.fit_normal import (
 )
 from numpyro_bridge.atlas.maps import DenseMap, as_dense
 from numpyro_bridge.atlas.mixture_fit import numpy_generator, spread_out
-from numpyro_bridge.atlas.probes import NUM_GROUPS, NUM_PRIOR_DRAWS, probed_starts
+from numpyro_bridge.atlas.probes import NUM_GROUPS, probed_starts
 from numpyro_bridge.atlas.stacked import row
-from numpyro_bridge.atlas.standardised_target import log_weights_of
-from numpyro_bridge.atlas.starts import first_starts
+from numpyro_bridge.atlas.standardised_target import weights_of_draws
+from numpyro_bridge.atlas.starts import NUM_PRIOR_DRAWS, first_starts
 from numpyro_bridge.target import Target
 
 MAX_ROUNDS = 8
@@ -121,8 +121,7 @@ def _normals_of_highest_elbo(
         apart = spread_out(numpy_generator(spread_key), scaled, NUM_STARTS // 2)
         starts = starts.at[: len(apart)].set(jnp.asarray(ends[apart], starts.dtype))
     normals = jax.vmap(as_dense)(gaussian_vi(fit_key, target, starts))
-    noise = jax.random.normal(draw_key, (256, target.dim), starts.dtype)
-    log_weights = [log_weights_of(row(normals, k), target, noise) for k in range(NUM_STARTS)]
+    log_weights = [weights_of_draws(draw_key, row(normals, k), target) for k in range(NUM_STARTS)]
     elbo = np.asarray([np.mean(np.asarray(one, float)) for one in log_weights])
     # Where all are hopeless, one of them is kept all the same.
     elbo = np.where(np.isfinite(elbo), np.maximum(elbo, -1e10), -1e10)

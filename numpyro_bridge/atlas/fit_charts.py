@@ -9,11 +9,12 @@ import numpy as np
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.atlas.fit_coupling import fit_coupling, num_gradient_evaluations
 from numpyro_bridge.atlas.fit_normal import climb_on_pieces, draws_per_step
-from numpyro_bridge.atlas.judge import Judgement, judge, weights_on_piece
+from numpyro_bridge.atlas.judge import Judgement, judge
 from numpyro_bridge.atlas.maps import AbstractMap, DenseMap
 from numpyro_bridge.atlas.partition import AbstractPartition, Piece
 from numpyro_bridge.atlas.repair import WeightedNormals
 from numpyro_bridge.atlas.stacked import row, student_partition
+from numpyro_bridge.atlas.standardised_target import weights_of_draws
 from numpyro_bridge.target import Target
 
 FINE_ESS, FAIR_ESS = 0.9, 0.7
@@ -113,20 +114,19 @@ def _climbed(rng_key, target: Target, partition: AbstractPartition, normals: Den
 def _bent(rng_key, target: Target, partition, affine, share) -> tuple[list[AbstractMap], int]:
     """Bend the map of each chart whose piece is not nearly normal; also what that cost."""
     draw_key, fit_key = jax.random.split(rng_key)
-    noise = jax.random.normal(draw_key, (1_024, target.dim), jnp.result_type(float))
     maps, cost = list(affine), 0
     for number, transform in enumerate(affine):
         if share[number] < NEGLIGIBLE:
             continue
-        chart = jnp.asarray(number)
-        before = weights_on_piece(target, partition, chart, transform, noise)
+        piece = Piece(target, partition, jnp.asarray(number))
+        before = weights_of_draws(draw_key, transform, piece)
         # For nearly equal weights the gap between ELBO and log evidence is half their variance.
         if 0.5 * float(jnp.var(before)) < NEARLY_NORMAL:
             continue
         key = jax.random.fold_in(fit_key, number)
-        bent = fit_coupling(key, Piece(target, partition, chart), transform)
+        bent = fit_coupling(key, piece, transform)
         cost += num_gradient_evaluations(target.dim)
-        after = weights_on_piece(target, partition, chart, bent, noise)
+        after = weights_of_draws(draw_key, bent, piece)
         if float(jnp.mean(after)) > float(jnp.mean(before)):
             maps[number] = bent
     return maps, cost

@@ -15,7 +15,7 @@ from numpyro_bridge._core.quick_jit import quick_jit
 from numpyro_bridge._core.types import RNGKey, Scalar, Vector
 from numpyro_bridge.atlas.coupling import Coupling, CouplingMap, most_leading
 from numpyro_bridge.atlas.maps import DenseMap, factor_and_rotation
-from numpyro_bridge.atlas.standardised_target import StandardisedTarget, log_weights_of
+from numpyro_bridge.atlas.standardised_target import StandardisedTarget, weights_of_draws
 from numpyro_bridge.target import Target
 
 NUM_DRAWS = 4_096
@@ -65,11 +65,10 @@ def fit_coupling(rng_key: RNGKey, target: Target, affine: DenseMap) -> CouplingM
     numbers = numbers_of_leading(np.asarray(strength))
     starts = [Coupling(start_key, target.dim, number) for number in numbers]
     orders = [directions, directions[:, ::-1]] if 1 < target.dim <= FEW_DIMENSIONS else [directions]
-    noise = jax.random.normal(choice_key, (NUM_DRAWS, target.dim), affine.location.dtype)
     maps, elbos = [], []
     for order, start in itertools.product(orders, starts):
         maps.append(_composed(affine, _fitted(fit_key, standardised, order, start)))
-        log_weight = np.asarray(log_weights_of(maps[-1], target, noise), np.float64)
+        log_weight = np.asarray(weights_of_draws(choice_key, maps[-1], target), np.float64)
         elbos.append(np.mean(log_weight))
         # Half the variance of nearly equal weights is what a better fit could still gain.
         if 0.5 * np.var(log_weight) < SMALL_GAP:

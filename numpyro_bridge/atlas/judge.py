@@ -7,13 +7,13 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Bool, Float
 
 from numpyro_bridge._core.quick_jit import quick_jit
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge._core.weights import effective_sample_size, pareto_smooth, tail_share
 from numpyro_bridge.atlas.maps import AbstractMap
-from numpyro_bridge.atlas.partition import AbstractPartition, MixturePartition, Piece
+from numpyro_bridge.atlas.partition import MixturePartition
 from numpyro_bridge.atlas.stacked import mixture_partition, row
 from numpyro_bridge.atlas.standardised_target import log_weights_of
 from numpyro_bridge.target import REPLACED_LOG_DENSITY, Target
@@ -153,18 +153,6 @@ def _weighted(rng_key, target: Target, partition: MixturePartition, chart):
     # The piece of the chart, without evaluating the responsibilities once more.
     log_weight = log_weights_of(transform, target, noise) + log_shares[:, chart]
     return position, log_weight, log_shares
-
-
-@quick_jit
-def weights_on_piece(
-    target: Target,
-    partition: AbstractPartition,
-    chart: Array,
-    transform: AbstractMap,
-    noise: Float[Array, "num dim"],
-) -> Float[Array, " num"]:
-    """Log weights of one chart's draws, with its piece of the target, in nats."""
-    return log_weights_of(transform, Piece(target, partition, chart), noise)
 
 
 def log_weights_at(

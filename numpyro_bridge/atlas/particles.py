@@ -15,6 +15,7 @@ from numpyro_bridge._core.types import RNGKey, Scalar
 from numpyro_bridge.atlas.fit_normal import DENSE_LIMIT
 from numpyro_bridge.atlas.maps import AbstractMap, DenseMap, identity_map
 from numpyro_bridge.atlas.standardisation import standardise
+from numpyro_bridge.atlas.starts import NUM_PRIOR_DRAWS
 from numpyro_bridge.target import ModelTarget, Target
 
 LARGEST_PRIOR_DRAW = 1e3
@@ -62,7 +63,8 @@ def from_prior(rng_key: RNGKey, target: Target, num: int) -> Reference | None:
     """
     if not isinstance(target, ModelTarget):
         return None
-    position = target.prior_positions(rng_key, num)
+    position = target.prior_positions(rng_key, max(num, NUM_PRIOR_DRAWS))
+    position = None if position is None else position[:num]
     if position is None or not bool(jnp.all(jnp.abs(position) < LARGEST_PRIOR_DRAW)):
         return None
     return Reference(position, ModelTarget.log_prior, ModelTarget.log_likelihood)

@@ -9,21 +9,18 @@ from numpyro_bridge._core.quick_jit import quick_jit
 from numpyro_bridge._core.types import RNGKey, Scalar, Vector
 from numpyro_bridge.atlas.maps import DenseMap, WhitenedMap
 from numpyro_bridge.atlas.stacked import padded, padded_logs, whiten_all
-from numpyro_bridge.atlas.starts import wide_draws
+from numpyro_bridge.atlas.starts import NUM_PRIOR_DRAWS, wide_draws
 from numpyro_bridge.target import REPLACED_LOG_DENSITY, Target
 
 NUM_GROUPS = 32
 """Groups of probes, each drawn in its own way; climbs start from the best of each."""
 
-GROUP_SIZE = 512
-"""Probes in a group."""
+GROUP_SIZE = 4 * NUM_PRIOR_DRAWS // NUM_GROUPS
+"""Probes in a group; a quarter of all of them are prior draws where there is a prior."""
 
 TIMES_WITHOUT_PRIOR = 8
 """Where there is no prior to draw from, groups are larger by this factor: a narrow mode in ten
 dimensions is hit by one in ten thousand probes."""
-
-NUM_PRIOR_DRAWS = NUM_GROUPS // 4 * GROUP_SIZE
-"""Draws from the prior that are probed, where there is a prior."""
 
 NARROWEST, WIDEST = 0.5, 32.0
 """How wide the groups around single places are, in standard deviations of these places."""

@@ -116,6 +116,22 @@ class StandardisedTarget(Target):
         return found._replace(positions=jax.vmap(self.map.inverse)(found.positions))
 
 
+NUM_DRAWS = 1_024
+"""Draws that maps are compared by: always as many, so that one compiled program makes them."""
+
+
+@quick_jit
+def weights_of_draws(
+    rng_key: RNGKey, transform: AbstractMap, target: Target
+) -> Float[Array, " draws"]:
+    """Log weights, in nats, of draws that a map makes; the same key makes the same noise.
+
+    Their mean is the ELBO of the map.
+    """
+    noise = jax.random.normal(rng_key, (NUM_DRAWS, target.dim), jnp.result_type(float))
+    return log_weights_of(transform, target, noise)
+
+
 def elbo_of(transform: AbstractMap, target: Target, noise: Float[Array, "draws dim"]) -> Scalar:
     """The ELBO, in nats, of the distribution that a map makes of standard normal noise."""
     return jnp.mean(log_weights_of(transform, target, noise))

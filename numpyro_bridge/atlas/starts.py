@@ -8,6 +8,9 @@ from numpyro_bridge._core.quick_jit import quick_jit
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.target import Target
 
+NUM_PRIOR_DRAWS = 4_096
+"""Draws from the prior at a time: always as many, so that one compiled program makes them."""
+
 WIDEST = 1.0
 """Wide draws have standard deviations up to ten to this power."""
 

@@ -11,10 +11,11 @@ from numpyro_bridge.atlas.fit_normal import NUM_STEPS, climb, draws_per_step
 from numpyro_bridge.atlas.judge import Judgement, log_weights_at
 from numpyro_bridge.atlas.maps import DenseMap, as_dense
 from numpyro_bridge.atlas.mixture_fit import numpy_generator, spread_out
-from numpyro_bridge.atlas.probes import NUM_PRIOR_DRAWS, draw_probes
+from numpyro_bridge.atlas.probes import draw_probes
 from numpyro_bridge.atlas.repair import WeightedNormals, normal_of
 from numpyro_bridge.atlas.stacked import row
-from numpyro_bridge.atlas.standardised_target import log_weights_of
+from numpyro_bridge.atlas.standardised_target import weights_of_draws
+from numpyro_bridge.atlas.starts import NUM_PRIOR_DRAWS
 from numpyro_bridge.target import Target
 
 NUM_STARTS = 8
@@ -25,9 +26,6 @@ NUM_CANDIDATES = 64
 
 MAX_DEFICIT = 9.0
 """Mass that is smaller than the whole by more nats than this is not worth a chart."""
-
-NUM_DRAWS = 256
-"""Draws for the ELBO of a normal distribution."""
 
 
 def with_unexplained(
@@ -82,8 +80,7 @@ def _apart(rng_key: RNGKey, candidates: np.ndarray) -> np.ndarray:
 
 def _added(rng_key, target, normals: DenseMap, seen: Judgement, fits: DenseMap, most: int):
     """The charts with those fits that are apart and carry mass; None if there are none."""
-    noise = jax.random.normal(rng_key, (NUM_DRAWS, target.dim), jnp.result_type(float))
-    elbos = [np.mean(log_weights_of(row(fits, k), target, noise)) for k in range(NUM_STARTS)]
+    elbos = [np.mean(weights_of_draws(rng_key, row(fits, k), target)) for k in range(NUM_STARTS)]
     elbo = np.where(np.isfinite(elbos), np.asarray(elbos, float), -np.inf)
     elbo = np.where(elbo > seen.log_evidence - MAX_DEFICIT, elbo, -np.inf)
     joined = jax.tree.map(lambda *parts: jnp.concatenate(parts), normals, fits)
