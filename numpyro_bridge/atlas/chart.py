@@ -73,7 +73,8 @@ def chart(
         if repair.charts is None:
             break
         num_repairs += 1
-        fitted = fit_charts(again_key, target, repair.charts, bend=bend)
+        known = best.maps if repair.added and len(repair.charts[1]) > len(best.maps) else ()
+        fitted = fit_charts(again_key, target, repair.charts, bend=bend, known=known)
         evaluations += fitted.num_gradient_evaluations
         gained = fitted.seen.ess > MIN_GAIN * best.seen.ess or fitted.seen.good
         # A chart on what was missing raises the evidence, even where it lowers the share of draws.

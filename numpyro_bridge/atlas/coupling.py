@@ -17,6 +17,7 @@ from jaxtyping import Array, Bool, Float, Int
 from numpyro_bridge._core.layers import Linear
 from numpyro_bridge._core.types import RNGKey, Scalar, Vector
 from numpyro_bridge.atlas.maps import AbstractAffineMap, AbstractDenseMap, AbstractMap
+from numpyro_bridge.atlas.radial import Radial
 
 REACH = 5.0
 """Standard deviations of noise up to which $s$ and $t$ vary with $a$; beyond, they level off."""
@@ -158,20 +159,24 @@ class Coupling(eqx.Module):
 
 
 class CouplingMap(AbstractMap):
-    """A coupling, a rotation, and an affine map, one after the other."""
+    """A radial stretch, a coupling, a rotation, and an affine map, one after the other."""
 
     affine: AbstractAffineMap
     rotation: Float[Array, "dim dim"]
     coupling: Coupling
+    radial: Radial
 
     def __call__(self, standardised: Vector) -> Vector:
-        return self.affine(self.coupling(standardised) @ self.rotation.T)
+        return self.affine(self.coupling(self.radial(standardised)) @ self.rotation.T)
 
     def inverse(self, position: Vector) -> Vector:
-        return self.coupling.inverse(self.affine.inverse(position) @ self.rotation)
+        stretched = self.coupling.inverse(self.affine.inverse(position) @ self.rotation)
+        return self.radial.inverse(stretched)
 
     def log_det(self, standardised: Vector) -> Scalar:
-        return self.affine.log_det(standardised) + self.coupling.log_det(standardised)
+        stretched = self.radial(standardised)
+        inner = self.coupling.log_det(stretched) + self.radial.log_det(standardised)
+        return self.affine.log_det(standardised) + inner
 
     def within_range(self, standardised: Vector) -> Bool[Array, ""]:
         return jnp.all(jnp.abs(standardised) < FARTHEST)  # False for NaN
@@ -184,7 +189,8 @@ def bent_alike(transform: AbstractMap) -> CouplingMap:
     assert isinstance(transform, AbstractDenseMap)
     dim = transform.location.size
     coupling = Coupling(jax.random.key(0), dim, 1)
-    return CouplingMap(transform, jnp.eye(dim, dtype=transform.location.dtype), coupling)
+    dtype = transform.location.dtype
+    return CouplingMap(transform, jnp.eye(dim, dtype=dtype), coupling, Radial(jnp.zeros((), dtype)))
 
 
 def _arcsinh(x: Vector) -> Vector:

@@ -1,5 +1,6 @@
 """Fit the charts at given places: as they are, then affine on their pieces, then bent."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -7,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from numpyro_bridge._core.types import RNGKey
-from numpyro_bridge.atlas.fit_coupling import fit_coupling, num_gradient_evaluations
+from numpyro_bridge.atlas.fit_coupling import SMALL_GAP, fit_coupling, num_gradient_evaluations
 from numpyro_bridge.atlas.fit_normal import climb_on_pieces, draws_per_step
 from numpyro_bridge.atlas.judge import Judgement, judge
 from numpyro_bridge.atlas.maps import AbstractMap, DenseMap
@@ -21,7 +22,7 @@ FINE_ESS, FAIR_ESS = 0.9, 0.7
 """Good charts whose draws are worth these shares of independent ones are not fitted any closer by
 affine maps, and not bent."""
 
-MOST_BENT = 8
+MOST_BENT = 12
 """Charts are bent where there are at most so many of them."""
 
 NEARLY_NORMAL = 0.01
@@ -46,7 +47,14 @@ class Fitted(NamedTuple):
     """What fitting and judging cost, with what was tried and not kept."""
 
 
-def fit_charts(rng_key: RNGKey, target: Target, charts: WeightedNormals, *, bend: bool) -> Fitted:
+def fit_charts(
+    rng_key: RNGKey,
+    target: Target,
+    charts: WeightedNormals,
+    *,
+    bend: bool,
+    known: Sequence[AbstractMap] = (),
+) -> Fitted:
     """Fit the charts as closely as is needed, and keep the best fit.
 
     Args:
@@ -54,10 +62,12 @@ def fit_charts(rng_key: RNGKey, target: Target, charts: WeightedNormals, *, bend
         target: The whole target, in its own coordinates.
         charts: Normal distributions at the places of the charts, and their masses.
         bend: Whether maps may be bent.
+        known: Maps of the first charts from an earlier fit, which may still do.
     """
     climb_key, bend_key, judge_key = jax.random.split(rng_key, 3)
     normals, log_mass = charts
-    best = _judged(judge_key, target, normals, _rows(normals), log_mass, 0)
+    as_they_are = [*known, *_rows(normals)[len(known) :]]
+    best = _judged(judge_key, target, normals, as_they_are, log_mass, 0)
     if best.seen.good and best.seen.ess > FINE_ESS:
         return best
     partition = student_partition(normals, log_mass)
@@ -68,7 +78,8 @@ def fit_charts(rng_key: RNGKey, target: Target, charts: WeightedNormals, *, bend
     fair = best.seen.good and best.seen.ess > FAIR_ESS
     if not bend or fair or len(log_mass) > MOST_BENT:
         return best
-    maps, bending = _bent(bend_key, target, partition, _rows(climbed), affine.seen.share)
+    share = affine.seen.share
+    maps, bending = _bent(bend_key, target, partition, _rows(climbed), share, known)
     if bending == 0:
         return best
     spent = affine.num_gradient_evaluations + bending
@@ -111,8 +122,13 @@ def _climbed(rng_key, target: Target, partition: AbstractPartition, normals: Den
     return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
 
 
-def _bent(rng_key, target: Target, partition, affine, share) -> tuple[list[AbstractMap], int]:
-    """Bend the map of each chart whose piece is not nearly normal; also what that cost."""
+def _bent(
+    rng_key, target: Target, partition, affine, share, known
+) -> tuple[list[AbstractMap], int]:
+    """Bend the map of each chart whose piece is not nearly normal; also what that cost.
+
+    A map that is known already is kept if it is as good as a new one would have to be.
+    """
     draw_key, fit_key = jax.random.split(rng_key)
     maps, cost = list(affine), 0
     for number, transform in enumerate(affine):
@@ -123,6 +139,11 @@ def _bent(rng_key, target: Target, partition, affine, share) -> tuple[list[Abstr
         # For nearly equal weights the gap between ELBO and log evidence is half their variance.
         if 0.5 * float(jnp.var(before)) < NEARLY_NORMAL:
             continue
+        if number < len(known):
+            again = weights_of_draws(draw_key, known[number], piece)
+            if 0.5 * float(jnp.var(again)) < SMALL_GAP:
+                maps[number] = known[number]
+                continue
         key = jax.random.fold_in(fit_key, number)
         bent = fit_coupling(key, piece, transform)
         cost += num_gradient_evaluations(target.dim)

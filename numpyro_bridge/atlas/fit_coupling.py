@@ -15,6 +15,7 @@ from numpyro_bridge._core.quick_jit import quick_jit
 from numpyro_bridge._core.types import RNGKey, Scalar, Vector
 from numpyro_bridge.atlas.coupling import Coupling, CouplingMap, most_leading
 from numpyro_bridge.atlas.maps import DenseMap, factor_and_rotation
+from numpyro_bridge.atlas.radial import Radial
 from numpyro_bridge.atlas.standardised_target import StandardisedTarget, weights_of_draws
 from numpyro_bridge.target import Target
 
@@ -34,6 +35,9 @@ funnel, so that both numbers are tried, in one compiled program, and the higher 
 
 SMALL_GAP = 0.02
 """A fit with a smaller gap to the evidence, in nats, is good enough, and no other is tried."""
+
+LEAST_HEAVY = -5.0
+"""Where the training of the heaviness begins, before a softplus: hardly any stretch."""
 
 FEW_DIMENSIONS = 3
 """Dimension up to which the fit is run twice, with the directions in either order.
@@ -125,14 +129,20 @@ def numbers_of_leading(strength: np.ndarray) -> list[int]:
 
 
 class _Bent(eqx.Module):
-    """What is trained: a coupling, then a square factor and a shift."""
+    """What is trained: a stretch, a coupling, then a square factor and a shift."""
 
     location: Vector
     factor: Float[Array, "dim dim"]
     coupling: Coupling
+    heaviness: Scalar
+    """Before a softplus, which keeps it positive."""
+
+    @property
+    def radial(self) -> Radial:
+        return Radial(jax.nn.softplus(self.heaviness))
 
     def __call__(self, noise: Vector) -> Vector:
-        return self.location + self.factor @ self.coupling(noise)
+        return self.location + self.factor @ self.coupling(self.radial(noise))
 
 
 @quick_jit
@@ -153,7 +163,7 @@ def _fitted(rng_key: RNGKey, target: StandardisedTarget, directions, start: Coup
         # An update that is not finite is skipped, as in `fit`.
         return jax.tree.map(lambda new, old: jnp.where(finite, new, old), following, carry), None
 
-    bent: Any = _Bent(jnp.zeros(dim, dtype), directions, start)
+    bent: Any = _Bent(jnp.zeros(dim, dtype), directions, start, jnp.asarray(LEAST_HEAVY, dtype))
     keys = jax.random.split(rng_key, NUM_ITERATIONS)
     (bent, _), _ = jax.lax.scan(step, (bent, optimizer.init(bent)), keys)
     return bent
@@ -166,8 +176,10 @@ def _loss(bent: _Bent, target: Target, noise: Float[Array, "draws dim"]) -> Scal
 
     def log_weight(noise):
         position = bent(noise)
-        noise = held.coupling.inverse(inverse_factor @ (position - held.location))
-        return target.log_density(position) + 0.5 * noise @ noise + held.coupling.log_det(noise)
+        stretched = held.coupling.inverse(inverse_factor @ (position - held.location))
+        noise = held.radial.inverse(stretched)
+        log_det = held.coupling.log_det(stretched) + held.radial.log_det(noise)
+        return target.log_density(position) + 0.5 * noise @ noise + log_det
 
     return -jnp.mean(jax.vmap(log_weight)(noise))
 
@@ -176,4 +188,5 @@ def _loss(bent: _Bent, target: Target, noise: Float[Array, "draws dim"]) -> Scal
 def _composed(affine: DenseMap, bent: _Bent) -> CouplingMap:
     """The two maps as one: a rotation makes the factor lower-triangular again."""
     factor, rotation = factor_and_rotation(affine.factor @ bent.factor)
-    return CouplingMap(DenseMap(affine(bent.location), factor), rotation, bent.coupling)
+    moved = DenseMap(affine(bent.location), factor)
+    return CouplingMap(moved, rotation, bent.coupling, bent.radial)

@@ -30,9 +30,12 @@ BATCH = 1_024
 FEWEST = 32
 """Draws of each chart, however little of the mass is on it."""
 
-GOOD_ESS, GOOD_TAIL = 0.5, 0.01
+GOOD_ESS, GOOD_TAIL = 0.5, 0.02
 """Charts whose draws are worth this share of independent ones, and whose tail carries at most this
-share of the mass, need neither repair nor a bridge."""
+share of the mass, need no bridge."""
+
+LIGHT_TAIL = 0.01
+"""Charts whose tail may carry more than this share of the mass are repaired where that helps."""
 
 
 LEAST_EXCESS, MARGIN = 4.0, 1.0
@@ -41,7 +44,7 @@ factor, and that of every draw by the second, in nats."""
 
 
 def suffices(ess: float, tail_share: float) -> bool:
-    """Whether draws of charts with these figures need neither repair nor a bridge."""
+    """Whether draws of charts with these figures need no bridge."""
     return ess > GOOD_ESS and tail_share < GOOD_TAIL
 
 
@@ -61,8 +64,8 @@ class Judgement(NamedTuple):
 
     @property
     def good(self) -> bool:
-        """Whether the charts suffice as they are."""
-        return suffices(self.ess, self.tail_share)
+        """Whether the charts need no repair."""
+        return suffices(self.ess, self.tail_share) and self.tail_share < LIGHT_TAIL
 
     @property
     def share(self) -> Float[np.ndarray, " charts"]:

@@ -114,7 +114,7 @@ def _composed(whole: DenseMap, mixture) -> DenseMap:
 
 
 def heaviest(charts: WeightedNormals, most: int) -> WeightedNormals:
-    """The heaviest charts, at most so many."""
+    """The heaviest charts, at most so many, in the order in which they are."""
     normals, log_mass = charts
-    order = np.argsort(-log_mass)[:most]
+    order = np.sort(np.argsort(-log_mass, kind="stable")[:most])
     return row(normals, order), log_mass[order]

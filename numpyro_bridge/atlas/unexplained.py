@@ -24,7 +24,7 @@ NUM_STARTS = 8
 NUM_CANDIDATES = 64
 """Unexplained probes of highest density, among which the starts are chosen far apart."""
 
-MAX_DEFICIT = 9.0
+MAX_DEFICIT = 7.0
 """Mass that is smaller than the whole by more nats than this is not worth a chart."""
 
 

@@ -15,6 +15,7 @@ from numpyro_bridge.atlas.coupling import FARTHEST, MOST_SKEW, REACH, Coupling, 
 from numpyro_bridge.atlas.fit_coupling import fit_coupling, numbers_of_leading, steering
 from numpyro_bridge.atlas.fit_normal import gaussian_vi
 from numpyro_bridge.atlas.maps import DenseMap, lower_factor
+from numpyro_bridge.atlas.radial import Radial
 from numpyro_bridge.atlas.standardised_target import StandardisedTarget, log_weights_of
 from numpyro_bridge.trajectories.ends import draw_end, draw_path_to
 from tests import targets
@@ -43,7 +44,7 @@ def random_map(dim: int = 5, lead: int = 2) -> CouplingMap:
     affine = DenseMap(jax.random.normal(keys[4], (dim,)), factor)
     spread_out = jax.tree.unflatten(structure, leaves)
     spread_out = eqx.tree_at(lambda c: c.leading, spread_out, coupling.leading)
-    return CouplingMap(affine, rotation, spread_out)
+    return CouplingMap(affine, rotation, spread_out, Radial(jnp.asarray(0.1)))
 
 
 @pytest.mark.parametrize(
@@ -134,7 +135,8 @@ def test_the_weights_of_an_untrained_bridge_stay_exact():
     affine = DenseMap(jnp.mean(draws, axis=0), 1.2 * jnp.linalg.cholesky(jnp.cov(draws.T)))
     map = random_map(2, 1)
     tamed = jax.tree.map(lambda leaf: 0.3 * leaf, map.coupling)
-    target = StandardisedTarget(known.target, CouplingMap(affine, map.rotation, tamed))
+    bent = CouplingMap(affine, map.rotation, tamed, map.radial)
+    target = StandardisedTarget(known.target, bent)
     process = nb.CMCD(jax.random.key(0), 2, num_steps=4, control=narrow(8), diffusion=0.4)
     keys = jax.random.split(jax.random.key(1), 8_000)
     ends = compiled(jax.vmap(partial(draw_end, process=process, target=target)), keys)
@@ -238,7 +240,7 @@ def test_an_update_that_is_not_finite_is_left_out():
 def test_a_coupling_that_is_no_better_is_not_taken(monkeypatch):
     def worse(rng_key, target, affine):
         map = random_map(5, 1)
-        return CouplingMap(affine, map.rotation, map.coupling)
+        return CouplingMap(affine, map.rotation, map.coupling, map.radial)
 
     # The function of the package hides the module of the same name.
     module = importlib.import_module("numpyro_bridge.atlas.standardisation")
