@@ -2,14 +2,17 @@
 
     python -m benchmarks.honesty [--numbers 0:200] [--one NUMBER]
 
-All posteriors are run in one process, so that programs compiled for one serve those of the same
-shape. Rows are kept in `honesty.csv`; those that are there already are not run again. The tables
+Posteriors of one kind and dimension share a process, so that programs compiled for one serve the
+others. Rows are kept in `honesty.csv`; those that are there already are not run again. The tables
 are printed, and written to `honesty.md`.
 """
 
 import argparse
 import json
+import subprocess
+import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -236,13 +239,36 @@ def _liar(row: dict) -> str:
 # --- the command line -----------------------------------------------------------------------------
 
 
-def _numbers(text: str) -> range:
-    """A range such as "0:200", or a single number."""
+MOST_IN_PROCESS = 12
+"""Programs compiled for more posteriors would not fit in one process."""
+
+
+def _numbers(text: str) -> Sequence[int]:
+    """A range such as "0:200", or single numbers such as "3,17"."""
     first, colon, end = text.partition(":")
     try:
+        if "," in text:
+            return [int(number) for number in text.split(",") if number]
         return range(int(first or 0), int(end) if colon else int(first) + 1)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"expected such as 0:200 or 17, got {text!r}") from None
+        raise argparse.ArgumentTypeError(f"expected such as 0:200 or 3,17, got {text!r}") from None
+
+
+def _in_processes(cases: list[Case], output: Path) -> None:
+    """Run cases in processes of their own, those together that have programs in common."""
+
+    def alike(case: Case):
+        exact = posterior_of(case.number)
+        return case.key, exact.dim, exact.kind
+
+    ordered = sorted(cases, key=alike)
+    for first in range(0, len(ordered), MOST_IN_PROCESS):
+        some = ordered[first : first + MOST_IN_PROCESS]
+        for key in sorted({case.key for case in some}):
+            numbers = ",".join(str(case.number) for case in some if case.key == key)
+            command = [sys.executable, "-m", "benchmarks.honesty", "--numbers", f"{numbers},"]
+            command += ["--keys", str(key), "--output", str(output)]
+            subprocess.run(command, check=True)
 
 
 def main() -> None:
@@ -267,6 +293,9 @@ def main() -> None:
     shown = ("evidence_off", "log_evidence_error", "mean_off", "ess", "right", "trusted", "seconds")
     every = rows.missing(cases, results)
     print(f"{len(cases)} runs, of which {len(cases) - len(every)} are there already", flush=True)
+    if len(every) > MOST_IN_PROCESS:
+        _in_processes(every, options.output)
+        every = []
     for case in every:
         row = measure(case)
         rows.append(results, row)
