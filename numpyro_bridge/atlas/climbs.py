@@ -9,7 +9,7 @@ from jax.scipy.optimize import minimize
 from jaxtyping import Array, Bool, Float, Int
 
 from numpyro_bridge._core.quick_jit import quick_jit
-from numpyro_bridge._core.types import RNGKey
+from numpyro_bridge._core.types import RNGKey, Scalar
 from numpyro_bridge.atlas.maps import DenseMap, lower_factor
 from numpyro_bridge.target import REPLACED_LOG_DENSITY, Target
 
@@ -20,6 +20,9 @@ NEWTON_STEPS = 3
 """Newton steps after it, which bring a climb that is nearly there to the top."""
 
 LINE_SEARCH_STEPS = 8
+
+SCALES = 1e-6, 1e3
+"""The smallest and the largest length that climbs may begin with."""
 
 NUM_PROBES = 16
 """Positions around a top at which its shape is checked."""
@@ -48,8 +51,11 @@ def climb_from(rng_key: RNGKey, target: Target, starts: Float[Array, "climbs dim
 
     def one(key, start):
         options = {"maxiter": MAX_STEPS, "line_search_maxiter": LINE_SEARCH_STEPS}
-        climb = minimize(cost, start, method="BFGS", options=options)
-        end = climb.x
+        scale = _scale_at(cost, start)
+        climb = minimize(
+            lambda moved: cost(start + scale * moved), 0 * start, method="BFGS", options=options
+        )
+        end = start + scale * climb.x
         end = jnp.where(jnp.all(jnp.isfinite(end)), end, start)
 
         def newton(position, _):
@@ -65,7 +71,7 @@ def climb_from(rng_key: RNGKey, target: Target, starts: Float[Array, "climbs dim
         arrived = arrived & _is_shaped_so(key, target, top, factor, height)
         log_det = jnp.sum(jnp.log(jnp.diagonal(factor)))
         log_mass = height + log_det + 0.5 * target.dim * np.log(2 * np.pi)
-        num = jnp.asarray(climb.njev) + (NEWTON_STEPS + 1) * (target.dim + 2)
+        num = jnp.asarray(climb.njev) + 2 + (NEWTON_STEPS + 1) * (target.dim + 2)
         return Tops(DenseMap(top, factor), log_mass, arrived & jnp.isfinite(log_mass), num)
 
     return jax.vmap(one)(jax.random.split(rng_key, len(starts)), starts)
@@ -80,6 +86,21 @@ def _is_shaped_so(rng_key, target: Target, top, factor, height) -> Bool[Array, "
     around = jax.vmap(target.log_density)(top + noise @ factor.T)
     drop = (height - jnp.mean(around)) / (0.5 * top.size)
     return (drop > 0.1) & (drop < 50)
+
+
+def _scale_at(cost, start) -> Scalar:
+    """A length by the curvature along the gradient, for a first step that is about right.
+
+    With steps as long as the gradient, climbs in narrow modes would leave them at once.
+    """
+    gradient = jax.grad(cost)(start)
+    along = jax.lax.stop_gradient(gradient)
+    # In reverse mode, since a model need not have any other derivatives.
+    bend = jax.grad(lambda position: jax.grad(cost)(position) @ along)(start)
+    curvature = jnp.abs(along @ bend) / (along @ along)
+    known = jnp.isfinite(curvature) & (curvature > 0)
+    scale = jax.lax.rsqrt(jnp.where(known, curvature, 1.0))
+    return jnp.where(known, jnp.clip(scale, *SCALES), 1.0)
 
 
 def _newton_step(cost, position):

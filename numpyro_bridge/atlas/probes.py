@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from numpyro_bridge._core.quick_jit import quick_jit
-from numpyro_bridge._core.types import RNGKey, Scalar, Vector
+from numpyro_bridge._core.types import RNGKey, Vector
 from numpyro_bridge.atlas.maps import DenseMap, WhitenedMap
 from numpyro_bridge.atlas.stacked import padded, padded_logs, whiten_all
 from numpyro_bridge.atlas.starts import NUM_PRIOR_DRAWS, wide_draws
@@ -38,9 +38,9 @@ def probed_starts(
 
     A probe costs one evaluation of the density, and a climb costs a hundred. So there are many
     more probes than climbs, and climbs start from the best of them: those where the log density
-    exceeds that of the mixture of the normal distributions at all places by most. The best are
-    chosen within each group: tails that are heavier than normal exceed the mixture far away from
-    everything, and would be all that is looked at.
+    exceeds that of the mixture of all places by most. The best are chosen within each group: tails
+    that are heavier than those of the mixture exceed it far away from everything, and would be all
+    that is looked at.
 
     Args:
         rng_key: The same key gives the same starts.
@@ -94,9 +94,12 @@ def _best(target: Target, places: WhitenedMap, log_mass, probes, num_each: int):
         lambda x: _excess(target, places, log_mass, x), probes, batch_size=GROUP_SIZE
     )
     size = len(probes) // NUM_GROUPS
-    _, best = jax.lax.top_k(excess.reshape(NUM_GROUPS, size), num_each)
-    first = size * jnp.arange(NUM_GROUPS)[:, None]
-    return probes[(first + best).ravel()]
+    by_normal, by_heavy = excess.T.reshape(2, NUM_GROUPS, size)
+    num_heavy = num_each // 2
+    _, best = jax.lax.top_k(by_normal, num_each - num_heavy)
+    _, others = jax.lax.top_k(by_heavy, num_heavy)
+    index = jnp.concatenate([best, others], axis=1)
+    return probes[(size * jnp.arange(NUM_GROUPS)[:, None] + index).ravel()]
 
 
 def _near(rng_key: RNGKey, places: WhitenedMap, log_mass, num: int):
@@ -137,13 +140,19 @@ def _some(rng_key: RNGKey, log_mass, num: int):
     return jax.random.categorical(rng_key, usable, shape=(num,))
 
 
-def _excess(target: Target, places: WhitenedMap, log_mass, position: Vector) -> Scalar:
-    """How much the log density exceeds that of the places, up to a constant, in nats."""
+def _excess(target: Target, places: WhitenedMap, log_mass, position: Vector) -> Float[Array, "2"]:
+    """How much the log density exceeds that of the places, up to a constant, in nats.
 
-    def log_normal(place: WhitenedMap) -> Scalar:
-        return -0.5 * jnp.sum(place.inverse(position) ** 2) - place.log_det_of_factor
+    Once with normal densities at the places, once with Cauchy densities. The first notice a mode
+    far from its top, in many dimensions; to the second, tails of the places are no news.
+    """
 
-    explained = jax.nn.logsumexp(log_mass + jax.vmap(log_normal)(places))
+    def logs(place: WhitenedMap):
+        square = jnp.sum(place.inverse(position) ** 2)
+        heavy = -0.5 * (1 + position.size) * jnp.log1p(square)
+        return jnp.stack([-0.5 * square, heavy]) - place.log_det_of_factor
+
+    explained = jax.nn.logsumexp(log_mass[:, None] + jax.vmap(logs)(places), axis=0)
     log_density = target.log_density(position)
     known = jnp.isfinite(explained) & (log_density > REPLACED_LOG_DENSITY)
     return jnp.where(known, log_density - explained, -jnp.inf)

@@ -24,6 +24,9 @@ NUM_STARTS = 8
 NUM_CANDIDATES = 64
 """Unexplained probes of highest density, among which the starts are chosen far apart."""
 
+NARROW = 0.1
+"""Every other fit starts so much narrower than the heaviest chart."""
+
 MAX_DEFICIT = 7.0
 """Mass that is smaller than the whole by more nats than this is not worth a chart."""
 
@@ -60,9 +63,14 @@ def with_unexplained(
         return None, cost
     highest = far[np.argsort(-log_density[far], kind="stable")[:NUM_CANDIDATES]]
     starts = _apart(pick_key, probes[highest])
-    # As wide as the heaviest chart is where nothing is known.
+    # As wide as the heaviest chart, or much narrower: nothing is known of what is there.
     like = row(normals, np.full(NUM_STARTS, np.argmax(seen.log_mass)))
-    maps = eqx.tree_at(lambda rows: rows.location, like, jnp.asarray(starts))
+    width = jnp.resize(jnp.asarray([1.0, NARROW], like.factor.dtype), NUM_STARTS)
+    maps = eqx.tree_at(
+        lambda rows: (rows.location, rows.factor),
+        like,
+        (jnp.asarray(starts), width[:, None, None] * like.factor),
+    )
     num_draws = draws_per_step(target.dim)
     fits = jax.vmap(as_dense)(
         climb(fit_key, target, maps, num_iterations=NUM_STEPS, num_draws=num_draws)
