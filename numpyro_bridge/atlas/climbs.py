@@ -16,8 +16,15 @@ from numpyro_bridge.target import REPLACED_LOG_DENSITY, Target
 MAX_STEPS = 60
 """Quasi-Newton steps of a climb."""
 
-NEWTON_STEPS = 3
-"""Newton steps after it, which bring a climb that is nearly there to the top."""
+NEWTON_STEPS, MOST_HESSIANS = (3, 20), 60
+"""Newton steps after it, at least and at most, and how many gradients their Hessians may take.
+
+They bring a climb that is nearly there to the top, and follow narrow valleys in few dimensions, in
+which a quasi-Newton method gets stuck where scales differ by many powers of ten.
+"""
+
+SHARES = (1.0, 0.5, 0.2, 0.05, 0.01, 0.001)
+"""Shares of a Newton step that are tried."""
 
 LINE_SEARCH_STEPS = 8
 
@@ -45,6 +52,7 @@ class Tops(NamedTuple):
 @quick_jit
 def climb_from(rng_key: RNGKey, target: Target, starts: Float[Array, "climbs dim"]) -> Tops:
     """Climb by BFGS from each start, all in one program, then take a few Newton steps."""
+    num_newton = int(np.clip(MOST_HESSIANS // target.dim, *NEWTON_STEPS))
 
     def cost(position):
         return -target.log_density(position)
@@ -60,10 +68,13 @@ def climb_from(rng_key: RNGKey, target: Target, starts: Float[Array, "climbs dim
 
         def newton(position, _):
             step, *_ = _newton_step(cost, position)
-            lower = cost(position + step) < cost(position)  # False where it is not finite
-            return jnp.where(lower, position + step, position), None
+            candidates = position + jnp.asarray(SHARES, step.dtype)[:, None] * step
+            costs = jax.vmap(cost)(candidates)
+            best = jnp.argmin(jnp.where(jnp.isfinite(costs), costs, jnp.inf))
+            lower = costs[best] < cost(position)  # False where it is not finite
+            return jnp.where(lower, candidates[best], position), None
 
-        top, _ = jax.lax.scan(newton, end, length=NEWTON_STEPS)
+        top, _ = jax.lax.scan(newton, end, length=num_newton)
         step, factor, convex = _newton_step(cost, top)
         height = -cost(top)
         whitened = jax.scipy.linalg.solve_triangular(factor, step, lower=True)
@@ -71,7 +82,7 @@ def climb_from(rng_key: RNGKey, target: Target, starts: Float[Array, "climbs dim
         arrived = arrived & _is_shaped_so(key, target, top, factor, height)
         log_det = jnp.sum(jnp.log(jnp.diagonal(factor)))
         log_mass = height + log_det + 0.5 * target.dim * np.log(2 * np.pi)
-        num = jnp.asarray(climb.njev) + 2 + (NEWTON_STEPS + 1) * (target.dim + 2)
+        num = jnp.asarray(climb.njev) + 2 + (num_newton + 1) * (target.dim + 2 + len(SHARES))
         return Tops(DenseMap(top, factor), log_mass, arrived & jnp.isfinite(log_mass), num)
 
     return jax.vmap(one)(jax.random.split(rng_key, len(starts)), starts)
@@ -112,9 +123,11 @@ def _newton_step(cost, position):
     gradient = jax.grad(cost)(position)
     hessian = jax.jacrev(jax.grad(cost))(position)
     diagonal = jnp.diagonal(hessian)
-    scale = jnp.where(diagonal > 0, jax.lax.rsqrt(jnp.where(diagonal > 0, diagonal, 1.0)), 1.0)
+    size = jnp.abs(diagonal)
+    scale = jnp.where(size > 0, jax.lax.rsqrt(jnp.where(size > 0, size, 1.0)), 1.0)
     values, vectors = jnp.linalg.eigh(scale[:, None] * hessian * scale)
     convex = jnp.all(diagonal > 0) & (values[0] > 1e-5)
-    values = jnp.where(values > 1e-5, values, 1.0)
+    # Where the density curves up, a step by the size of the curvature leads away from there.
+    values = jnp.where(values > 1e-5, values, jnp.maximum(jnp.abs(values), 1e-2))
     root = scale[:, None] * (vectors / jnp.sqrt(values))
     return -root @ (root.T @ gradient), lower_factor(root), convex

@@ -142,6 +142,11 @@ def tempered_particles(
             keys, state, target, reference, step_size, target_ess, num_moves
         )
         log_evidence += np.asarray(increment, float)
+        if not np.all(np.isfinite(log_evidence)):
+            raise RuntimeError(
+                "the log density of particles between the reference and the target overflows; a "
+                "reference of about the scale of the posterior is needed"
+            )
         step_size = step_size * jnp.exp(jnp.clip(acceptance - 0.8, -0.5, 0.2))
         if bool(jnp.all(state.tempering_param >= 1 - 1e-6)):
             evaluations = spent + num * count * (num_moves * NUM_LEAPFROGS + 1)

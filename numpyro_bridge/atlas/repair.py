@@ -86,6 +86,7 @@ def resampled(
 
 def normal_of(points: Float[np.ndarray, "num dim"]) -> DenseMap:
     """The normal distribution with the mean and covariance of points; never singular."""
+    points = np.asarray(points, float)
     scale = np.std(points, axis=0) + 1e-6 * (1e-6 + np.max(np.abs(points), axis=0))
     centred = (points - np.mean(points, axis=0)) / scale
     dim = points.shape[1]
