@@ -65,7 +65,7 @@ def with_unexplained(
     starts = _apart(pick_key, probes[highest])
     # As wide as the heaviest chart, or much narrower: nothing is known of what is there.
     like = row(normals, np.full(NUM_STARTS, np.argmax(seen.log_mass)))
-    width = jnp.resize(jnp.asarray([1.0, NARROW], like.factor.dtype), NUM_STARTS)
+    width = jnp.resize(jnp.asarray([1.0, NARROW], like.factor.dtype), (NUM_STARTS,))
     maps = eqx.tree_at(
         lambda rows: (rows.location, rows.factor),
         like,
