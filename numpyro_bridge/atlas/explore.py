@@ -17,7 +17,7 @@ from numpyro_bridge.atlas.fit_normal import (
 )
 from numpyro_bridge.atlas.maps import DenseMap, as_dense
 from numpyro_bridge.atlas.mixture_fit import numpy_generator, spread_out
-from numpyro_bridge.atlas.probes import NUM_GROUPS, probed_starts
+from numpyro_bridge.atlas.probes import NUM_GROUPS, num_probes, probed_starts
 from numpyro_bridge.atlas.stacked import row
 from numpyro_bridge.atlas.standardised_target import weights_of_draws
 from numpyro_bridge.atlas.starts import NUM_PRIOR_DRAWS, first_starts
@@ -98,6 +98,8 @@ def _climbed(rng_key: RNGKey, target: Target, max_rounds: int) -> tuple[Explorat
             break
     assert places is not None
     ends = np.asarray(tops.normals.location, float)
+    climbing = sum(int(np.max(one.num_evaluations)) * num for one in rounds)
+    probing = (len(rounds) - 1) * num_probes(has_prior=prior is not None)
     seen = Exploration(
         normals=jax.tree.map(jnp.asarray, places),
         log_mass=mass[chosen],
@@ -105,7 +107,7 @@ def _climbed(rng_key: RNGKey, target: Target, max_rounds: int) -> tuple[Explorat
         num_new=num_new,
         num_climbs=num * len(rounds),
         settled=settled,
-        num_gradient_evaluations=sum(int(np.max(one.num_evaluations)) * num for one in rounds),
+        num_gradient_evaluations=climbing + probing,
     )
     return seen, ends[np.all(np.isfinite(ends), axis=1)]
 

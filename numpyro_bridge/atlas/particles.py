@@ -51,7 +51,7 @@ class Reference(NamedTuple):
     log_ratio: Callable[[Any, Array], Scalar]
     """Log density of the target minus that of the reference, as a function of the same two."""
     num_gradient_evaluations: int = 0
-    """What it cost to find the reference, as far as that is counted."""
+    """Gradients that exploration evaluated; the fit of a normal distribution is not counted."""
 
 
 def from_prior(rng_key: RNGKey, target: Target, num: int) -> Reference | None:

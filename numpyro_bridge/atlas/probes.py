@@ -51,9 +51,14 @@ def probed_starts(
         prior: `NUM_PRIOR_DRAWS` draws from the prior; None where there is none.
     """
     rows, logs = _rows(places, log_mass)
-    size = GROUP_SIZE * (1 if prior is not None else TIMES_WITHOUT_PRIOR)
+    size = num_probes(has_prior=prior is not None) // NUM_GROUPS
     probes = _draw(rng_key, rows, logs, prior, size)
     return _best(target, rows, logs, probes, num // NUM_GROUPS)
+
+
+def num_probes(*, has_prior: bool) -> int:
+    """How many probes a round of exploration evaluates."""
+    return NUM_GROUPS * GROUP_SIZE * (1 if has_prior else TIMES_WITHOUT_PRIOR)
 
 
 def draw_probes(

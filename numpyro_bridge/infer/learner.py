@@ -46,7 +46,7 @@ class Learned(NamedTuple):
     trainings: list[Training[LossMetrics]]
     rounds: list[Round]
     log_evidence: float | None
-    """That of the chart, in nats; None where nobody asked for it."""
+    """Log evidence of the chart's piece, in nats; None where a single map learned from draws."""
 
 
 class Learner:

@@ -1,0 +1,31 @@
+"""A program that is compiled with little optimisation gives the same numbers, and may be nested."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from numpyro_bridge._core.quick_jit import quick_jit
+
+pytestmark = pytest.mark.fast
+
+
+@quick_jit
+def squares(x, power: int):
+    """A number that is no array is part of the program."""
+    return jnp.sum(jnp.sin(x) ** power)
+
+
+def test_it_computes_what_the_function_does():
+    x = jnp.linspace(0.0, 3.0, 7)
+    np.testing.assert_allclose(squares(x, 2), np.sum(np.sin(x) ** 2), rtol=1e-6)
+    assert squares.__name__ == "squares" and "part of the program" in squares.__doc__
+
+
+def test_it_may_be_called_by_compiled_code_and_transformed():
+    x = jnp.linspace(0.0, 3.0, 7)
+    np.testing.assert_allclose(jax.jit(lambda x: squares(x, 2))(x), squares(x, 2), rtol=1e-6)
+    np.testing.assert_allclose(
+        jax.grad(lambda x: squares(x, 2))(x), np.sin(2 * np.asarray(x)), rtol=1e-5, atol=1e-6
+    )
+    np.testing.assert_allclose(jax.vmap(lambda x: squares(x, 1))(x[:, None]), np.sin(x), rtol=1e-6)
