@@ -6,8 +6,7 @@ everywhere but in `log_evidence` and `elbo`. All functions take and return plain
 """
 
 from functools import partial
-from importlib import import_module
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,17 +14,20 @@ import numpy as np
 from jax.scipy.special import logsumexp
 from jaxtyping import Array, Bool, Float, Int
 
+from numpyro_bridge._core.pareto import fit_pareto
 from numpyro_bridge._core.types import RNGKey, Scalar
 
 MIN_DRAWS_FOR_TAIL = 25
 """The tail is at most a fifth of the draws, and the fit of a Pareto tail needs five values."""
 
+FEWEST_IN_TAIL = 5
+"""Weights that a tail is fitted to at least."""
+
 FLAT_TAIL = 0.01
 """If the log weights of the tail differ by at most this many nats, there is no tail to fit."""
 
 
-@jax.jit
-def effective_sample_size(log_weight: Float[Array, " num"]) -> Scalar:
+def effective_sample_size(log_weight: Float[Array | np.ndarray, " num"]) -> float:
     """Effective sample size as a share of the draws, `(sum w)^2 / (num sum w^2)`, in (0, 1].
 
     It is one if all weights are equal, and `1 / num` if a single draw carries everything. It knows
@@ -34,8 +36,10 @@ def effective_sample_size(log_weight: Float[Array, " num"]) -> Scalar:
     Args:
         log_weight: log target minus log proposal, in nats.
     """
-    log_ratio = 2 * logsumexp(log_weight) - logsumexp(2 * log_weight)
-    return jnp.minimum(jnp.exp(log_ratio - jnp.log(log_weight.shape[0])), 1.0)
+    value = np.asarray(log_weight, np.float64)
+    with np.errstate(invalid="ignore"):  # NaN where no draw has a weight
+        weight = np.exp(value - np.max(value))
+        return float(np.minimum(np.sum(weight) ** 2 / (value.size * np.sum(weight**2)), 1.0))
 
 
 @jax.jit
@@ -69,7 +73,7 @@ def elbo(log_weight: Float[Array, " num"]) -> tuple[Scalar, Scalar]:
     return jnp.mean(log_weight), _standard_error(log_weight)
 
 
-def tail_share(log_weight: Float[Array, " num"], pareto_k: float) -> float:
+def tail_share(log_weight: Float[Array | np.ndarray, " num"], pareto_k: float) -> float:
     """The share of all weight that the heaviest draw and those beyond it may carry.
 
     The tail index says how fast a tail falls and nothing about how much there is of it. One draw in
@@ -112,7 +116,7 @@ class Smoothed(NamedTuple):
     pareto_k: float
 
 
-def pareto_smooth(log_weight: Float[Array, " num"]) -> Smoothed:
+def pareto_smooth(log_weight: Float[Array | np.ndarray, " num"]) -> Smoothed:
     """Replace the largest weights by quantiles of a Pareto distribution that is fitted to them.
 
     The distribution is the generalised Pareto distribution. Its fitted shape, k-hat, is the honest
@@ -121,8 +125,7 @@ def pareto_smooth(log_weight: Float[Array, " num"]) -> Smoothed:
     largest weights agree within one percent, as for an exact sampler). It is `inf` where no tail
     can be fitted: there are fewer than 25 draws, or fewer than five carry almost all the weight.
 
-    This calls `blackjax.diagnostics.psis_weights`, or ArviZ where BlackJAX is not installed. It
-    takes concrete arrays only and cannot be traced by `jax.jit`.
+    It is computed in double precision by NumPy, and cannot be traced by `jax.jit`.
 
     Args:
         log_weight: log target minus log proposal, in nats; `-inf` is a weight of zero.
@@ -132,53 +135,40 @@ def pareto_smooth(log_weight: Float[Array, " num"]) -> Smoothed:
 
     Raises:
         ValueError: if a weight is NaN or infinite, or if all of them are zero.
-        ImportError: if neither BlackJAX nor ArviZ is installed.
 
     Vehtari, Simpson, Gelman, Yao and Gabry, "Pareto smoothed importance sampling", JMLR 2024.
     """
     require_usable(log_weight)
-    normalised = jax.nn.log_softmax(log_weight)
-    num = log_weight.shape[0]
+    value = np.asarray(log_weight, np.float64)
+    value = value - np.max(value)
+    smoothed, pareto_k = _smoothed(value)
+    smoothed = smoothed - np.logaddexp.reduce(smoothed)
+    return Smoothed(jnp.asarray(smoothed, jnp.result_type(log_weight)), pareto_k)
+
+
+def _smoothed(log_weight: Float[np.ndarray, " num"]) -> tuple[Float[np.ndarray, " num"], float]:
+    """Smoothed log weights, of which the largest is zero, and k-hat."""
+    num = log_weight.size
     tail = _tail_length(num)
-    if num > 1:
-        ordered = np.sort(log_weight)
-        if ordered[-1] - ordered[-1 - tail] <= FLAT_TAIL:
-            return Smoothed(normalised, -np.inf)
+    order = np.argsort(log_weight, kind="stable")
+    if num > 1 and -log_weight[order[-1 - tail]] <= FLAT_TAIL:
+        return log_weight, -np.inf
     if num < MIN_DRAWS_FOR_TAIL:
-        return Smoothed(normalised, np.inf)
-    smoothed, pareto_k = _psis(log_weight)
+        return log_weight, np.inf
+    # Below this, differences of weights would be lost beside the largest weight.
+    cutoff = max(log_weight[order[-1 - tail]], np.log(np.finfo(np.float64).tiny))
+    largest = order[-tail:]
+    largest = largest[log_weight[largest] > cutoff]
+    if largest.size < FEWEST_IN_TAIL:
+        return log_weight, np.inf
+    pareto = fit_pareto(np.exp(log_weight[largest]) - np.exp(cutoff))
     # Ties in a tail of few distinct values make the fit NaN; that does not make the tail harmless.
-    return Smoothed(smoothed, np.inf if np.isnan(pareto_k) else pareto_k)
-
-
-def _psis(log_weight: Float[Array, " num"]) -> tuple[Float[Array, " num"], float]:
-    """Smoothed log weights and k-hat, from whichever library is installed."""
-    try:
-        from blackjax.diagnostics import psis_weights
-    except ImportError:
-        return _psis_of_arviz(log_weight)
-    # BlackJAX mixes float32 values with numbers of the default precision, which JAX deprecates.
-    smoothed, pareto_k = jax.jit(psis_weights)(log_weight.astype(jnp.result_type(float)))
-    return smoothed.astype(log_weight.dtype), float(pareto_k)
-
-
-def _psis_of_arviz(log_weight: Float[Array, " num"]) -> tuple[Float[Array, " num"], float]:
-    # ArviZ 1 expects the log likelihood that leave-one-out takes away, which is a log weight with
-    # the opposite sign; ArviZ 0 expects the log weight.
-    values = np.asarray(log_weight, np.float64)
-    try:
-        arviz: Any = import_module("arviz")
-    except ImportError as error:
-        raise ImportError(
-            "Pareto smoothing needs BlackJAX or ArviZ, and neither could be imported. "
-            "Install one of them: pip install blackjax"
-        ) from error
-    if int(arviz.__version__.split(".")[0]) >= 1:
-        array_stats: Any = import_module("arviz_stats.base.array").array_stats
-        smoothed, pareto_k = array_stats.psislw(-values)
-    else:
-        smoothed, pareto_k = arviz.psislw(values)
-    return jnp.asarray(np.asarray(smoothed), log_weight.dtype), float(pareto_k)
+    if not np.isfinite(pareto.shape):
+        return log_weight, np.inf
+    grid = (np.arange(largest.size) + 0.5) / largest.size
+    smoothed = log_weight.copy()
+    smoothed[largest] = np.minimum(np.log(pareto.quantile(grid) + np.exp(cutoff)), 0.0)
+    return smoothed, pareto.shape
 
 
 def require_usable(log_weight: Float[Array | np.ndarray, " *shape"]) -> None:

@@ -124,6 +124,12 @@ class Atlas(eqx.Module):
         """Sentences about what the charts may have missed."""
         return tuple(_doubts(self))
 
+    def notes(self) -> tuple[str, ...]:
+        """Sentences about what nobody looked for."""
+        if self.witness.reason is None:
+            return ()
+        return (f"No particles looked for what the charts may lack: {self.witness.reason}.",)
+
 
 def _doubts(atlas: Atlas):
     witness = atlas.witness

@@ -14,6 +14,7 @@ from numpyro_bridge.atlas.mixture_fit import MAX_COMPONENTS
 from numpyro_bridge.atlas.repair import WeightedNormals, divided, heaviest, with_uncovered
 from numpyro_bridge.atlas.stacked import row
 from numpyro_bridge.atlas.unexplained import with_unexplained
+from numpyro_bridge.atlas.walk import walked_out
 from numpyro_bridge.atlas.witness import Temper, temper, uncovered_by, witness_of
 from numpyro_bridge.target import Target
 
@@ -62,13 +63,13 @@ def chart(
     if temper is not None:
         witness = witness_of(temper(witness_key, target, best.normals, best.seen))
         evaluations += witness.num_gradient_evaluations
-    num_repairs = 0
+    num_repairs, dividing = 0, divide
     for number in range(1, max_rounds):
         divide_key, check_key, again_key = jax.random.split(
             jax.random.fold_in(repair_key, number), 3
         )
         uncovered = uncovered_by(check_key, target, best.seen, witness)
-        repair = _repair(divide_key, target, best, witness, uncovered, divide)
+        repair = _repair(divide_key, target, best, witness, uncovered, dividing)
         evaluations += repair.num_gradient_evaluations
         if repair.charts is None:
             break
@@ -79,11 +80,12 @@ def chart(
         gained = fitted.seen.ess > MIN_GAIN * best.seen.ess or fitted.seen.good
         # A chart on what was missing raises the evidence, even where it lowers the share of draws.
         found = repair.added and fitted.seen.log_evidence > best.seen.log_evidence
-        if not found and not fitted.seen.better_than(best.seen):
-            break
-        best = fitted
-        if not gained and not found:
-            break
+        better = found or fitted.seen.better_than(best.seen)
+        best = fitted if better else best
+        if not better or not (gained or found):
+            if repair.added:
+                break
+            dividing = False  # what no chart covers may still be added
     uncovered = uncovered_by(last_key, target, best.seen, witness)
     return _atlas(best, exploration, witness, uncovered, num_repairs, evaluations)
 
@@ -110,10 +112,20 @@ def _repair(rng_key, target, best: Fitted, witness: Witness, uncovered, divide: 
         return _Repair(None)
     if len(uncovered) and witness.position is not None:
         share = len(uncovered) / len(witness.position)
-        charts = with_uncovered(rng_key, best.normals, seen, uncovered, share, MAX_CHARTS)
+        charts = best.normals, seen.log_mass
+        charts = with_uncovered(rng_key, charts, seen, uncovered, share, MAX_CHARTS)
         return _Repair(charts, added=True)
-    charts, cost = with_unexplained(rng_key, target, best.normals, seen, MAX_CHARTS)
-    return _Repair(charts, True, cost)
+    walk_key, probe_key = jax.random.split(rng_key)
+    walk = walked_out(walk_key, target, seen)
+    walking = walk.num_gradient_evaluations
+    if walk.ends:
+        charts = best.normals, seen.log_mass
+        for number, (ends, share) in enumerate(zip(walk.ends, walk.shares, strict=True)):
+            key = jax.random.fold_in(walk_key, number)
+            charts = with_uncovered(key, charts, seen, ends, share, MAX_CHARTS)
+        return _Repair(charts, True, walking)
+    charts, probing = with_unexplained(probe_key, target, best.normals, seen, MAX_CHARTS)
+    return _Repair(charts, True, walking + probing)
 
 
 def _atlas(best: Fitted, exploration, witness, uncovered, num_repairs, evaluations) -> Atlas:

@@ -9,14 +9,14 @@ from jax.scipy.optimize import minimize
 from jaxtyping import Array, Bool, Float, Int
 
 from numpyro_bridge._core.quick_jit import quick_jit
-from numpyro_bridge._core.types import RNGKey, Scalar
+from numpyro_bridge._core.types import RNGKey, Scalar, Vector
 from numpyro_bridge.atlas.maps import DenseMap, lower_factor
 from numpyro_bridge.target import REPLACED_LOG_DENSITY, Target
 
 MAX_STEPS = 60
 """Quasi-Newton steps of a climb."""
 
-NEWTON_STEPS, MOST_HESSIANS = (3, 20), 60
+NEWTON_STEPS, MOST_HESSIANS = (3, 20), 120
 """Newton steps after it, at least and at most, and how many gradients their Hessians may take.
 
 They bring a climb that is nearly there to the top, and follow narrow valleys in few dimensions, in
@@ -30,6 +30,14 @@ LINE_SEARCH_STEPS = 8
 
 SCALES = 1e-6, 1e3
 """The smallest and the largest length that climbs may begin with."""
+
+ARRIVED, ROUNDING = 0.01, 64
+"""A climb has arrived where the next Newton step would be shorter than the root of the first
+number, in standard deviations, or no longer than rounding of the density, by so many units in its
+last place, would make it.
+
+Along a narrow valley that bends, climbs that are further from the top look like tops of their own.
+"""
 
 NUM_PROBES = 16
 """Positions around a top at which its shape is checked."""
@@ -66,19 +74,25 @@ def climb_from(rng_key: RNGKey, target: Target, starts: Float[Array, "climbs dim
         end = start + scale * climb.x
         end = jnp.where(jnp.all(jnp.isfinite(end)), end, start)
 
-        def newton(position, _):
-            step, *_ = _newton_step(cost, position)
+        def newton(so_far, _):
+            position = so_far.next
+            step, factor, convex = _newton_step(cost, position)
             candidates = position + jnp.asarray(SHARES, step.dtype)[:, None] * step
             costs = jax.vmap(cost)(candidates)
             best = jnp.argmin(jnp.where(jnp.isfinite(costs), costs, jnp.inf))
-            lower = costs[best] < cost(position)  # False where it is not finite
-            return jnp.where(lower, candidates[best], position), None
+            here = cost(position)
+            lower = costs[best] < here  # False where it is not finite
+            following = jnp.where(lower, candidates[best], position)
+            return _Newton(position, -here, step, factor, convex, following), None
 
-        top, _ = jax.lax.scan(newton, end, length=num_newton)
-        step, factor, convex = _newton_step(cost, top)
-        height = -cost(top)
-        whitened = jax.scipy.linalg.solve_triangular(factor, step, lower=True)
-        arrived = convex & (jnp.sum(whitened**2) < 0.1) & (height > REPLACED_LOG_DENSITY)
+        nowhere, square = jnp.zeros_like(end), jnp.eye(end.size, dtype=end.dtype)
+        before = _Newton(end, nowhere[0], nowhere, square, jnp.asarray(False), end)
+        found, _ = jax.lax.scan(newton, before, length=num_newton + 1)
+        top, height, factor = found.position, found.height, found.factor
+        whitened = jax.scipy.linalg.solve_triangular(factor, found.step, lower=True)
+        rounding = ROUNDING * jnp.finfo(height.dtype).eps * jnp.abs(height)
+        arrived = found.convex & (jnp.sum(whitened**2) < ARRIVED + rounding)
+        arrived = arrived & (height > REPLACED_LOG_DENSITY)
         arrived = arrived & _is_shaped_so(key, target, top, factor, height)
         log_det = jnp.sum(jnp.log(jnp.diagonal(factor)))
         log_mass = height + log_det + 0.5 * target.dim * np.log(2 * np.pi)
@@ -86,6 +100,19 @@ def climb_from(rng_key: RNGKey, target: Target, starts: Float[Array, "climbs dim
         return Tops(DenseMap(top, factor), log_mass, arrived & jnp.isfinite(log_mass), num)
 
     return jax.vmap(one)(jax.random.split(rng_key, len(starts)), starts)
+
+
+class _Newton(NamedTuple):
+    """A position on the way to a top, and the Newton step from there."""
+
+    position: Vector
+    height: Scalar
+    step: Vector
+    factor: Float[Array, "dim dim"]
+    """Of the inverse curvature at the position."""
+    convex: Bool[Array, ""]
+    next: Vector
+    """Where the step, or a share of it, leads."""
 
 
 def _is_shaped_so(rng_key, target: Target, top, factor, height) -> Bool[Array, ""]:

@@ -4,7 +4,7 @@ Many posteriors are funnels: the scale parameter of a hierarchy decides how wide
 and no affine map can undo that. An affine coupling (Dinh et al. 2017, arXiv:1605.08803) can. Its
 first coordinates, $a$, steer: every other coordinate, $b_j$, becomes $b_j \exp(s_j(a)) + t_j(a)$,
 where $s$ and $t$ are small networks. Before that, each coordinate is given a skew and tails of its
-own. Every part can be inverted in closed form.
+own, which may be as heavy as those of a Student distribution. Every part can be inverted.
 """
 
 import math
@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Float, Int
 from numpyro_bridge._core.layers import Linear
 from numpyro_bridge._core.types import RNGKey, Scalar, Vector
 from numpyro_bridge.atlas.maps import AbstractAffineMap, AbstractDenseMap, AbstractMap
-from numpyro_bridge.atlas.radial import Radial
+from numpyro_bridge.atlas.radial import Radial, along_axes, along_axes_inverse
 
 REACH = 5.0
 """Standard deviations of noise up to which $s$ and $t$ vary with $a$; beyond, they level off."""
@@ -31,7 +31,7 @@ NUM_HIDDEN = 32
 LARGEST_POWER = 2.0
 """Largest power of the tails of a coordinate before it is skewed; its inverse is the smallest."""
 
-MOST_LEADING = 8
+MOST_LEADING = 64
 """Largest number of steering coordinates."""
 
 MOST_SKEW = 0.95
@@ -46,23 +46,31 @@ def most_leading(dim: int) -> int:
 class Shape(eqx.Module):
     r"""Gives each coordinate a skew and tails of its own; it is the identity at first.
 
-    In terms of $t = \mathrm{arsinh}(x)$, in which powers of $x$ are slopes, the map is
-    $t \mapsto \kappa t + \beta (\sqrt{1 + t^2} - 1)$: far out it raises the noise to the power
-    $\kappa + \beta$ on one side and $\kappa - \beta$ on the other. It extends the transformation
-    of Jones and Pewsey (2009, doi:10.1093/biomet/asp053), which has the same power on both sides.
+    First every coordinate is stretched, as in the module `radial`, which makes tails that are as
+    heavy as those of a Student distribution. Then, in terms of $t = \mathrm{arsinh}(x)$, in which
+    powers of $x$ are slopes, it is mapped by $t \mapsto \kappa t + \beta (\sqrt{1 + t^2} - 1)$: far
+    out $x$ is raised to the power $\kappa + \beta$ on one side and $\kappa - \beta$ on the other.
+    That extends the transformation of Jones and Pewsey (2009, doi:10.1093/biomet/asp053), which has
+    the same power on both sides.
     """
 
     tail: Vector
     """Sets the mean power of the two tails; a hyperbolic tangent bounds it where it is used."""
     skew: Vector
     """Sets how far the two powers are apart; it is bounded in the same way."""
+    heaviness: Vector
+    """The rate of each coordinate's stretch, at least 0."""
 
     def __init__(self, dim: int):
         """Make one that changes nothing yet."""
-        self.tail = self.skew = jnp.zeros(dim, jnp.result_type(float))
+        self.tail = self.skew = self.heaviness = jnp.zeros(dim, jnp.result_type(float))
 
     def __call__(self, noise: Vector) -> Vector:
         """The vector that noise is shaped into."""
+        return self.unstretched(along_axes(noise, self.heaviness).position)
+
+    def unstretched(self, noise: Vector) -> Vector:
+        """The same without the stretch."""
         return _sinh_and_cosh(self._bent(_arcsinh(noise)))[0]
 
     def inverse(self, shaped: Vector) -> Vector:
@@ -71,15 +79,16 @@ class Shape(eqx.Module):
         moved = _arcsinh(shaped) + skew
         determinant = power**2 - skew**2
         t = (power * moved - skew * jnp.sqrt(moved**2 + determinant)) / determinant
-        return _sinh_and_cosh(t)[0]
+        return along_axes_inverse(_sinh_and_cosh(t)[0], self.heaviness)
 
-    def log_det(self, noise: Vector) -> Scalar:
-        """Log determinant of the derivative at a vector of noise."""
+    def log_slopes(self, noise: Vector) -> Vector:
+        """Log of the derivative of every coordinate at a vector of noise."""
         power, skew = self._power_and_skew
-        t = _arcsinh(noise)
+        stretched = along_axes(noise, self.heaviness)
+        t = _arcsinh(stretched.position)
         stretch = power + skew * t / jnp.sqrt(1 + t**2)
         cosh = _sinh_and_cosh(self._bent(t))[1]
-        return jnp.sum(jnp.log(stretch * cosh / jnp.sqrt(1 + noise**2)))
+        return stretched.log_slope + jnp.log(stretch * cosh / jnp.sqrt(1 + stretched.position**2))
 
     def _bent(self, t: Vector) -> Vector:
         power, skew = self._power_and_skew
@@ -141,8 +150,24 @@ class Coupling(eqx.Module):
 
     def log_det(self, noise: Vector) -> Scalar:
         """Log determinant of the derivative at a vector of noise."""
+        return jnp.sum(self._log_slopes(noise))
+
+    def solve(self, noise: Vector, slope: Vector) -> Vector:
+        """The product of the inverse of the derivative's transpose at noise, and a vector.
+
+        The derivative is triangular: the coordinates that do not steer come first here, and what
+        they take over from those that steer is a product that reverse mode gives.
+        """
+        _, pull = jax.vjp(self, noise)
+        scales = jnp.exp(self._log_slopes(noise))
+        steered = jnp.where(self.leading > 0, 0.0, slope / scales)
+        (taken_over,) = pull(steered)
+        return jnp.where(self.leading > 0, (slope - taken_over) / scales, steered)
+
+    def _log_slopes(self, noise: Vector) -> Vector:
+        """Log derivatives of all coordinates, each with respect to itself."""
         log_scale, _ = self._steered(noise)
-        return self.shape.log_det(noise) + jnp.sum(log_scale)
+        return self.shape.log_slopes(noise) + log_scale
 
     def _of_leading(self, vector: Vector) -> Vector:
         """The vector with zeros in place of the coordinates that do not steer."""
@@ -150,7 +175,7 @@ class Coupling(eqx.Module):
 
     def _steered(self, noise: Vector) -> tuple[Vector, Vector]:
         """Log scales and shifts of all coordinates; zeros for those that steer."""
-        shaped = self.shape(_within_reach(self._of_leading(noise)))
+        shaped = self.shape.unstretched(_within_reach(self._of_leading(noise)))
         steer = shaped[: self.hidden.weight.shape[0]]
         # Squares, so that what bends like a parabola needs no hidden units.
         features = jnp.concatenate([steer, steer**2, jnp.tanh(self.hidden(steer))])

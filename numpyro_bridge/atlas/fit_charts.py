@@ -9,13 +9,13 @@ import numpy as np
 
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.atlas.fit_coupling import SMALL_GAP, fit_coupling, num_gradient_evaluations
-from numpyro_bridge.atlas.fit_normal import climb_on_pieces, draws_per_step
+from numpyro_bridge.atlas.fit_normal import PIECE_STEPS, climb_on_pieces, draws_per_step
 from numpyro_bridge.atlas.judge import Judgement, judge
 from numpyro_bridge.atlas.maps import AbstractMap, DenseMap
 from numpyro_bridge.atlas.partition import AbstractPartition, Piece
 from numpyro_bridge.atlas.repair import WeightedNormals
-from numpyro_bridge.atlas.stacked import row, student_partition
-from numpyro_bridge.atlas.standardised_target import weights_of_draws
+from numpyro_bridge.atlas.stacked import joined, row, student_partition
+from numpyro_bridge.atlas.standardised_target import gap_of, weights_of_draws
 from numpyro_bridge.target import Target
 
 FINE_ESS, FAIR_ESS = 0.9, 0.7
@@ -31,8 +31,8 @@ NEARLY_NORMAL = 0.01
 NEGLIGIBLE = 0.02
 """A chart with a smaller share of the mass is not bent."""
 
-STEPS, BATCH = 100, 8
-"""Steps of the natural-gradient climbs, and how many charts climb together."""
+BATCH = 8
+"""Charts that climb in one call of the compiled program."""
 
 
 class Fitted(NamedTuple):
@@ -72,7 +72,7 @@ def fit_charts(
         return best
     partition = student_partition(normals, log_mass)
     climbed = _climbed(climb_key, target, partition, normals)
-    spent = best.num_gradient_evaluations + len(log_mass) * STEPS * draws_per_step(target.dim)
+    spent = best.num_gradient_evaluations + len(log_mass) * PIECE_STEPS * draws_per_step(target.dim)
     affine = _judged(judge_key, target, climbed, _rows(climbed), log_mass, spent)
     best = _better(best, affine)
     fair = best.seen.good and best.seen.ess > FAIR_ESS
@@ -102,24 +102,18 @@ def _rows(normals: DenseMap) -> list[AbstractMap]:
 
 
 def _climbed(rng_key, target: Target, partition: AbstractPartition, normals: DenseMap) -> DenseMap:
-    """Improve each normal distribution on its piece, a few charts at a time."""
+    """Improve each normal distribution on its piece, a few charts in each call."""
     num = len(normals.location)
-    size = 1 if num == 1 else BATCH
     parts = []
-    for first in range(0, num, size):
-        charts = np.minimum(np.arange(first, first + size), num - 1)
+    for first in range(0, num, BATCH):
+        charts = np.minimum(np.arange(first, first + BATCH), num - 1)
+        some = min(BATCH, num - first)
         key = jax.random.fold_in(rng_key, first)
         climbed = climb_on_pieces(
-            key,
-            target,
-            partition,
-            jnp.asarray(charts),
-            row(normals, charts),
-            STEPS,
-            draws_per_step(target.dim),
+            key, target, partition, jnp.asarray(charts), row(normals, charts), jnp.asarray(some)
         )
-        parts.append(row(climbed, slice(0, min(size, num - first))))
-    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
+        parts.append(row(climbed, slice(0, some)))
+    return joined(parts)
 
 
 def _bent(
@@ -136,18 +130,17 @@ def _bent(
             continue
         piece = Piece(target, partition, jnp.asarray(number))
         before = weights_of_draws(draw_key, transform, piece)
-        # For nearly equal weights the gap between ELBO and log evidence is half their variance.
-        if 0.5 * float(jnp.var(before)) < NEARLY_NORMAL:
+        if gap_of(before) < NEARLY_NORMAL:
             continue
         if number < len(known):
             again = weights_of_draws(draw_key, known[number], piece)
-            if 0.5 * float(jnp.var(again)) < SMALL_GAP:
+            if gap_of(again) < SMALL_GAP:
                 maps[number] = known[number]
                 continue
         key = jax.random.fold_in(fit_key, number)
         bent = fit_coupling(key, piece, transform)
         cost += num_gradient_evaluations(target.dim)
         after = weights_of_draws(draw_key, bent, piece)
-        if float(jnp.mean(after)) > float(jnp.mean(before)):
+        if np.mean(np.asarray(after)) > np.mean(np.asarray(before)):
             maps[number] = bent
     return maps, cost

@@ -1,8 +1,8 @@
 """Fit a coupling map to the shape that a target still has once it is seen through an affine map."""
 
-import itertools
 import math
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -16,11 +16,14 @@ from numpyro_bridge._core.types import RNGKey, Scalar, Vector
 from numpyro_bridge.atlas.coupling import Coupling, CouplingMap, most_leading
 from numpyro_bridge.atlas.maps import DenseMap, factor_and_rotation
 from numpyro_bridge.atlas.radial import Radial
-from numpyro_bridge.atlas.standardised_target import StandardisedTarget, weights_of_draws
+from numpyro_bridge.atlas.standardised_target import StandardisedTarget, gap_of, weights_of_draws
 from numpyro_bridge.target import Target
 
-NUM_DRAWS = 4_096
-"""Number of scores that the steering directions are found from."""
+NUM_DRAWS = 16_384
+"""Number of scores that steering is found from."""
+
+THINNING, MANY_DIMENSIONS = 4, 64
+"""In many dimensions, directions are found from one in so many of these scores, to save time."""
 
 NUM_ITERATIONS, BATCH = 1_500, 256
 """Number of steps of the fit, and of draws in each step."""
@@ -33,11 +36,20 @@ funnel, so that both numbers are tried, in one compiled program, and the higher 
 `python -m benchmarks.bent_maps` shows how many there are on each.
 """
 
+LEADING_SHARES = (0.2, 0.0)
+"""The same for coordinates in place of directions; with 0, as many steer as may."""
+
 SMALL_GAP = 0.02
 """A fit with a smaller gap to the evidence, in nats, is good enough, and no other is tried."""
 
-LEAST_HEAVY = -5.0
-"""Where the training of the heaviness begins, before a softplus: hardly any stretch."""
+LEAST_KNOWN = 0.3
+"""Directions are not tried where a smaller share of their strength is known from noise."""
+
+LARGE_GAP = 0.1
+"""If the best fit with directions leaves a larger gap, in nats, coordinates are tried as well."""
+
+LIGHT, HEAVIEST = 0.005, 1.0
+"""The rate that the training of a stretch begins with, and the largest."""
 
 FEW_DIMENSIONS = 3
 """Dimension up to which the fit is run twice, with the directions in either order.
@@ -65,32 +77,74 @@ def fit_coupling(rng_key: RNGKey, target: Target, affine: DenseMap) -> CouplingM
     """
     directions_key, start_key, fit_key, choice_key = jax.random.split(rng_key, 4)
     standardised = StandardisedTarget(target, affine)
-    strength, directions = steering(directions_key, standardised)
-    numbers = numbers_of_leading(np.asarray(strength))
-    starts = [Coupling(start_key, target.dim, number) for number in numbers]
-    orders = [directions, directions[:, ::-1]] if 1 < target.dim <= FEW_DIMENSIONS else [directions]
-    maps, elbos = [], []
-    for order, start in itertools.product(orders, starts):
-        maps.append(_composed(affine, _fitted(fit_key, standardised, order, start)))
-        log_weight = np.asarray(weights_of_draws(choice_key, maps[-1], target), np.float64)
-        elbos.append(np.mean(log_weight))
-        # Half the variance of nearly equal weights is what a better fit could still gain.
-        if 0.5 * np.var(log_weight) < SMALL_GAP:
+    found = steering(directions_key, standardised)
+    maps, elbos, gaps = [], [], []
+    for turned, frames in enumerate(frames_of(found)):
+        if turned and gaps and min(gaps) < LARGE_GAP:
             break
+        for frame in frames:
+            start = _straight(start_key, target.dim, jnp.asarray(frame.num_leading))
+            bent = _fitted(fit_key, standardised, frame.directions, start)
+            maps.append(_composed(affine, bent))
+            log_weight = np.asarray(weights_of_draws(choice_key, maps[-1], target), np.float64)
+            elbos.append(np.mean(log_weight))
+            gaps.append(gap_of(log_weight))
+            if gaps[-1] < SMALL_GAP:
+                return maps[int(np.argmax(np.nan_to_num(elbos, nan=-np.inf)))]
     return maps[int(np.argmax(np.nan_to_num(elbos, nan=-np.inf)))]
+
+
+_straight = quick_jit(Coupling)
+"""A coupling that bends nothing yet, made in one program."""
+
+
+class Frame(NamedTuple):
+    """Orthonormal directions, as columns, the first of which steer."""
+
+    directions: Float[np.ndarray, "dim dim"]
+    num_leading: int
+
+
+def frames_of(found: "Steering") -> tuple[list[Frame], list[Frame]]:
+    """The frames to try: first those of steering directions, then those of the coordinates.
+
+    Where the directions are noise, there are none of the first kind.
+    """
+    strength, directions, known, leading = map(np.asarray, found)
+    dim = strength.size
+    orders = [directions, directions[:, ::-1]] if 1 < dim <= FEW_DIMENSIONS else [directions]
+    numbers = numbers_of_leading(strength, STEERING_SHARES)
+    turned = [Frame(order, number) for order in orders for number in numbers]
+    order = np.argsort(-leading, kind="stable")
+    axes = np.eye(dim, dtype=directions.dtype)[:, order]
+    numbers = numbers_of_leading(leading[order], LEADING_SHARES)
+    along = [Frame(axes, number) for number in numbers] if dim > 1 else []
+    return ([] if along and known < LEAST_KNOWN else turned), along
 
 
 def num_gradient_evaluations(dim: int) -> int:
     """Number of scores that `fit_coupling` evaluates at most."""
     orders = 2 if 1 < dim <= FEW_DIMENSIONS else 1
-    return NUM_DRAWS + NUM_ITERATIONS * BATCH * orders * len(STEERING_SHARES)
+    num_fits = orders * len(STEERING_SHARES) + len(LEADING_SHARES)
+    return NUM_DRAWS + NUM_ITERATIONS * BATCH * num_fits
+
+
+class Steering(NamedTuple):
+    """How the curvature of a log density changes, and along what."""
+
+    strength: Float[Array, " dim"]
+    """How much the curvature changes along each direction, the strongest first."""
+    directions: Float[Array, "dim dim"]
+    """The directions, orthonormal, as columns."""
+    known: Scalar
+    """The share of all strength that is not noise."""
+    leading: Float[Array, " dim"]
+    """How much the curvatures of the other coordinates change along each coordinate."""
 
 
 @quick_jit
-def steering(
-    rng_key: RNGKey, target: StandardisedTarget
-) -> tuple[Float[Array, " dim"], Float[Array, "dim dim"]]:
-    """The directions along which the curvature of a log density changes, strongest first.
+def steering(rng_key: RNGKey, target: StandardisedTarget) -> Steering:
+    """Find the directions along which the curvature of a log density changes, strongest first.
 
     Averaged over standard normal noise, the third derivatives $T$ of the log density follow from
     scores alone (Stein's identity). For a unit vector $v$, the matrix $T v$ says how the curvature
@@ -98,8 +152,10 @@ def steering(
     directions, summed and divided by 12, are to lowest order the gap between the ELBO and the log
     evidence, in nats.
 
-    Returns:
-        The strengths, and the orthonormal directions as columns.
+    Where many coordinates steer one other coordinate each, as local scales do, all directions are
+    about as strong, and none of them tells the two apart. Coordinates do: the sum of $T_{abb}^2$
+    over all other coordinates $b$ is large for those that steer. It is estimated by the products
+    of two independent estimates, so that noise adds nothing to it on average.
     """
     dim, dtype = target.dim, jnp.result_type(float)
     noise = jax.random.normal(rng_key, (NUM_DRAWS // 2, dim), dtype)
@@ -110,22 +166,45 @@ def steering(
     length = jnp.linalg.norm(score, axis=1, keepdims=True)
     rest = score * (longest / jnp.maximum(length, longest)) + noise
 
+    some = THINNING if dim > MANY_DIMENSIONS else 1
+    halves = [(noise[half::2], rest[half::2]) for half in (0, 1)]
+    one, other = (_third(noise[::some], rest[::some]) for noise, rest in halves)
+    third = (one + other) / 2
+    values, vectors = jnp.linalg.eigh(jnp.einsum("abc,dbc->ad", third, third))
+    known = jnp.sum(one * other) / jnp.maximum(jnp.sum(values), jnp.finfo(dtype).tiny)
+    one, other = (_third_by_coordinate(noise, rest) for noise, rest in halves)
+    products = one * other
+    leading = jnp.sum(products, axis=1) - jnp.diagonal(products)
+    return Steering(values[::-1], vectors[:, ::-1], known, leading)
+
+
+def _third(noise, rest) -> Float[Array, "dim dim dim"]:
+    """The mean third derivatives, from noise and scores to which the noise was added."""
+    dim = noise.shape[1]
+
     def second_moments(column):
-        return (noise * column[:, None]).T @ noise / NUM_DRAWS - jnp.mean(column) * jnp.eye(dim)
+        return (noise * column[:, None]).T @ noise / len(noise) - jnp.mean(column) * jnp.eye(dim)
 
     third = jax.lax.map(second_moments, rest.T)
-    third = (third + third.transpose(1, 2, 0) + third.transpose(2, 0, 1)) / 3
-    values, vectors = jnp.linalg.eigh(jnp.einsum("abc,dbc->ad", third, third))
-    return values[::-1], vectors[:, ::-1]
+    return (third + third.transpose(1, 2, 0) + third.transpose(2, 0, 1)) / 3
 
 
-def numbers_of_leading(strength: np.ndarray) -> list[int]:
-    """How many directions may steer: those not much weaker than the strongest; no number twice."""
+def _third_by_coordinate(noise, rest) -> Float[Array, "dim dim"]:
+    """How the curvature of each coordinate, a column, changes along each coordinate, a row."""
+    first = rest.T @ noise**2 / len(noise) - jnp.mean(rest, axis=0)[:, None]
+    second = noise.T @ (rest * noise) / len(noise)
+    return (first + 2 * second) / 3
+
+
+def numbers_of_leading(strength: np.ndarray, shares: Sequence[float]) -> list[int]:
+    """How many may steer: those not much weaker than the strongest; no number twice.
+
+    Args:
+        strength: How strong each direction or coordinate is, the strongest first.
+        shares: What share of the strongest the others must have.
+    """
     most = most_leading(strength.size)
-    numbers = {
-        max(1, int(np.sum(strength[:most] > share * strength[0]))) for share in STEERING_SHARES
-    }
-    return sorted(numbers)
+    return sorted({max(1, int(np.sum(strength[:most] > share * strength[0]))) for share in shares})
 
 
 class _Bent(eqx.Module):
@@ -134,15 +213,19 @@ class _Bent(eqx.Module):
     location: Vector
     factor: Float[Array, "dim dim"]
     coupling: Coupling
-    heaviness: Scalar
-    """Before a softplus, which keeps it positive."""
-
-    @property
-    def radial(self) -> Radial:
-        return Radial(jax.nn.softplus(self.heaviness))
+    radial: Radial
 
     def __call__(self, noise: Vector) -> Vector:
         return self.location + self.factor @ self.coupling(self.radial(noise))
+
+    def log_det(self, noise: Vector) -> Scalar:
+        """Log determinant of the derivative at noise, up to that of the factor."""
+        return self.coupling.log_det(self.radial(noise)) + self.radial.log_det(noise)
+
+
+def _rates(bent: _Bent):
+    """How heavy the stretches are, which must not be negative."""
+    return bent.coupling.shape.heaviness, bent.radial.heaviness
 
 
 @quick_jit
@@ -159,29 +242,38 @@ def _fitted(rng_key: RNGKey, target: StandardisedTarget, directions, start: Coup
         gradient = jax.grad(_loss)(bent, target, jnp.concatenate([noise, -noise]))
         finite = jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(gradient)]))
         updates, following = optimizer.update(gradient, state, bent)
-        following = (optax.apply_updates(bent, updates), following)
+        moved: Any = optax.apply_updates(bent, updates)
+        rates = tuple(jnp.clip(rate, 0.0, HEAVIEST) for rate in _rates(moved))
+        following = (eqx.tree_at(_rates, moved, rates), following)
         # An update that is not finite is skipped, as in `fit`.
         return jax.tree.map(lambda new, old: jnp.where(finite, new, old), following, carry), None
 
-    bent: Any = _Bent(jnp.zeros(dim, dtype), directions, start, jnp.asarray(LEAST_HEAVY, dtype))
+    light = jnp.asarray(LIGHT, dtype)
+    bent: Any = _Bent(jnp.zeros(dim, dtype), directions, start, Radial(light))
+    bent = eqx.tree_at(lambda one: one.coupling.shape.heaviness, bent, jnp.full(dim, light))
     keys = jax.random.split(rng_key, NUM_ITERATIONS)
     (bent, _), _ = jax.lax.scan(step, (bent, optimizer.init(bent)), keys)
     return bent
 
 
 def _loss(bent: _Bent, target: Target, noise: Float[Array, "draws dim"]) -> Scalar:
-    """Minus the ELBO, up to a constant, with gradients through the draws alone."""
+    """A function whose gradient is that of minus the ELBO through the draws alone.
+
+    The slope of the map's own log density at a draw follows from that at the noise, without any
+    inverse of the bent parts (Vaitl et al. 2024, arXiv:2403.15881).
+    """
     held = jax.lax.stop_gradient(bent)
     inverse_factor = jnp.linalg.inv(held.factor)
 
-    def log_weight(noise):
+    def along(noise):
         position = bent(noise)
-        stretched = held.coupling.inverse(inverse_factor @ (position - held.location))
-        noise = held.radial.inverse(stretched)
-        log_det = held.coupling.log_det(stretched) + held.radial.log_det(noise)
-        return target.log_density(position) + 0.5 * noise @ noise + log_det
+        slope = -noise - jax.grad(held.log_det)(noise)
+        stretched = held.radial(noise)
+        slope = held.coupling.solve(stretched, held.radial.solve(noise, slope))
+        ascent = target.at(jax.lax.stop_gradient(position)).score - slope @ inverse_factor
+        return jax.lax.stop_gradient(ascent) @ position
 
-    return -jnp.mean(jax.vmap(log_weight)(noise))
+    return -jnp.mean(jax.vmap(along)(noise))
 
 
 @quick_jit

@@ -170,6 +170,10 @@ def climb(
     )
 
 
+PIECE_STEPS = 100
+"""Number of steps of `climb_on_pieces`, which starts near the best normal distribution."""
+
+
 @quick_jit
 def climb_on_pieces(
     rng_key: RNGKey,
@@ -177,16 +181,23 @@ def climb_on_pieces(
     partition: AbstractPartition,
     charts: Int[Array, " maps"],
     maps: DenseMap,
-    num_iterations: int,
-    num_draws: int,
+    num: Int[Array, ""],
 ) -> DenseMap:
-    """`climb` with each map on the piece of the target that one chart is responsible for."""
+    """`climb` with each map on the piece of the target that one chart is responsible for.
 
-    def one(key, chart, transform):
-        piece = Piece(target, partition, chart)
-        return _climb_one(key, transform, piece, num_iterations, num_draws)
+    One after the other, and only the first `num` of them, so that one compiled program serves any
+    number of charts.
+    """
+    num_draws = draws_per_step(target.dim)
 
-    return jax.vmap(one)(jax.random.split(rng_key, len(charts)), charts, maps)
+    def climb_next(index, maps):
+        piece = Piece(target, partition, charts[index])
+        key = jax.random.fold_in(rng_key, index)
+        start = jax.tree.map(lambda leaf: leaf[index], maps)
+        climbed = _climb_one(key, start, piece, PIECE_STEPS, num_draws)
+        return jax.tree.map(lambda leaf, row: leaf.at[index].set(row), maps, climbed)
+
+    return jax.lax.fori_loop(0, num, climb_next, maps)
 
 
 def _climb_one(rng_key: RNGKey, transform, target: Target, num_iterations: int, num_draws: int):

@@ -38,6 +38,9 @@ LIGHT_TAIL = 0.01
 """Charts whose tail may carry more than this share of the mass are repaired where that helps."""
 
 
+SAME_EVIDENCE = 0.01
+"""Log evidences that differ by less, in nats, are the same."""
+
 LEAST_EXCESS, MARGIN = 4.0, 1.0
 """A position is beyond the draws of charts if its weight would exceed their mean by the first
 factor, and that of every draw by the second, in nats."""
@@ -61,6 +64,13 @@ class Judgement(NamedTuple):
     ess: float
     tail_share: float
     """The share of the mass that the heaviest draw and those beyond it may carry."""
+    log_responsibility: Float[np.ndarray, "num charts"]
+    """Log of the share that each chart has in each draw."""
+
+    @property
+    def log_evidence_error(self) -> float:
+        """Standard error of the log evidence, in nats."""
+        return math.sqrt((1 / self.ess - 1) / len(self.log_weight)) if self.ess > 0 else math.inf
 
     @property
     def good(self) -> bool:
@@ -78,7 +88,14 @@ class Judgement(NamedTuple):
         return log_weight - self.log_evidence > max(LEAST_EXCESS, largest + MARGIN)
 
     def better_than(self, other: "Judgement") -> bool:
-        """Whether to prefer these charts; good ones first, then by the number of good draws."""
+        """Whether to prefer these charts; good ones first, then by the number of good draws.
+
+        But where the evidences differ by more than chance, the lower one leaves something out.
+        """
+        more = self.log_evidence - other.log_evidence
+        chance = 3 * math.hypot(self.log_evidence_error, other.log_evidence_error)
+        if abs(more) > chance + SAME_EVIDENCE:
+            return more > 0
         return (self.good, self.ess) > (other.good, other.ess)
 
 
@@ -117,7 +134,8 @@ def _judged(rng_key, target: Target, maps, log_mass, num: int) -> Judgement:
             log_masses.append(np.asarray(log_shares, float)[:size, : len(maps)])
     position, log_weight = np.concatenate(positions), np.concatenate(log_weights)
     log_weight = np.where(np.isnan(log_weight), -np.inf, log_weight)
-    log_masses = log_weight[:, None] + np.concatenate(log_masses)
+    log_responsibility = np.concatenate(log_masses)
+    log_masses = log_weight[:, None] + log_responsibility
     return Judgement(
         partition,
         position,
@@ -125,6 +143,7 @@ def _judged(rng_key, target: Target, maps, log_mass, num: int) -> Judgement:
         float(np.logaddexp.reduce(log_weight) - np.log(len(log_weight))),
         np.logaddexp.reduce(log_masses, axis=0) - np.log(len(log_weight)),
         *_quality(log_weight),
+        log_responsibility,
     )
 
 
@@ -133,9 +152,9 @@ def _quality(log_weight: Float[np.ndarray, " num"]) -> tuple[float, float]:
     highest = np.max(log_weight)
     if not highest > 0.5 * REPLACED_LOG_DENSITY:  # the density is nowhere finite
         return 0.0, 1.0
-    relative = jnp.asarray(log_weight - highest, jnp.result_type(float))
+    relative = log_weight - highest
     pareto_k = pareto_smooth(relative).pareto_k
-    return float(effective_sample_size(relative)), tail_share(relative, pareto_k)
+    return effective_sample_size(relative), tail_share(relative, pareto_k)
 
 
 def _counts(log_mass: Float[np.ndarray, " charts"], num: int) -> np.ndarray:

@@ -64,10 +64,12 @@ def from_prior(rng_key: RNGKey, target: Target, num: int) -> Reference | None:
     if not isinstance(target, ModelTarget):
         return None
     position = target.prior_positions(rng_key, max(num, NUM_PRIOR_DRAWS))
-    position = None if position is None else position[:num]
-    if position is None or not bool(jnp.all(jnp.abs(position) < LARGEST_PRIOR_DRAW)):
+    if position is None:
         return None
-    return Reference(position, ModelTarget.log_prior, ModelTarget.log_likelihood)
+    few = np.asarray(position)[:num]
+    if not np.all(np.abs(few) < LARGEST_PRIOR_DRAW):
+        return None
+    return Reference(jnp.asarray(few), ModelTarget.log_prior, ModelTarget.log_likelihood)
 
 
 def from_normal(
@@ -131,15 +133,17 @@ def tempered_particles(
     spent = reference.num_gradient_evaluations
     reference = reference._replace(num_gradient_evaluations=0)  # compiled code need not know
     half = num // NUM_GROUPS
-    groups = reference.position[: half * NUM_GROUPS].reshape(NUM_GROUPS, half, dim)
-    state = jax.vmap(tempered.init)(groups)
-    state = state._replace(tempering_param=jnp.zeros(NUM_GROUPS, dtype))
-    step_size = jnp.full(NUM_GROUPS, 0.5 * dim**-0.25, dtype)
+    groups = np.asarray(reference.position)[: half * NUM_GROUPS].reshape(NUM_GROUPS, half, dim)
+    weights = np.full((NUM_GROUPS, half), 1 / half, dtype)
+    state = tempered.TemperedSMCState(
+        *map(jnp.asarray, (groups, weights, np.zeros(NUM_GROUPS, dtype)))
+    )
+    step_size = np.full(NUM_GROUPS, 0.5 * dim**-0.25, dtype)
     log_evidence = np.zeros(NUM_GROUPS)
     for count in range(1, MAX_TEMPERATURES + 1):
         keys = jax.random.split(jax.random.fold_in(rng_key, count), NUM_GROUPS)
         state, acceptance, increment = _tempering_step(
-            keys, state, target, reference, step_size, target_ess, num_moves
+            keys, state, target, reference, jnp.asarray(step_size), target_ess, num_moves
         )
         log_evidence += np.asarray(increment, float)
         if not np.all(np.isfinite(log_evidence)):
@@ -147,11 +151,11 @@ def tempered_particles(
                 "the log density of particles between the reference and the target overflows; a "
                 "reference of about the scale of the posterior is needed"
             )
-        step_size = step_size * jnp.exp(jnp.clip(acceptance - 0.8, -0.5, 0.2))
-        if bool(jnp.all(state.tempering_param >= 1 - 1e-6)):
+        step_size *= np.exp(np.clip(np.asarray(acceptance) - 0.8, -0.5, 0.2))
+        if np.all(np.asarray(state.tempering_param) >= 1 - 1e-6):
             evaluations = spent + num * count * (num_moves * NUM_LEAPFROGS + 1)
             return _joined(state, log_evidence, count, evaluations)
-    reached = float(jnp.min(state.tempering_param))
+    reached = float(np.min(np.asarray(state.tempering_param)))
     raise RuntimeError(
         f"tempering stopped at {reached:.3g} of the way from the reference to the target after "
         f"{MAX_TEMPERATURES} temperatures; start from a distribution that is closer, such as "
@@ -161,14 +165,21 @@ def tempered_particles(
 
 def _joined(state, log_evidence: np.ndarray, count: int, evaluations: int) -> Particles:
     """The particles of all groups as one weighted sample: a group's weight is its evidence."""
-    share = jnp.asarray(log_evidence - np.max(log_evidence), state.weights.dtype)
-    tiny = jnp.finfo(state.weights.dtype).tiny
-    log_weight = jnp.log(jnp.maximum(state.weights, tiny)) + share[:, None]
+    share = log_evidence - np.max(log_evidence)
+    weights = np.asarray(state.weights)
+    log_weight = np.log(np.maximum(weights, np.finfo(weights.dtype).tiny)) + share[:, None]
     estimate = float(np.logaddexp.reduce(log_evidence) - np.log(NUM_GROUPS))
     # Half the distance of two independent estimates is the standard error of their mean.
     error = float(np.std(log_evidence, ddof=1) / np.sqrt(NUM_GROUPS))
-    position = state.particles.reshape(-1, state.particles.shape[-1])
-    return Particles(position, log_weight.reshape(-1), count, evaluations, estimate, error)
+    position = np.asarray(state.particles).reshape(-1, state.particles.shape[-1])
+    return Particles(
+        jnp.asarray(position),
+        jnp.asarray(log_weight.ravel(), position.dtype),
+        count,
+        evaluations,
+        estimate,
+        error,
+    )
 
 
 @quick_jit
@@ -201,9 +212,17 @@ def _tempering_step(rng_keys, states, target, reference: Reference, step_sizes, 
     return jax.vmap(one)(rng_keys, states, step_sizes)
 
 
+NUM_REFRESHING = 8
+"""Moves of `refreshed`, each of which takes one gradient for each leapfrog step."""
+
+
 @quick_jit
 def refreshed(
-    rng_key: RNGKey, target: Target, position: Float[Array, "num dim"], *, num_moves: int = 8
+    rng_key: RNGKey,
+    target: Target,
+    position: Float[Array, "num dim"],
+    *,
+    num_moves: int = NUM_REFRESHING,
 ) -> Float[Array, "num dim"]:
     """Move draws by Hamiltonian Monte Carlo, which leaves the target distribution unchanged.
 

@@ -10,7 +10,7 @@ from numpyro_bridge.atlas.judge import Judgement
 from numpyro_bridge.atlas.maps import DenseMap
 from numpyro_bridge.atlas.mixture_fit import fit_mixture, numpy_generator
 from numpyro_bridge.atlas.particles import refreshed
-from numpyro_bridge.atlas.stacked import row, stack
+from numpyro_bridge.atlas.stacked import joined, row, stack
 from numpyro_bridge.atlas.standardised_target import StandardisedTarget
 from numpyro_bridge.target import Target
 
@@ -46,7 +46,7 @@ def divided(
 
 def with_uncovered(
     rng_key: RNGKey,
-    normals: DenseMap,
+    charts: WeightedNormals,
     seen: Judgement,
     uncovered: Float[np.ndarray, "num dim"],
     share: float,
@@ -56,8 +56,8 @@ def with_uncovered(
 
     Args:
         rng_key: Randomness of the fit.
-        normals: The charts so far, stacked.
-        seen: What their draws say.
+        charts: The charts so far, and their masses.
+        seen: What draws say.
         uncovered: The particles that are not covered.
         share: The share that these have among all particles.
         most: Number of charts at most; old and light ones make room.
@@ -68,10 +68,10 @@ def with_uncovered(
     # Charts without any mass say nothing about how much the particles stand for.
     known = seen.ess > 0
     total = seen.log_evidence if known else 0.0
-    old_mass = seen.log_mass if known else np.full(len(seen.log_mass), -50.0)
+    normals, old_mass = charts
+    old_mass = old_mass if known else np.full(len(old_mass), -50.0)
     kept, old_mass = heaviest((normals, old_mass), most - len(mixture.weight))
-    joined = jax.tree.map(lambda *parts: jnp.concatenate(parts), kept, added)
-    return joined, np.concatenate([old_mass, total + np.log(mixture.weight * share)])
+    return joined([kept, added]), np.concatenate([old_mass, total + np.log(mixture.weight * share)])
 
 
 def resampled(

@@ -11,6 +11,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from numpyro_bridge._core.quick_jit import quick_jit
@@ -26,14 +27,19 @@ Tree = TypeVar("Tree")
 
 def row(tree: Tree, index) -> Tree:
     """One row of every array, or several; the index may be known only when compiled code runs."""
-    return jax.tree.map(lambda leaf: leaf[index] if _is_array(leaf) else leaf, tree)
+    return jax.tree.map(lambda leaf: _taken(leaf, index) if _is_array(leaf) else leaf, tree)
 
 
 def stack(rows: Sequence[Tree]) -> Tree:
     """Modules of the same structure as one, with a leading axis."""
     return jax.tree.map(
-        lambda *leaves: jnp.stack(leaves) if _is_array(leaves[0]) else leaves[0], *rows
+        lambda *leaves: _stacked(leaves) if _is_array(leaves[0]) else leaves[0], *rows
     )
+
+
+def joined(trees: Sequence[Tree]) -> Tree:
+    """The rows of several modules that have a leading axis, one after the other."""
+    return jax.tree.map(lambda *leaves: jnp.asarray(np.concatenate(_on_host(leaves))), *trees)
 
 
 def padded(tree: Tree, num: int) -> Tree:
@@ -78,6 +84,28 @@ def _with_whitening(transform: AbstractMap) -> AbstractMap:
 def whiten_all(normals: DenseMap) -> WhitenedMap:
     """Stacked normal distributions with the inverses of their factors."""
     return jax.vmap(whitened)(normals)
+
+
+def _taken(leaf, index):
+    # By NumPy where that can be, since each shape would be a compiled program of its own.
+    if _is_known(leaf) and not isinstance(index, Tracer):
+        return jnp.asarray(np.asarray(leaf)[np.asarray(index) if _is_array(index) else index])
+    return jnp.asarray(leaf)[index]
+
+
+def _stacked(leaves):
+    if all(map(_is_known, leaves)):
+        return jnp.asarray(np.stack(_on_host(leaves)))
+    return jnp.stack(leaves)
+
+
+def _on_host(leaves) -> list[np.ndarray]:
+    return [np.asarray(leaf) for leaf in leaves]
+
+
+def _is_known(leaf) -> bool:
+    """Whether NumPy can read an array: it is not traced, and not a key."""
+    return not isinstance(leaf, Tracer) and not jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def _is_array(leaf) -> bool:

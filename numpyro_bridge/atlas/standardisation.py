@@ -32,7 +32,7 @@ from numpyro_bridge.atlas.maps import (
     identity_map,
     with_rank,
 )
-from numpyro_bridge.atlas.standardised_target import elbo_of, log_weights_of
+from numpyro_bridge.atlas.standardised_target import elbo_of, gap_of, log_weights_of
 from numpyro_bridge.target import Target
 
 Candidate = Callable[[RNGKey, Target, Array], AbstractAffineMap | None]
@@ -136,7 +136,7 @@ def _bent(
         return Standardisation(affine, fit)
     before = log_weights_of(affine, target, noise)
     # For nearly equal weights the gap between ELBO and log evidence is half their variance.
-    if 0.5 * float(jnp.var(before)) < NEARLY_NORMAL:
+    if gap_of(before) < NEARLY_NORMAL:
         return Standardisation(affine, fit)
     bent = fit_coupling(rng_key, target, affine)
     after = log_weights_of(bent, target, noise)

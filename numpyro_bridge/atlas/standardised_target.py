@@ -6,6 +6,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from numpyro_bridge._core.quick_jit import quick_jit
@@ -130,6 +131,20 @@ def weights_of_draws(
     """
     noise = jax.random.normal(rng_key, (NUM_DRAWS, target.dim), jnp.result_type(float))
     return log_weights_of(transform, target, noise)
+
+
+def gap_of(log_weight: Float[Array | np.ndarray, " draws"]) -> float:
+    """About how far the ELBO is below the log evidence, in nats; infinite where that is unknown.
+
+    Where weights are nearly equal it is half the variance of their logarithms, and also half the
+    variance of the weights relative to their mean. The larger one is taken, so that a few heavy
+    weights count.
+    """
+    logs = np.asarray(log_weight, np.float64)
+    if not np.all(np.isfinite(logs)):
+        return np.inf
+    weight = np.exp(logs - np.max(logs))
+    return float(0.5 * max(np.var(logs), np.var(weight) / np.mean(weight) ** 2))
 
 
 def elbo_of(transform: AbstractMap, target: Target, noise: Float[Array, "draws dim"]) -> Scalar:

@@ -11,11 +11,12 @@ from numpyro_bridge.target import Target
 NUM_PRIOR_DRAWS = 4_096
 """Draws from the prior at a time: always as many, so that one compiled program makes them."""
 
-WIDEST = 1.0
-"""Wide draws have standard deviations up to ten to this power."""
+WIDTHS = -0.5, 1.0
+"""Wide draws have standard deviations between ten to these powers."""
 
-WIDEST_WITHOUT_PRIOR = 2.0
-"""The same where there is no prior: how wide the posterior is, is anyone's guess then."""
+WIDTHS_WITHOUT_PRIOR = -3.0, 2.0
+"""The same where there is no prior: how wide the posterior is, is anyone's guess then. A narrow one
+may be so steep that nothing can be told from far away."""
 
 
 def first_starts(
@@ -52,6 +53,6 @@ def wide_draws(
     rng_key: RNGKey, num: int, dim: int, *, has_prior: bool
 ) -> Float[Array, "{num} {dim}"]:
     """Normal draws around zero whose standard deviations range over powers of ten, in order."""
-    widest = WIDEST if has_prior else WIDEST_WITHOUT_PRIOR
+    narrowest, widest = WIDTHS if has_prior else WIDTHS_WITHOUT_PRIOR
     noise = jax.random.normal(rng_key, (num, dim), jnp.result_type(float))
-    return jnp.logspace(-0.5, widest, num, dtype=noise.dtype)[:, None] * noise
+    return jnp.logspace(narrowest, widest, num, dtype=noise.dtype)[:, None] * noise

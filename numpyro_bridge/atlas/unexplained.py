@@ -7,13 +7,14 @@ import numpy as np
 
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.atlas.distinct import distinct_fits
-from numpyro_bridge.atlas.fit_normal import NUM_STEPS, climb, draws_per_step
+from numpyro_bridge.atlas.fit_normal import PIECE_STEPS, climb_on_pieces, draws_per_step
 from numpyro_bridge.atlas.judge import Judgement, log_weights_at
-from numpyro_bridge.atlas.maps import DenseMap, as_dense
+from numpyro_bridge.atlas.maps import DenseMap
 from numpyro_bridge.atlas.mixture_fit import numpy_generator, spread_out
+from numpyro_bridge.atlas.partition import Piece
 from numpyro_bridge.atlas.probes import draw_probes
 from numpyro_bridge.atlas.repair import WeightedNormals, normal_of
-from numpyro_bridge.atlas.stacked import row
+from numpyro_bridge.atlas.stacked import joined, row, student_partition
 from numpyro_bridge.atlas.standardised_target import weights_of_draws
 from numpyro_bridge.atlas.starts import NUM_PRIOR_DRAWS
 from numpyro_bridge.target import Target
@@ -65,18 +66,22 @@ def with_unexplained(
     starts = _apart(pick_key, probes[highest])
     # As wide as the heaviest chart, or much narrower: nothing is known of what is there.
     like = row(normals, np.full(NUM_STARTS, np.argmax(seen.log_mass)))
-    width = jnp.resize(jnp.asarray([1.0, NARROW], like.factor.dtype), (NUM_STARTS,))
-    maps = eqx.tree_at(
-        lambda rows: (rows.location, rows.factor),
-        like,
-        (jnp.asarray(starts), width[:, None, None] * like.factor),
-    )
-    num_draws = draws_per_step(target.dim)
-    fits = jax.vmap(as_dense)(
-        climb(fit_key, target, maps, num_iterations=NUM_STEPS, num_draws=num_draws)
-    )
-    cost += NUM_STARTS * NUM_STEPS * num_draws
-    return _added(draw_key, target, normals, seen, fits, most), cost
+    factor = np.asarray(like.factor)
+    width = np.resize(np.asarray([1.0, NARROW], factor.dtype), NUM_STARTS)
+    moved = jnp.asarray(starts), jnp.asarray(width[:, None, None] * factor)
+    maps = eqx.tree_at(lambda rows: (rows.location, rows.factor), like, moved)
+    everything = _everything(target, normals)
+    charts, num = jnp.zeros(NUM_STARTS, int), jnp.asarray(NUM_STARTS)
+    fits = climb_on_pieces(fit_key, target, everything.partition, charts, maps, num)
+    cost += NUM_STARTS * PIECE_STEPS * draws_per_step(target.dim)
+    return _added(draw_key, everything, normals, seen, fits, most), cost
+
+
+def _everything(target: Target, normals: DenseMap) -> Piece:
+    """The whole target as the piece of a single chart, for programs that take pieces."""
+    only = np.full(len(normals.location), -np.inf)
+    only[0] = 0.0
+    return Piece(target, student_partition(normals, only), jnp.asarray(0))
 
 
 def _apart(rng_key: RNGKey, candidates: np.ndarray) -> np.ndarray:
@@ -86,18 +91,18 @@ def _apart(rng_key: RNGKey, candidates: np.ndarray) -> np.ndarray:
     return candidates[np.resize(chosen, NUM_STARTS)]
 
 
-def _added(rng_key, target, normals: DenseMap, seen: Judgement, fits: DenseMap, most: int):
+def _added(rng_key, whole: Piece, normals: DenseMap, seen: Judgement, fits: DenseMap, most: int):
     """The charts with those fits that are apart and carry mass; None if there are none."""
-    elbos = [np.mean(weights_of_draws(rng_key, row(fits, k), target)) for k in range(NUM_STARTS)]
+    elbos = [np.mean(weights_of_draws(rng_key, row(fits, k), whole)) for k in range(NUM_STARTS)]
     elbo = np.where(np.isfinite(elbos), np.asarray(elbos, float), -np.inf)
     elbo = np.where(elbo > seen.log_evidence - MAX_DEFICIT, elbo, -np.inf)
-    joined = jax.tree.map(lambda *parts: jnp.concatenate(parts), normals, fits)
+    every = joined([normals, fits])
     # The charts so far come first, whatever they weigh, so that none of them is left out.
     old = len(seen.log_mass)
     rank = np.concatenate([np.full(old, 1e9), elbo])
-    chosen, _ = distinct_fits(joined, rank, max_deficit=np.inf, max_number=most)
+    chosen, _ = distinct_fits(every, rank, max_deficit=np.inf, max_number=most)
     new = [index for index in chosen if index >= old]
     if not new:
         return None
     keep = np.concatenate([np.arange(old), new])
-    return row(joined, keep), np.concatenate([seen.log_mass, elbo[np.asarray(new) - old]])
+    return row(every, keep), np.concatenate([seen.log_mass, elbo[np.asarray(new) - old]])

@@ -80,7 +80,8 @@ def witness_of(particles: Particles | str) -> Witness:
     """The particles with equal weights."""
     if isinstance(particles, str):
         return Witness.absent(particles)
-    weight = np.asarray(jax.nn.softmax(particles.log_weight), float)
+    log_weight = np.asarray(particles.log_weight, float)
+    weight = np.exp(log_weight - np.logaddexp.reduce(log_weight))
     position = np.asarray(particles.position)
     grid = (np.arange(len(position)) + 0.5) / len(position)
     index = np.minimum(np.searchsorted(np.cumsum(weight), grid), len(position) - 1)

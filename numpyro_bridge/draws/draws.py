@@ -41,6 +41,8 @@ class Draws:
             ArviZ object.
         warnings: sentences about faults that the weights cannot show, such as a mode that no draw
             visits; they are part of the verdict.
+        notes: sentences about what nobody looked for; they are part of the verdict too, but no
+            reason for doubt.
         chart: the number of the chart that each draw is on; zeros where there is one chart.
     """
 
@@ -53,6 +55,7 @@ class Draws:
     report: RunReport = RunReport()
     warnings: tuple[str, ...] = ()
     chart: Int[Array, " num_samples"] | None = None
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self):
         """Refuse sites that do not have one row for each weight."""
@@ -130,7 +133,7 @@ class Draws:
     @cached_property
     def ess(self) -> float:
         """Effective sample size as a share of the draws, in (0, 1]."""
-        return float(weights.effective_sample_size(self.log_weight))
+        return weights.effective_sample_size(self.log_weight)
 
     @cached_property
     def pareto_k(self) -> float:
@@ -209,6 +212,7 @@ class Draws:
             self.pareto_k,
             self.tail_share,
             self.warnings,
+            self.notes,
         )
 
     def warn_if_unreliable(self, stacklevel: int = 2) -> None:

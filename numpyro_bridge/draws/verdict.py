@@ -52,6 +52,8 @@ class Seen(NamedTuple):
     """The share of all weight that the heaviest draw and those beyond it may carry."""
     warnings: tuple[str, ...]
     """Faults that the weights cannot show, in whole sentences."""
+    notes: tuple[str, ...] = ()
+    """What nobody looked for, in whole sentences; that is no reason for doubt."""
 
     @property
     def num_effective(self) -> float:
@@ -78,9 +80,11 @@ class Seen(NamedTuple):
 
 def verdict_on(seen: Seen) -> Verdict:
     """Judge draws by these facts: whether they can be trusted, and why, in words."""
-    doubts, notes = [*_weight_doubts(seen), *seen.warnings], _non_finite_note(seen)
+    doubts, notes = [*_weight_doubts(seen), *seen.warnings], list(seen.notes)
     if seen.num_non_finite > MAX_NON_FINITE_SHARE * seen.num_samples:
-        doubts, notes = doubts + notes, []
+        doubts += _non_finite_note(seen)
+    else:
+        notes = _non_finite_note(seen) + notes
     if seen.weights_are_useless:
         head = "Not to be trusted."
     elif doubts:

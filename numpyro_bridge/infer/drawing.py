@@ -1,5 +1,6 @@
 """Draw many ends of trajectories in batches, from every chart its share."""
 
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -9,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Int
 
 from numpyro_bridge._core.devices import Devices, divide, divided_among
+from numpyro_bridge._core.quick_jit import quick_jit
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.atlas.charted_target import ChartedTarget
 from numpyro_bridge.atlas.seen_target import SeenTarget
@@ -40,7 +42,8 @@ def drawn(
     if isinstance(target, ChartedTarget) and num_samples >= target.num_charts:
         return _drawn_in_shares(rng_key, process, target, num_samples, devices)
     keys = jax.random.split(rng_key, -(-num_samples // BATCH))
-    batches = [_to_host(_draw_batch(key, process, target, BATCH, devices)) for key in keys]
+    draw = _compiled(process, _draw_batch, _draw_batch_quickly)
+    batches = [_to_host(draw(key, process, target, BATCH, devices)) for key in keys]
     return _joined(batches, np.arange(num_samples)), len(keys) * BATCH
 
 
@@ -49,12 +52,13 @@ def _drawn_in_shares(rng_key, processes, target: ChartedTarget, num_samples: int
     counts = apportioned(np.exp(np.asarray(target.log_share, float)), num_samples)
     divisible = [size for size in BATCHES if size % max(1, len(devices)) == 0]
     size = next((size for size in divisible if size >= np.max(counts)), BATCH)
+    draw = _compiled(processes, _draw_batch_on, _draw_batch_on_quickly)
     batches, num_paths = [], 0
     for chart in np.flatnonzero(counts):
         num_batches = -(-int(counts[chart]) // size)
         keys = jax.random.split(jax.random.fold_in(draw_key, chart), num_batches)
         mine = [
-            _to_host(_draw_batch_on(key, processes, target, jnp.asarray(chart), size, devices))
+            _to_host(draw(key, processes, target, jnp.asarray(chart), size, devices))
             for key in keys
         ]
         end, sites = jax.tree.map(
@@ -104,8 +108,7 @@ def _to_host(batch: Any) -> Any:
     return jax.tree.map(np.asarray, batch)
 
 
-@eqx.filter_jit
-def _draw_batch(
+def _batch(
     rng_key: RNGKey, process: AbstractProcess, target: SeenTarget, num: int, devices: Devices
 ):
     def draw(key):
@@ -116,8 +119,7 @@ def _draw_batch(
         return jax.vmap(draw)(divide(jax.random.split(rng_key, num)))
 
 
-@eqx.filter_jit
-def _draw_batch_on(
+def _batch_on(
     rng_key: RNGKey,
     processes: AbstractProcess,
     target: ChartedTarget,
@@ -131,3 +133,14 @@ def _draw_batch_on(
 
     with divided_among(devices):
         return jax.vmap(draw)(divide(jax.random.split(rng_key, num)))
+
+
+_draw_batch, _draw_batch_quickly = eqx.filter_jit(_batch), quick_jit(_batch)
+_draw_batch_on, _draw_batch_on_quickly = eqx.filter_jit(_batch_on), quick_jit(_batch_on)
+
+
+def _compiled(
+    process: AbstractProcess, full: Callable[..., Any], quick: Callable[..., Any]
+) -> Callable[..., Any]:
+    """A process of no steps is over before full optimisation of its program would pay."""
+    return full if process.num_steps else quick

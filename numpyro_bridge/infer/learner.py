@@ -125,7 +125,7 @@ class Learner:
             before = time.perf_counter()
             trainings.append(self.learn(learn_key, position, log_weight))
             drawn, drawn_weight = self._draw(draw_key, num)
-            ess = float(weights.effective_sample_size(drawn_weight))
+            ess = weights.effective_sample_size(drawn_weight)
             smoothed = weights.pareto_smooth(drawn_weight)
             evidence = float(weights.log_evidence(drawn_weight)[0])
             highest = max((one.ess for one in rounds), default=0.0)

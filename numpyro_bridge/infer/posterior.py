@@ -22,6 +22,7 @@ from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge._core.weights import pareto_smooth, resample_indices
 from numpyro_bridge.atlas.atlas import Atlas
 from numpyro_bridge.atlas.charted_target import ChartedTarget
+from numpyro_bridge.atlas.fit_normal import DENSE_LIMIT
 from numpyro_bridge.atlas.seen_target import SeenTarget
 from numpyro_bridge.atlas.standardisation import Standardisation
 from numpyro_bridge.atlas.standardised_target import StandardisedTarget
@@ -121,6 +122,7 @@ class Posterior(Generic[MetricsOrNone]):
             report=self.report.drawn(seconds, evaluations),
             chart=end.chart,
             warnings=(*self._idle_training(), *self.doubts),
+            notes=self._notes(),
         )
 
     def predictive(
@@ -232,6 +234,14 @@ class Posterior(Generic[MetricsOrNone]):
                 "left out: the bridge is hardly trained. Use numpyro.enable_x64(), a smaller "
                 "learning rate, or another loss."
             )
+
+    def _notes(self) -> tuple[str, ...]:
+        """Say what nobody looked for."""
+        if self.atlas is not None:
+            return self.atlas.notes()
+        if self.target.dim <= DENSE_LIMIT:
+            return ()
+        return (f"In more than {DENSE_LIMIT} dimensions nobody looked for several modes.",)
 
     def as_distribution(self) -> PosteriorDistribution:
         """The posterior as a NumPyro distribution, to be the prior of the next analysis.

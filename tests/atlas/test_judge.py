@@ -83,9 +83,9 @@ def test_good_charts_are_better_than_charts_that_are_not():
     maps = rows_of(normals_at([[0.0, 0.0]], [1.0]))
 
     def judged(ess: float, tail_share: float) -> Judgement:
-        nothing = np.zeros(0)
+        none, one = np.zeros((9, 2)), np.zeros((9, 1))
         partition = mixture_partition(maps, np.zeros(1))
-        return Judgement(partition, np.zeros((0, 2)), nothing, 0.0, np.zeros(1), ess, tail_share)
+        return Judgement(partition, none, one[:, 0], 0.0, np.zeros(1), ess, tail_share, one)
 
     good, better, heavy, poor = (
         judged(0.6, 0.005),
@@ -96,3 +96,16 @@ def test_good_charts_are_better_than_charts_that_are_not():
     assert good.good and better.good and not heavy.good and not poor.good
     assert better.better_than(good) and good.better_than(heavy) and heavy.better_than(poor)
     assert not good.better_than(better) and not good.better_than(good)
+
+
+def test_charts_that_leave_something_out_are_worse_however_even_their_weights_are():
+    known = two_normals(distance=30.0)
+    whole, one = poor_charts(known), known.maps[:1]
+    both = judge(jax.random.key(0), known.target, [*rows_of(whole), *known.maps[1:]], np.zeros(4))
+    half = judge(jax.random.key(0), known.target, one, np.zeros(1))
+    assert half.good and half.ess > both.ess
+    assert both.better_than(half) and not half.better_than(both)
+    # A difference that chance may have made does not count.
+    other = judge(jax.random.key(1), known.target, known.maps, np.zeros(2))
+    same = judge(jax.random.key(2), known.target, known.maps, np.zeros(2))
+    assert other.better_than(same) == (other.ess > same.ess)

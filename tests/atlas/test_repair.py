@@ -48,7 +48,8 @@ def judged(position, log_weight) -> Judgement:
     partition = mixture_partition(rows_of(normals_at([[0.0]], [1.0])), np.zeros(1))
     log_evidence = float(np.logaddexp.reduce(log_weight) - np.log(len(log_weight)))
     mass = np.asarray([log_evidence])
-    return Judgement(partition, position, log_weight, log_evidence, mass, 0.1, 0.5)
+    share = np.zeros((len(log_weight), 1))
+    return Judgement(partition, position, log_weight, log_evidence, mass, 0.1, 0.5, share)
 
 
 @pytest.mark.fast
@@ -69,12 +70,14 @@ def test_uncovered_particles_get_charts_with_their_share_of_the_mass():
     seen = judged(np.zeros((10, 1)), np.full(10, -3.0))
     old = normals_at([[0.0]], [1.0])
     key = jax.random.key(0)
-    normals, log_mass = with_uncovered(key, old, seen, uncovered, share=0.2, most=64)
+    normals, log_mass = with_uncovered(
+        key, (old, seen.log_mass), seen, uncovered, share=0.2, most=64
+    )
     np.testing.assert_allclose(log_mass, [-3.0, -3.0 + np.log(0.2)])
     np.testing.assert_allclose(normals.location[:, 0], [0.0, np.mean(uncovered)], atol=1e-9)
     assert normals.factor[1, 0, 0] == pytest.approx(np.std(uncovered), rel=0.05)
     # Where there is no room, the old chart goes and the new one stays.
-    alone, _ = with_uncovered(key, old, seen, uncovered, share=0.2, most=1)
+    alone, _ = with_uncovered(key, charts, seen, uncovered, share=0.2, most=1)
     np.testing.assert_allclose(alone.location, normals.location[1:])
 
 

@@ -10,6 +10,7 @@ import pytest
 from numpyro.infer import MCMC, NUTS
 
 import numpyro_bridge as nb
+from numpyro_bridge.atlas.maps import identity_map
 from numpyro_bridge.atlas.standardised_target import StandardisedTarget
 from numpyro_bridge.compare.agreement import doubts_about_nuts
 from numpyro_bridge.infer.coverage import covered
@@ -151,3 +152,37 @@ def test_charts_are_plotted(draws):
     assert len(plane.collections) == 1 and len(masses.patches) == 2
     with pytest.raises(ValueError, match="coordinates are between 0 and 0"):
         nb.plots.plot_charts(draws, coordinates=(0, 1))
+
+
+def test_pairs_are_coloured_by_chart(draws):
+    idata = nb.to_inference_data(draws, num_chains=2)
+    figure = nb.plots.plot_pairs({"bridge": idata}, by_chart=True)
+    (legend,) = figure.legends
+    assert {text.get_text() for text in legend.texts} == {"chart 0", "chart 1"}
+    with pytest.raises(ValueError, match="a single ArviZ object, but there are 2"):
+        nb.plots.plot_pairs({"one": idata, "other": idata}, by_chart=True)
+    del idata["sample_stats"]["chart"]
+    with pytest.raises(ValueError, match="'bridge' have no `chart`"):
+        nb.plots.plot_pairs({"bridge": idata}, by_chart=True)
+
+
+def test_what_nobody_looked_for_is_said_without_doubting_the_draws(posterior):
+    key = jax.random.key(0)
+    assert posterior.sample(key, num_samples=100).notes == ()
+    absent = dataclasses.replace(posterior.atlas.witness, position=None, reason="it is too large")
+    alone = dataclasses.replace(
+        posterior, atlas=dataclasses.replace(posterior.atlas, witness=absent)
+    )
+    verdict = alone.sample(key, num_samples=1_000).verdict
+    assert verdict.trustworthy
+    assert "No particles looked for what the charts may lack: it is too large." in verdict.text
+
+
+def test_in_many_dimensions_it_is_said_that_nobody_looked_for_modes(posterior):
+    wide = nb.target_from_log_density(lambda x: -0.5 * jnp.sum(x**2), 301)
+    target = StandardisedTarget(wide, identity_map(301))
+    process = nb.processes.Direct(jax.random.key(0), 301)
+    many = dataclasses.replace(posterior, process=process, target=target, atlas=None)
+    verdict = many.sample(jax.random.key(1), num_samples=1_000).verdict
+    assert verdict.trustworthy
+    assert "In more than 300 dimensions nobody looked for several modes." in verdict.text

@@ -17,7 +17,11 @@ from numpyro_bridge.draws.plots.base import (
 
 
 def plot_pairs(
-    samples: Samples, parameters: Sequence[str] | None = None, max_parameters: int = 4
+    samples: Samples,
+    parameters: Sequence[str] | None = None,
+    max_parameters: int = 4,
+    *,
+    by_chart: bool = False,
 ) -> Any:
     """Scatter every pair of parameters, with the marginals on the diagonal.
 
@@ -25,11 +29,19 @@ def plot_pairs(
         samples: ArviZ objects by name; at most 1,000 draws of each are shown, evenly spaced.
         parameters: labels to choose from, in the order to show them in; all by default.
         max_parameters: how many to show at most; the sites take turns.
+        by_chart: colour the draws of a single ArviZ object by their chart; beyond four charts the
+            lighter ones share a colour.
 
     Returns:
         A Matplotlib figure.
+
+    Raises:
+        ValueError: if a parameter is not there, or `by_chart` is asked of draws without charts or
+            of more than one object.
     """
     draws, chosen, note = chosen_draws(samples, parameters, max_parameters)
+    if by_chart:
+        draws = _by_chart(samples, draws)
     size = len(chosen)
     figure, axes = panels(size, size, width=2.1, height=1.9)
     for (row, column), panel in np.ndenumerate(axes):
@@ -48,6 +60,31 @@ def plot_pairs(
     axes[0, 0].set_ylabel(chosen[0])
     finish(figure, "Pairs of parameters", note, draws)
     return figure
+
+
+def _by_chart(samples: Samples, draws: dict[str, dict]) -> dict[str, dict]:
+    """The draws of each chart by its name, those of the heaviest first."""
+    if len(samples) != 1:
+        raise ValueError(f"by_chart needs a single ArviZ object, but there are {len(samples)}.")
+    ((name, inference_data),) = samples.items()
+    try:
+        chart = np.asarray(inference_data["sample_stats"]["chart"]).ravel()
+    except KeyError as error:
+        raise ValueError(
+            f"the sample_stats of {name!r} have no `chart`: pass what nb.to_inference_data made of "
+            "draws on several charts."
+        ) from error
+    numbers, counts = np.unique(chart, return_counts=True)
+    order = [int(number) for number in numbers[np.argsort(-counts, kind="stable")]]
+    most = len(order) if len(order) <= len(COLOURS) else len(COLOURS) - 1
+    groups = {f"chart {number}": chart == number for number in order[:most]}
+    if most < len(order):
+        groups[f"{len(order) - most} lighter charts"] = np.isin(chart, order[most:])
+    scalars = draws[name]
+    return {
+        group: {label: values.ravel()[mine] for label, values in scalars.items()}
+        for group, mine in groups.items()
+    }
 
 
 def _scatter(panel: Any, draws: dict[str, dict], across: str, up: str) -> None:

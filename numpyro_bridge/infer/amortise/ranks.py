@@ -4,10 +4,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.scipy.special import logsumexp
 from jaxtyping import Array, Int
 
 from numpyro_bridge._core.types import RNGKey
-from numpyro_bridge._core.weights import effective_sample_size
 from numpyro_bridge.infer.amortise.conditional_bridge import ConditionalBridge
 from numpyro_bridge.infer.amortise.conditional_training import Simulated
 from numpyro_bridge.target import ModelTarget
@@ -68,7 +68,8 @@ def _ranks(rows, bridge: ConditionalBridge, target: ModelTarget, num_steps, num_
             picked = jax.random.categorical(pick_key, log_weight, shape=(num_draws,))
             below, less_likely = below[picked], less_likely[picked]
         ranks = target.by_site(jnp.sum(below, axis=0).astype(position.dtype))
-        ess = jnp.nan_to_num(effective_sample_size(log_weight))  # zero if no draw counts
+        log_ess = 2 * logsumexp(log_weight) - logsumexp(2 * log_weight)
+        ess = jnp.nan_to_num(jnp.exp(log_ess) / len(log_weight))  # zero if no draw counts
         ranks = jax.tree.map(lambda rank: rank.astype(int), ranks)
         return ranks, jnp.sum(less_likely), ess
 
