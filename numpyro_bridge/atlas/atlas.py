@@ -62,6 +62,8 @@ class Atlas(eqx.Module):
         uncovered: The particles that no chart covers.
         num_repairs: How often charts were divided or added.
         num_gradient_evaluations: What all of this cost, roughly.
+        reached_limit: The number of gradient evaluations that ended the repairs; None where they
+            ended by themselves.
     """
 
     maps: tuple[AbstractMap, ...]
@@ -78,6 +80,7 @@ class Atlas(eqx.Module):
     uncovered: Float[np.ndarray, "uncovered dim"]
     num_repairs: int
     num_gradient_evaluations: int
+    reached_limit: int | None = None
 
     @property
     def num_charts(self) -> int:
@@ -126,9 +129,17 @@ class Atlas(eqx.Module):
 
     def notes(self) -> tuple[str, ...]:
         """Sentences about what nobody looked for."""
-        if self.witness.reason is None:
-            return ()
-        return (f"No particles looked for what the charts may lack: {self.witness.reason}.",)
+        return tuple(_notes(self))
+
+
+def _notes(atlas: Atlas):
+    if atlas.witness.reason is not None:
+        yield f"No particles looked for what the charts may lack: {atlas.witness.reason}."
+    if atlas.reached_limit is not None:
+        yield (
+            f"The repair of the charts ended at the limit of {atlas.reached_limit:,} gradient "
+            "evaluations; charts=partial(nb.atlas.chart, max_gradient_evaluations=...) raises it."
+        )
 
 
 def _doubts(atlas: Atlas):

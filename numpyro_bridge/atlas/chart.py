@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
+import equinox as eqx
 import jax
 import numpy as np
 
@@ -37,6 +38,7 @@ def chart(
     divide: bool = True,
     temper: Temper | None = temper,
     max_rounds: int = 6,
+    max_gradient_evaluations: int = 100_000_000,
 ) -> Atlas:
     """Make an atlas of a posterior from the places that exploration found.
 
@@ -54,6 +56,8 @@ def chart(
         divide: Whether charts with heavy weights may be divided.
         temper: Makes the particles, from `(rng_key, target, normals, seen)`; None for no particles.
         max_rounds: Rounds of fitting at most.
+        max_gradient_evaluations: No further round begins once so many gradients were evaluated,
+            and the atlas says so.
     """
     fit_key, witness_key, repair_key, last_key = jax.random.split(rng_key, 4)
     charts = heaviest((exploration.normals, exploration.log_mass), MAX_CHARTS)
@@ -71,7 +75,7 @@ def chart(
         uncovered = uncovered_by(check_key, target, best.seen, witness)
         repair = _repair(divide_key, target, best, witness, uncovered, dividing)
         evaluations += repair.num_gradient_evaluations
-        if repair.charts is None:
+        if repair.charts is None or evaluations > max_gradient_evaluations:
             break
         num_repairs += 1
         known = best.maps if repair.added and len(repair.charts[1]) > len(best.maps) else ()
@@ -87,7 +91,16 @@ def chart(
                 break
             dividing = False  # what no chart covers may still be added
     uncovered = uncovered_by(last_key, target, best.seen, witness)
-    return _atlas(best, exploration, witness, uncovered, num_repairs, evaluations)
+    atlas = _atlas(best, exploration, witness, uncovered, num_repairs, evaluations)
+    if evaluations <= max_gradient_evaluations:
+        return atlas
+    return eqx.tree_at(
+        lambda one: one.reached_limit, atlas, max_gradient_evaluations, is_leaf=_is_none
+    )
+
+
+def _is_none(leaf) -> bool:
+    return leaf is None
 
 
 class _Repair(NamedTuple):

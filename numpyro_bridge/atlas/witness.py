@@ -26,7 +26,11 @@ from numpyro_bridge.target import Target
 TEMPERING_LIMIT = 100
 """Dimension up to which particles are tempered; beyond, that would cost more than all the rest."""
 
-NUM_PARTICLES = 1_024
+NUM_PARTICLES, MOST_PARTICLES = 1_024, 4_096
+"""Particles at first; and where their two groups disagree."""
+
+DISAGREEMENT = 1.0
+"""Standard error of the particles' log evidence, in nats, above which there are too few of them."""
 
 NUM_MOVES = 2
 """Hamiltonian moves at each temperature."""
@@ -48,28 +52,43 @@ def temper(
     seen: Judgement,
     *,
     num_particles: int = NUM_PARTICLES,
+    most_particles: int = MOST_PARTICLES,
 ) -> Particles | str:
     """Temper particles from the prior, or from a distribution that is wider than the charts.
+
+    Where the evidences of their two groups disagree, the most particles are tempered instead.
 
     Args:
         rng_key: The same key gives the same particles.
         target: The target in its own coordinates.
         normals: The charts so far, as normal distributions.
         seen: What the draws of the charts say.
-        num_particles: How many.
+        num_particles: How many at first.
+        most_particles: How many at most.
 
     Returns:
         The particles, or the reason why there are none.
     """
     if target.dim > TEMPERING_LIMIT:
         return f"the posterior has more than {TEMPERING_LIMIT} dimensions"
+    found = _tempered(rng_key, target, normals, seen, num_particles)
+    if isinstance(found, str) or found.log_evidence_error < DISAGREEMENT:
+        return found
+    more = _tempered(rng_key, target, normals, seen, most_particles)
+    if isinstance(more, str):
+        return found
+    spent = found.num_gradient_evaluations + more.num_gradient_evaluations
+    return more._replace(num_gradient_evaluations=spent)
+
+
+def _tempered(rng_key, target: Target, normals: DenseMap, seen: Judgement, num: int):
     start_key, temper_key = jax.random.split(rng_key)
-    reference = from_prior(start_key, target, num_particles)
+    reference = from_prior(start_key, target, num)
     if reference is None:
         heavy = np.flatnonzero(seen.share > 1e-4)
         if not len(heavy):
             return "no chart carries any mass"
-        reference = from_wide(start_key, row(normals, heavy), num_particles, scale=WIDTH)
+        reference = from_wide(start_key, row(normals, heavy), num, scale=WIDTH)
     try:
         return tempered_particles(temper_key, target, reference, num_moves=NUM_MOVES)
     except RuntimeError as error:

@@ -29,6 +29,7 @@ from numpyro_bridge.atlas.seen_target import pieces_of
 from numpyro_bridge.atlas.standardised_target import StandardisedTarget
 from numpyro_bridge.infer.check_model import check_model
 from numpyro_bridge.infer.coverage import covered
+from numpyro_bridge.infer.need import needs_training
 from numpyro_bridge.infer.posterior import Posterior
 from numpyro_bridge.infer.seeing import (
     Seen,
@@ -48,7 +49,7 @@ from numpyro_bridge.training.loop import UNCHANGED, fit
 from numpyro_bridge.training.metrics import TrajectoryMetrics, concatenate
 from numpyro_bridge.training.optimizer import bridge_optimizer
 from numpyro_bridge.training.report import RunReport, Seconds
-from numpyro_bridge.training.training import Training
+from numpyro_bridge.training.training import Stop, Training
 
 
 class BridgeSampler:
@@ -179,18 +180,22 @@ class BridgeSampler:
         return posterior if seen.atlas is None else covered(last_key, posterior)
 
     def _trained(self, process_key, fit_key, seen: Seen, report: RunReport):
-        """Train the process on every chart, each by itself, with one compiled program for all."""
+        """Train the process on the charts that need it, with one compiled program for all."""
         make = CMCD if self.process is None else self.process
         pieces = pieces_of(seen.target)
         processes = process_for_each_chart(process_key, make, seen.target)
         keys = keys_for_charts(fit_key, len(pieces))
-        trainings = [
-            self._trained_on(key, process, piece, number)
-            for number, (key, process, piece) in enumerate(
-                zip(keys, processes, pieces, strict=True)
-            )
-        ]
-        process = stacked([training.module for training in trainings])
+        needed = [True] * len(pieces)
+        if self.process is None:
+            needed = needs_training(jax.random.fold_in(fit_key, 1), processes, pieces)
+        trainings = []
+        for number, (key, piece) in enumerate(zip(keys, pieces, strict=True)):
+            if needed[number]:
+                trainings.append(self._trained_on(key, processes[number], piece, number))
+                processes[number] = trainings[-1].module
+                if trainings[-1].stopped is Stop.INTERRUPTED:
+                    break
+        process = stacked(processes)
         iterations = sum(training.num_iterations for training in trainings)
         spent = iterations * self.num_trajectories * (process.num_steps + 1)
         report = replace(

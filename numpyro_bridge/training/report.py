@@ -79,7 +79,10 @@ class RunReport:
     num_left_out: int | None = None
 
     def after(self, *trainings: Training) -> "RunReport":
-        """Add one training to the report, or several that followed each other."""
+        """Add one training to the report, or several that followed each other.
+
+        Of several reasons to stop the most serious is kept.
+        """
         seconds = replace(
             self.seconds,
             compile=sum(training.compile_time for training in trainings),
@@ -87,7 +90,7 @@ class RunReport:
         )
         return replace(
             self,
-            stopped=trainings[-1].stopped,
+            stopped=max((training.stopped for training in trainings), key=list(Stop).index),
             num_iterations=sum(training.num_iterations for training in trainings),
             num_skipped_updates=sum(training.num_skipped for training in trainings),
             seconds=seconds,

@@ -10,7 +10,7 @@ from numpyro_bridge.training.metrics import FitMetrics
 
 
 class Stop(StrEnum):
-    """Why a training ended."""
+    """Why a training ended; the most serious reason comes last."""
 
     PLATEAU = "plateau"
     """There was little left to gain, so that it stopped early."""

@@ -87,6 +87,16 @@ def test_a_mode_that_exploration_missed_is_found_by_probes_without_particles():
     assert atlas.num_gradient_evaluations > 10_000
 
 
+def test_repairs_end_at_a_limit_and_the_atlas_says_so():
+    known = two_modes(7.0)
+    limited = {"temper": None, "bend": False, "max_gradient_evaluations": 1_000}
+    atlas = chart(jax.random.key(2), known.target, blind_to_the_second(known), **limited)
+    assert atlas.num_charts == 1 and atlas.reached_limit == 1_000
+    _, note = atlas.notes()
+    assert "ended at the limit of 1,000 gradient evaluations" in note
+    assert atlas_far_apart().notes() == ()
+
+
 # --- doubts ---------------------------------------------------------------------------------------
 
 TWO = normals_at([[0.0, 0.0], [9.0, 9.0]], [1.0, 1.0])

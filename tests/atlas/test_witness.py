@@ -1,6 +1,7 @@
 """The witness sees mass that charts do not cover, and nothing where they cover everything."""
 
 import functools
+import importlib
 
 import jax
 import jax.numpy as jnp
@@ -76,3 +77,14 @@ def test_where_tempering_would_cost_too_much_the_reason_is_given():
     target = target_from_log_density(lambda x: -x @ x, 101)
     reason = temper(jax.random.key(0), target, row(KNOWN.normals, slice(1)), seen_with(1))
     assert reason == "the posterior has more than 100 dimensions"
+
+
+def test_where_groups_of_particles_disagree_more_of_them_are_tempered(monkeypatch):
+    sizes = {"num_particles": 64, "most_particles": 128}
+    few = temper(jax.random.key(3), KNOWN.target, KNOWN.normals, seen_with(2), **sizes)
+    assert isinstance(few, Particles) and len(few.position) == 64
+    module = importlib.import_module("numpyro_bridge.atlas.witness")
+    monkeypatch.setattr(module, "DISAGREEMENT", few.log_evidence_error / 2)
+    more = temper(jax.random.key(3), KNOWN.target, KNOWN.normals, seen_with(2), **sizes)
+    assert isinstance(more, Particles) and len(more.position) == 128
+    assert more.num_gradient_evaluations > 2 * few.num_gradient_evaluations
