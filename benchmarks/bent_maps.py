@@ -57,7 +57,7 @@ def measure(name: str, data: Path) -> list[str]:
         affine = nb.standardise(fit_key, problem.target, nonlinear=False).map
         assert isinstance(affine, nb.atlas.DenseMap)
         start = time.perf_counter()
-        bent = jax.block_until_ready(fit_coupling(bend_key, problem.target, affine))
+        bent = jax.block_until_ready(fit_coupling(bend_key, problem.target, affine).map)
         seconds = time.perf_counter() - start
         noise = jax.random.normal(draw_key, (NUM_DRAWS, problem.target.dim))
         of = partial(log_weights_of, target=problem.target, noise=noise)

@@ -60,7 +60,14 @@ the stronger one, so both orders are tried and the higher ELBO decides.
 """
 
 
-def fit_coupling(rng_key: RNGKey, target: Target, affine: DenseMap) -> CouplingMap:
+class BentMap(NamedTuple):
+    """A bent map, and what its fit cost."""
+
+    map: CouplingMap
+    num_gradient_evaluations: int
+
+
+def fit_coupling(rng_key: RNGKey, target: Target, affine: DenseMap) -> BentMap:
     """Bend an affine map by a coupling, trained to the highest ELBO.
 
     The first guess of the steering coordinates are the directions along which the curvature of the
@@ -73,7 +80,7 @@ def fit_coupling(rng_key: RNGKey, target: Target, affine: DenseMap) -> CouplingM
         affine: A map whose normal distribution is near the target.
 
     Returns:
-        The bent map, from standardised coordinates to those of the target.
+        The bent map, from standardised coordinates to those of the target, and what it cost.
     """
     directions_key, start_key, fit_key, choice_key = jax.random.split(rng_key, 4)
     standardised = StandardisedTarget(target, affine)
@@ -83,15 +90,16 @@ def fit_coupling(rng_key: RNGKey, target: Target, affine: DenseMap) -> CouplingM
         if turned and gaps and min(gaps) < LARGE_GAP:
             break
         for frame in frames:
+            if gaps and gaps[-1] < SMALL_GAP:
+                break
             start = _straight(start_key, target.dim, jnp.asarray(frame.num_leading))
             bent = _fitted(fit_key, standardised, frame.directions, start)
             maps.append(_composed(affine, bent))
             log_weight = np.asarray(weights_of_draws(choice_key, maps[-1], target), np.float64)
             elbos.append(np.mean(log_weight))
             gaps.append(gap_of(log_weight))
-            if gaps[-1] < SMALL_GAP:
-                return maps[int(np.argmax(np.nan_to_num(elbos, nan=-np.inf)))]
-    return maps[int(np.argmax(np.nan_to_num(elbos, nan=-np.inf)))]
+    best = int(np.argmax(np.nan_to_num(elbos, nan=-np.inf)))
+    return BentMap(maps[best], NUM_DRAWS + NUM_ITERATIONS * BATCH * len(maps))
 
 
 _straight = quick_jit(Coupling)
@@ -120,13 +128,6 @@ def frames_of(found: "Steering") -> tuple[list[Frame], list[Frame]]:
     numbers = numbers_of_leading(leading[order], LEADING_SHARES)
     along = [Frame(axes, number) for number in numbers] if dim > 1 else []
     return ([] if along and known < LEAST_KNOWN else turned), along
-
-
-def num_gradient_evaluations(dim: int) -> int:
-    """Number of scores that `fit_coupling` evaluates at most."""
-    orders = 2 if 1 < dim <= FEW_DIMENSIONS else 1
-    num_fits = orders * len(STEERING_SHARES) + len(LEADING_SHARES)
-    return NUM_DRAWS + NUM_ITERATIONS * BATCH * num_fits
 
 
 class Steering(NamedTuple):

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 from numpyro_bridge._core.checks import check_count, check_function
 from numpyro_bridge._core.quick_jit import quick_jit
 from numpyro_bridge._core.types import RNGKey
-from numpyro_bridge.atlas.fit_coupling import fit_coupling, num_gradient_evaluations
+from numpyro_bridge.atlas.fit_coupling import fit_coupling
 from numpyro_bridge.atlas.fit_normal import (
     DENSE_LIMIT,
     MAX_RANK,
@@ -135,16 +135,14 @@ def _bent(
     if not isinstance(affine, DenseMap):
         return Standardisation(affine, fit)
     before = log_weights_of(affine, target, noise)
-    # For nearly equal weights the gap between ELBO and log evidence is half their variance.
     if gap_of(before) < NEARLY_NORMAL:
         return Standardisation(affine, fit)
-    bent = fit_coupling(rng_key, target, affine)
+    bent, spent = fit_coupling(rng_key, target, affine)
     after = log_weights_of(bent, target, noise)
     elbo, gain = float(jnp.mean(after)), after - before
     fit = fit._replace(
         candidates=fit.candidates | {"coupling": elbo},
-        num_gradient_evaluations=fit.num_gradient_evaluations
-        + num_gradient_evaluations(target.dim),
+        num_gradient_evaluations=fit.num_gradient_evaluations + spent,
     )
     if not jnp.mean(gain) > 2 * jnp.std(gain) / math.sqrt(NUM_DRAWS):
         return Standardisation(affine, fit)

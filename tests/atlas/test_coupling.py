@@ -14,6 +14,7 @@ import numpyro_bridge as nb
 from numpyro_bridge.atlas.coupling import FARTHEST, MOST_SKEW, REACH, Coupling, CouplingMap
 from numpyro_bridge.atlas.fit_coupling import (
     STEERING_SHARES,
+    BentMap,
     _Bent,
     _loss,
     fit_coupling,
@@ -247,7 +248,7 @@ def test_coordinates_steer_where_no_direction_stands_out():
     _, by_coordinate = frames_of(found)
     assert [frame.num_leading for frame in by_coordinate] == [6]
     assert set(np.argmax(by_coordinate[0].directions[:, :6], axis=0)) == set(range(6))
-    bent = fit_coupling(jax.random.key(1), target, affine)
+    bent, _ = fit_coupling(jax.random.key(1), target, affine)
     log_weight = log_weights_of(bent, target, jax.random.normal(jax.random.key(2), (10_000, 12)))
     log_evidence = 6 * np.log(2 * np.pi)
     assert_mean_at_most(log_weight, log_evidence)
@@ -287,7 +288,7 @@ def test_two_dimensions_are_tried_from_both_ends():
         jax.random.key(0), known.target, candidates=(gaussian_vi,), nonlinear=False
     )
     assert isinstance(affine.map, DenseMap)
-    map = fit_coupling(jax.random.key(1), known.target, affine.map)
+    map, _ = fit_coupling(jax.random.key(1), known.target, affine.map)
     log_weight = log_weights_of(map, known.target, jax.random.normal(jax.random.key(2), (9_999, 2)))
     assert_mean_at_most(log_weight, known.log_evidence)
     assert jnp.mean(log_weight) > known.log_evidence - 0.02
@@ -295,14 +296,14 @@ def test_two_dimensions_are_tried_from_both_ends():
 
 def test_an_update_that_is_not_finite_is_left_out():
     flat = nb.target_from_log_density(lambda x: 0.0 * jnp.sum(x), 2)
-    map = fit_coupling(jax.random.key(0), flat, DenseMap(jnp.zeros(2), jnp.eye(2)))
+    map, _ = fit_coupling(jax.random.key(0), flat, DenseMap(jnp.zeros(2), jnp.eye(2)))
     assert all(jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(map))
 
 
 def test_a_coupling_that_is_no_better_is_not_taken(monkeypatch):
     def worse(rng_key, target, affine):
         map = random_map(5, 1)
-        return CouplingMap(affine, map.rotation, map.coupling, map.radial)
+        return BentMap(CouplingMap(affine, map.rotation, map.coupling, map.radial), 1_000)
 
     # The function of the package hides the module of the same name.
     module = importlib.import_module("numpyro_bridge.atlas.standardisation")
@@ -318,7 +319,7 @@ def test_a_target_of_one_dimension_can_be_shaped():
     known = targets.skewed()
     target = nb.target_from_log_density(lambda x: 0.75 - jnp.sum(x + jnp.exp(-x)), 1)
     affine = DenseMap(jnp.full(1, 0.3), jnp.full((1, 1), 1.1))
-    map = fit_coupling(jax.random.key(0), target, affine)
+    map, _ = fit_coupling(jax.random.key(0), target, affine)
     log_weight = log_weights_of(map, target, jax.random.normal(jax.random.key(1), (10_000, 1)))
     assert_mean_at_most(log_weight, known.log_evidence / 2)
     assert jnp.mean(log_weight) > known.log_evidence / 2 - 0.01
