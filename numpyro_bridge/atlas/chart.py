@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-import equinox as eqx
 import jax
 import numpy as np
 
@@ -81,26 +80,22 @@ def chart(
         known = best.maps if repair.added and len(repair.charts[1]) > len(best.maps) else ()
         fitted = fit_charts(again_key, target, repair.charts, bend=bend, known=known)
         evaluations += fitted.num_gradient_evaluations
-        gained = fitted.seen.ess > MIN_GAIN * best.seen.ess or fitted.seen.good
-        # A chart on what was missing raises the evidence, even where it lowers the share of draws.
-        found = repair.added and fitted.seen.log_evidence > best.seen.log_evidence
-        better = found or fitted.seen.better_than(best.seen)
-        best = fitted if better else best
-        if not better or not (gained or found):
-            if repair.added:
-                break
-            dividing = False  # what no chart covers may still be added
+        best, goes_on = _improved(best, fitted, added=repair.added)
+        if repair.added and not goes_on:
+            break
+        dividing = dividing and goes_on  # what no chart covers may still be added
     uncovered = uncovered_by(last_key, target, best.seen, witness)
-    atlas = _atlas(best, exploration, witness, uncovered, num_repairs, evaluations)
-    if evaluations <= max_gradient_evaluations:
-        return atlas
-    return eqx.tree_at(
-        lambda one: one.reached_limit, atlas, max_gradient_evaluations, is_leaf=_is_none
-    )
+    limit = max_gradient_evaluations if evaluations > max_gradient_evaluations else None
+    return _atlas(best, exploration, witness, uncovered, num_repairs, evaluations, limit)
 
 
-def _is_none(leaf) -> bool:
-    return leaf is None
+def _improved(best: Fitted, fitted: Fitted, *, added: bool) -> tuple[Fitted, bool]:
+    """The better one of two fits, and whether repairs of this kind should go on."""
+    gained = fitted.seen.ess > MIN_GAIN * best.seen.ess or fitted.seen.good
+    # A chart on what was missing raises the evidence, even where it lowers the share of draws.
+    found = added and fitted.seen.log_evidence > best.seen.log_evidence
+    better = found or fitted.seen.better_than(best.seen)
+    return (fitted if better else best), better and (gained or found)
 
 
 class _Repair(NamedTuple):
@@ -141,7 +136,9 @@ def _repair(rng_key, target, best: Fitted, witness: Witness, uncovered, divide: 
     return _Repair(charts, True, walking + probing)
 
 
-def _atlas(best: Fitted, exploration, witness, uncovered, num_repairs, evaluations) -> Atlas:
+def _atlas(
+    best: Fitted, exploration, witness, uncovered, num_repairs, evaluations, reached_limit
+) -> Atlas:
     """Drop empty charts, and keep what was seen."""
     keep = np.flatnonzero(best.seen.share > MIN_SHARE)
     keep = keep[np.argsort(-best.seen.log_mass[keep], kind="stable")]
@@ -160,6 +157,7 @@ def _atlas(best: Fitted, exploration, witness, uncovered, num_repairs, evaluatio
         uncovered=uncovered,
         num_repairs=num_repairs,
         num_gradient_evaluations=evaluations,
+        reached_limit=reached_limit,
     )
 
 

@@ -37,7 +37,7 @@ funnel, so that both numbers are tried, in one compiled program, and the higher 
 """
 
 LEADING_SHARES = (0.2, 0.0)
-"""The same for coordinates in place of directions; with 0, as many steer as may."""
+"""The same for coordinates in place of directions; with 0, all that seem to steer at all."""
 
 SMALL_GAP = 0.02
 """A fit with a smaller gap to the evidence, in nats, is good enough, and no other is tried."""

@@ -126,18 +126,11 @@ def tempered_particles(
     Raises:
         RuntimeError: if 200 temperatures do not suffice, for example because a density overflows.
     """
-    from blackjax.smc import tempered
-
     num, dim = reference.position.shape
     dtype = reference.position.dtype
     spent = reference.num_gradient_evaluations
     reference = reference._replace(num_gradient_evaluations=0)  # compiled code need not know
-    half = num // NUM_GROUPS
-    groups = np.asarray(reference.position)[: half * NUM_GROUPS].reshape(NUM_GROUPS, half, dim)
-    weights = np.full((NUM_GROUPS, half), 1 / half, dtype)
-    state = tempered.TemperedSMCState(
-        *map(jnp.asarray, (groups, weights, np.zeros(NUM_GROUPS, dtype)))
-    )
+    state = _in_groups(reference.position)
     step_size = np.full(NUM_GROUPS, 0.5 * dim**-0.25, dtype)
     log_evidence = np.zeros(NUM_GROUPS)
     for count in range(1, MAX_TEMPERATURES + 1):
@@ -161,6 +154,18 @@ def tempered_particles(
         f"{MAX_TEMPERATURES} temperatures; start from a distribution that is closer, such as "
         "start=partial(from_normal, fit=True)"
     )
+
+
+def _in_groups(position: Float[Array, "num dim"]):
+    """Where the tempering of each group of particles begins."""
+    from blackjax.smc.tempered import TemperedSMCState
+
+    num, dim = position.shape
+    half = num // NUM_GROUPS
+    groups = np.asarray(position)[: half * NUM_GROUPS].reshape(NUM_GROUPS, half, dim)
+    weights = np.full((NUM_GROUPS, half), 1 / half, groups.dtype)
+    start = np.zeros(NUM_GROUPS, groups.dtype)
+    return TemperedSMCState(*map(jnp.asarray, (groups, weights, start)))
 
 
 def _joined(state, log_evidence: np.ndarray, count: int, evaluations: int) -> Particles:

@@ -69,10 +69,8 @@ def test_uncovered_particles_get_charts_with_their_share_of_the_mass():
     uncovered = np.asarray([20.0]) + 0.5 * rng.normal(size=(200, 1))
     seen = judged(np.zeros((10, 1)), np.full(10, -3.0))
     old = normals_at([[0.0]], [1.0])
-    key = jax.random.key(0)
-    normals, log_mass = with_uncovered(
-        key, (old, seen.log_mass), seen, uncovered, share=0.2, most=64
-    )
+    key, charts = jax.random.key(0), (old, seen.log_mass)
+    normals, log_mass = with_uncovered(key, charts, seen, uncovered, share=0.2, most=64)
     np.testing.assert_allclose(log_mass, [-3.0, -3.0 + np.log(0.2)])
     np.testing.assert_allclose(normals.location[:, 0], [0.0, np.mean(uncovered)], atol=1e-9)
     assert normals.factor[1, 0, 0] == pytest.approx(np.std(uncovered), rel=0.05)
