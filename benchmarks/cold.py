@@ -43,9 +43,6 @@ POSTERIORDB_TARGETS = (
     "garch11",
     "low_dim_gauss_mix",
 )
-OBSERVED = ("y", "r", "observed_locs")
-"""Names of arguments whose values are moved by one row to make a second data set."""
-
 NUM_SAMPLES = 4_000
 NUM_SVI_STEPS = 10_000
 CONDITIONS = ("cold", "cached")
@@ -158,8 +155,9 @@ def measure(case: Case, data: Path) -> dict:
     sample = SAMPLERS[case.sampler]
     first, seconds = _timed(sample, benchmark.model, benchmark.kwargs, case.key)
     num_programs, compile_seconds = len(compiled), sum(compiled)
+    # Rows in another order: other values for the same programs, which no model refuses.
     others = {
-        name: np.roll(value, 1, axis=0) if name in OBSERVED else value
+        name: np.roll(value, 1, axis=0) if np.ndim(value) else value
         for name, value in benchmark.kwargs.items()
     }
     _, seconds_again = _timed(sample, benchmark.model, others, case.key)
@@ -245,8 +243,8 @@ def write_page(path: Path, found: list[dict]) -> None:
         "# Seconds from a cold start",
         "",
         f"`python -m benchmarks.cold --data FOLDER`: seconds to {NUM_SAMPLES:,} draws in a fresh "
-        "process, the import of the packages left out. Second data set: the same model, observed "
-        "values moved by one row, in the same process. Cached: a new process with the persistent "
+        "process, the import of the packages left out. Second data set: the same model, the rows "
+        "in another order, in the same process. Cached: a new process with the persistent "
         "cache of an earlier one. NUTS: four vectorised chains of 1,000 draws after 1,000; its "
         "gradients are twice those of its draws, since the warm-up is not recorded. SVI: "
         f"`AutoMultivariateNormal`, {NUM_SVI_STEPS:,} steps.",
