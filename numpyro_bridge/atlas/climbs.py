@@ -109,7 +109,7 @@ class _Newton(NamedTuple):
     height: Scalar
     step: Vector
     factor: Float[Array, "dim dim"]
-    """Of the inverse curvature at the position."""
+    """The lower-triangular factor of the inverse curvature at the position."""
     convex: Bool[Array, ""]
     next: Vector
     """Where the step, or a share of it, leads."""
