@@ -38,14 +38,14 @@ def fit_pareto(excess: Float[np.ndarray, " num"]) -> Pareto:
     num = len(excess)
     num_grid = 30 + int(num**0.5)
     quartile = excess[int(num / 4 + 0.5) - 1]
-    steps = 1 - np.sqrt(num_grid / (np.arange(num_grid) + 0.5))
-    grid = 1 / excess[-1] + steps / (3 * quartile)
-    shape = np.mean(np.log1p(-grid[:, None] * excess), axis=1)
     with np.errstate(all="ignore"):  # ties may leave no tail to fit, and a shape that is NaN
+        steps = 1 - np.sqrt(num_grid / (np.arange(num_grid) + 0.5))
+        grid = 1 / excess[-1] + steps / (3 * quartile)
+        shape = np.mean(np.log1p(-grid[:, None] * excess), axis=1)
         log_likelihood = num * (np.log(-grid / shape) - shape - 1)
-    weight = np.exp(log_likelihood - np.max(log_likelihood))
-    best = np.sum(grid * weight) / np.sum(weight)
-    shape = float(np.mean(np.log1p(-best * excess)))
-    scale = -shape / best
+        weight = np.exp(log_likelihood - np.max(log_likelihood))
+        best = np.sum(grid * weight) / np.sum(weight)
+        shape = float(np.mean(np.log1p(-best * excess)))
+        scale = -shape / best
     shape = (num * shape + PRIOR_WEIGHT * PRIOR_SHAPE) / (num + PRIOR_WEIGHT)
     return Pareto(shape, float(scale))

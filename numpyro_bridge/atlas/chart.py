@@ -66,15 +66,17 @@ def chart(
     if temper is not None:
         witness = witness_of(temper(witness_key, target, best.normals, best.seen))
         evaluations += witness.num_gradient_evaluations
-    num_repairs, dividing = 0, divide
+    num_repairs, dividing, limit = 0, divide, None
     for number in range(1, max_rounds):
-        divide_key, check_key, again_key = jax.random.split(
-            jax.random.fold_in(repair_key, number), 3
-        )
+        round_key = jax.random.fold_in(repair_key, number)
+        divide_key, check_key, again_key = jax.random.split(round_key, 3)
         uncovered = uncovered_by(check_key, target, best.seen, witness)
         repair = _repair(divide_key, target, best, witness, uncovered, dividing)
         evaluations += repair.num_gradient_evaluations
-        if repair.charts is None or evaluations > max_gradient_evaluations:
+        if repair.charts is None:
+            break
+        if evaluations > max_gradient_evaluations:
+            limit = max_gradient_evaluations
             break
         num_repairs += 1
         known = best.maps if repair.added and len(repair.charts[1]) > len(best.maps) else ()
@@ -85,7 +87,6 @@ def chart(
             break
         dividing = dividing and goes_on  # what no chart covers may still be added
     uncovered = uncovered_by(last_key, target, best.seen, witness)
-    limit = max_gradient_evaluations if evaluations > max_gradient_evaluations else None
     return _atlas(best, exploration, witness, uncovered, num_repairs, evaluations, limit)
 
 

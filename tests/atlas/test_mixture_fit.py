@@ -32,13 +32,6 @@ def test_one_normal_distribution_is_one_component(dim):
         assert len(fit_mixture(rng, rng.normal(size=(200, dim))).weight) == 1
 
 
-def test_a_smallest_number_of_components_is_kept_to():
-    rng = np.random.default_rng(0)
-    mixture = fit_mixture(rng, rng.normal(size=(200, 2)), at_least=3)
-    assert len(mixture.weight) >= 3
-    np.testing.assert_allclose(np.sum(mixture.weight), 1.0)
-
-
 @pytest.mark.parametrize("num", [1, 2, 4, 30])
 @pytest.mark.parametrize("kind", ["anywhere", "the same", "on a line"])
 def test_covariances_are_never_singular(num, kind):

@@ -176,6 +176,12 @@ def test_a_single_draw_that_carries_everything_is_not_called_harmless():
     np.testing.assert_allclose(jnp.exp(smoothed[3]), 1.0)
 
 
+def test_a_tail_that_is_lost_to_rounding_is_not_called_harmless():
+    """Beside one weight that carries everything the others differ by nothing that counts."""
+    log_weight = jnp.where(jnp.arange(1000) == 3, 0.0, -700.0 + 1e-13 * jnp.arange(1000))
+    assert weights.pareto_smooth(log_weight).pareto_k == np.inf
+
+
 @pytest.mark.parametrize("num", [1, 2, 10, 24])
 def test_few_draws_cannot_be_judged(num):
     log_weight = jnp.linspace(0, 2, num)
