@@ -1,5 +1,6 @@
 """Results as Markdown pages: their tables, and where the numbers come from."""
 
+import os
 import platform
 import subprocess
 from collections.abc import Iterable, Sequence
@@ -24,13 +25,23 @@ def write(path: Path, lines: Iterable[str]) -> None:
 
 
 def commit_and_machine() -> dict[str, str]:
-    """What a row of results keeps of where it was measured."""
+    """What a row of results keeps of where it was measured.
+
+    Where the sources have no Git history, the commit is read from the variable `COMMIT`.
+    """
     import jax
 
     command = ["git", "describe", "--always", "--dirty"]
-    run = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True)
+    try:
+        run = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True)
+        commit = run.stdout.strip()
+    except FileNotFoundError:  # a machine without Git
+        commit = ""
     device = jax.devices()[0].device_kind
-    return {"commit": run.stdout.strip(), "machine": f"{device} {platform.machine()}"}
+    return {
+        "commit": commit or os.environ.get("COMMIT", ""),
+        "machine": f"{device} {platform.machine()}",
+    }
 
 
 def measured_on(rows: Iterable[dict] | None = None) -> str:
