@@ -23,6 +23,10 @@ BIN := $(VENV)/bin
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
+# What was compiled is kept, also programs that took less than a second: a second run starts sooner.
+demo: export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.jax_cache
+demo: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0
+
 demo: $(VENV)/.core
 	$(BIN)/python -m numpyro_bridge
 

@@ -18,8 +18,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from benchmarks import command_line, pages, rows
 
 HERE = Path(__file__).parent
@@ -29,9 +27,7 @@ LIMIT = 90.0
 
 MODELS = ("eight_schools", "seeds", "sonar", "ionosphere", "german_credit", "brownian")
 DENSITIES = ("gmm40_50d", "cox_40")
-NUM_PERSONS, NUM_ITEMS = 4_000, 500
-"""Item response with two parameters for each item: in all 5,000 dimensions."""
-
+LARGE = ("item_response_500d", "item_response_5000d", "hierarchy_400d")
 TRAJECTORIES = (256, 2_048, 16_384)
 """How many trajectories an iteration has; each has 64 steps."""
 
@@ -49,40 +45,12 @@ class Case(NamedTuple):
 # --- the targets ----------------------------------------------------------------------------------
 
 
-def item_response(person, item, answer=None):
-    """Answers of persons to items, whose discrimination and difficulty differ."""
-    import jax.numpy as jnp
-    import numpyro
-    import numpyro.distributions as dist
-
-    with numpyro.plate("persons", NUM_PERSONS):
-        ability = numpyro.sample("ability", dist.Normal(0, 1))
-    with numpyro.plate("items", NUM_ITEMS):
-        log_discrimination = numpyro.sample("log_discrimination", dist.Normal(0, 0.5))
-        difficulty = numpyro.sample("difficulty", dist.Normal(0, 1))
-    logits = jnp.exp(log_discrimination)[item] * (ability[person] - difficulty[item])
-    numpyro.sample("answer", dist.Bernoulli(logits=logits), obs=answer)
-
-
-def item_response_data(num_answers: int = 40) -> dict[str, Any]:
-    """Each person answers this many items; simulated from the model."""
-    rng = np.random.default_rng(0)
-    person = np.repeat(np.arange(NUM_PERSONS), num_answers)
-    chosen = [rng.choice(NUM_ITEMS, num_answers, replace=False) for _ in range(NUM_PERSONS)]
-    item = np.concatenate(chosen)
-    ability, difficulty = rng.normal(size=NUM_PERSONS), rng.normal(size=NUM_ITEMS)
-    discrimination = np.exp(0.5 * rng.normal(size=NUM_ITEMS))
-    logits = discrimination[item] * (ability[person] - difficulty[item])
-    answer = (rng.uniform(size=item.size) < 1 / (1 + np.exp(-logits))).astype(np.int32)
-    return {"person": person, "item": item, "answer": answer}
-
-
 def load(name: str, data: Path) -> tuple[Any, dict[str, Any], float]:
     """A model or a target, its arguments, and its log evidence, NaN where nobody knows it."""
-    from benchmarks import densities, targets
+    from benchmarks import densities, large_models, targets
 
-    if name == "item_response":
-        return item_response, item_response_data(), float("nan")
+    if name in LARGE:
+        return *large_models.load(name), float("nan")
     if name in DENSITIES:
         density = densities.LOADERS[name](data)
         return density.target, {}, density.log_evidence
@@ -191,7 +159,7 @@ def write_page(path: Path, found: list[dict]) -> None:
         "the second run. `iteration N`: seconds of one training iteration of CMCD by rKL-LD on "
         "Seeds, N trajectories of 64 steps. GB: the most memory in use on the device, on a CPU "
         "that of the process.",
-        pages.measured_on(row for row in found if row["machine"]),
+        pages.measured_on([row for row in found if row["machine"]]),
         "",
         *pages.table(COLUMNS, map(_cells, sorted(found, key=lambda row: WORKS.index(row["work"])))),
     ]
@@ -221,7 +189,7 @@ def _cells(row: dict) -> list[str]:
     ]
 
 
-WORKS = [f"iteration {num}" for num in TRAJECTORIES] + [*MODELS, *DENSITIES, "item_response"]
+WORKS = [f"iteration {num}" for num in TRAJECTORIES] + [*MODELS, *DENSITIES, *LARGE]
 
 
 def main() -> None:

@@ -6,8 +6,8 @@ import numpy as np
 from jaxtyping import Float
 
 from numpyro_bridge.atlas.charted_target import ChartedTarget
-from numpyro_bridge.atlas.explore import MAX_PLACES
-from numpyro_bridge.atlas.judge import FEWEST, NUM_DRAWS, suffices
+from numpyro_bridge.atlas.explore import MAX_PLACES, Exploration
+from numpyro_bridge.atlas.judge import FEWEST, NUM_DRAWS, quality_of, suffices
 from numpyro_bridge.atlas.maps import AbstractMap, DenseMap
 from numpyro_bridge.atlas.stacked import (
     alike,
@@ -17,6 +17,7 @@ from numpyro_bridge.atlas.stacked import (
     stack,
     student_partition,
 )
+from numpyro_bridge.atlas.standardisation import Standardisation
 from numpyro_bridge.atlas.standardised_target import StandardisedTarget
 from numpyro_bridge.target import Target
 
@@ -130,6 +131,38 @@ class Atlas(eqx.Module):
     def notes(self) -> tuple[str, ...]:
         """Sentences about what nobody looked for."""
         return tuple(_notes(self))
+
+
+def one_chart(
+    chosen: Standardisation, exploration: Exploration, log_weight: Float[np.ndarray, " draws"]
+) -> Atlas:
+    """The atlas of the only place that was found in many dimensions.
+
+    Args:
+        chosen: The map, and how it was fitted.
+        exploration: What the climbs found.
+        log_weight: Log weights of draws of the map.
+    """
+    dim = exploration.normals.location.shape[1]
+    ess, tail = quality_of(log_weight)
+    evidence = float(np.logaddexp.reduce(log_weight) - np.log(len(log_weight)))
+    return Atlas(
+        maps=(chosen.map,),
+        normals=exploration.normals,
+        log_mass=np.array([evidence]),
+        log_evidence=evidence,
+        ess=ess,
+        tail_share=tail,
+        num_climbs=exploration.num_climbs,
+        num_places=1,
+        num_new=exploration.num_new,
+        settled=exploration.settled,
+        witness=Witness.absent(f"the posterior has {dim} dimensions"),
+        uncovered=no_uncovered(dim),
+        num_repairs=0,
+        num_gradient_evaluations=exploration.num_gradient_evaluations
+        + chosen.num_gradient_evaluations,
+    )
 
 
 def _notes(atlas: Atlas):

@@ -67,7 +67,7 @@ def climb_from(rng_key: RNGKey, target: Target, starts: Float[Array, "climbs dim
 
     def one(key, start):
         options = {"maxiter": MAX_STEPS, "line_search_maxiter": LINE_SEARCH_STEPS}
-        scale = _scale_at(cost, start)
+        scale = scale_at(cost, start)
         climb = minimize(
             lambda moved: cost(start + scale * moved), 0 * start, method="BFGS", options=options
         )
@@ -126,7 +126,7 @@ def _is_shaped_so(rng_key, target: Target, top, factor, height) -> Bool[Array, "
     return (drop > 0.1) & (drop < 50)
 
 
-def _scale_at(cost, start) -> Scalar:
+def scale_at(cost, start) -> Scalar:
     """A length by the curvature along the gradient, for a first step that is about right.
 
     With steps as long as the gradient, climbs in narrow modes would leave them at once.

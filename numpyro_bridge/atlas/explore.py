@@ -26,11 +26,18 @@ from numpyro_bridge.target import Target
 MAX_ROUNDS = 8
 """Rounds of climbs at most."""
 
+MAX_CONTINUED = 2
+"""How often climbs go on where most of them have not arrived."""
+
 MAX_PLACES = 64
 """Places at most; the heaviest are kept."""
 
 MAX_DEFICIT = 12.0
 """Places lighter than the heaviest by more nats than this are left out."""
+
+MANY_DIMENSIONS = 100
+"""From this dimension on a single place is believed after one round of climbs, which takes as long
+there as the rest of a run."""
 
 NUM_STARTS = 8
 """Starts of the climbs to normal distributions, where the density has no top."""
@@ -50,7 +57,7 @@ class Exploration(NamedTuple):
     num_climbs: int
     settled: bool
     """Whether the last round of climbs, and not the first, found nothing new, and there are not too
-    many places."""
+    many places; in many dimensions, whether there is a single place."""
     num_gradient_evaluations: int
 
 
@@ -62,6 +69,9 @@ def explore(rng_key: RNGKey, target: Target, *, max_rounds: int = MAX_ROUNDS) ->
     A density may have no tops, as that of a centred hierarchy, which rises without limit; then the
     normal distributions of highest ELBO take their place.
 
+    In a hundred dimensions and more there are fewer climbs, and none after the first where these
+    agree.
+
     Args:
         rng_key: The same key gives the same exploration.
         target: The target in its own coordinates.
@@ -72,12 +82,18 @@ def explore(rng_key: RNGKey, target: Target, *, max_rounds: int = MAX_ROUNDS) ->
     return seen if len(seen.log_mass) else _normals_of_highest_elbo(fit_key, target, seen, ends)
 
 
+def num_climbs(dim: int) -> int:
+    """How many climbs a round has: fewer in many dimensions, where each takes a large matrix."""
+    by_cost = 16_384 // dim if dim < MANY_DIMENSIONS else 640_000 // dim**2
+    return NUM_GROUPS * int(np.clip(by_cost // NUM_GROUPS, 1, 8))
+
+
 def _climbed(rng_key: RNGKey, target: Target, max_rounds: int) -> tuple[Exploration, np.ndarray]:
     """What the climbs found, and the positions where they ended."""
-    num = NUM_GROUPS * int(np.clip(16_384 // target.dim // NUM_GROUPS, 1, 8))
+    num = num_climbs(target.dim)
     rounds: list[Tops] = []
     places, mass, chosen = None, np.zeros(0), np.zeros(0, int)
-    counts, num_new, settled = chosen, 0, False
+    counts, num_new, settled, climbing = chosen, 0, False, 0
     for key in jax.random.split(rng_key, max_rounds):
         prior_key, start_key, shape_key = jax.random.split(key, 3)
         prior = target.prior_positions(prior_key, NUM_PRIOR_DRAWS)
@@ -85,7 +101,9 @@ def _climbed(rng_key: RNGKey, target: Target, max_rounds: int) -> tuple[Explorat
             starts = first_starts(start_key, target, num, prior)
         else:
             starts = probed_starts(start_key, target, num, places, mass[chosen], prior)
-        rounds.append(climb_from(shape_key, target, starts))
+        found, spent = _until_most_arrive(shape_key, target, starts)
+        climbing += spent
+        rounds.append(found)
         tops = jax.tree.map(lambda *parts: np.concatenate(parts), *rounds)
         mass = np.where(tops.arrived, tops.log_mass, -np.inf).astype(float)
         chosen, counts = distinct_tops(
@@ -94,11 +112,12 @@ def _climbed(rng_key: RNGKey, target: Target, max_rounds: int) -> tuple[Explorat
         places = row(tops.normals, chosen)
         num_new = int(np.sum(chosen >= len(mass) - num))
         settled = num_new == 0 and len(chosen) < MAX_PLACES
+        if target.dim >= MANY_DIMENSIONS and len(chosen) == 1:
+            settled = True
         if settled or len(chosen) == 0:
             break
     assert places is not None
     ends = np.asarray(tops.normals.location, float)
-    climbing = sum(int(np.max(one.num_evaluations)) * num for one in rounds)
     probing = (len(rounds) - 1) * num_probes(has_prior=prior is not None)
     seen = Exploration(
         normals=jax.tree.map(jnp.asarray, places),
@@ -110,6 +129,24 @@ def _climbed(rng_key: RNGKey, target: Target, max_rounds: int) -> tuple[Explorat
         num_gradient_evaluations=climbing + probing,
     )
     return seen, ends[np.all(np.isfinite(ends), axis=1)]
+
+
+def _until_most_arrive(rng_key: RNGKey, target: Target, starts) -> tuple[Tops, int]:
+    """Climb from each start, and go on from the ends while most have not arrived at a top.
+
+    In bent valleys of many dimensions a climb takes longer than climbs are given at first.
+
+    Returns:
+        Where the climbs ended, and how many gradients they evaluated.
+    """
+    spent = 0
+    for _ in range(MAX_CONTINUED + 1):
+        tops = climb_from(rng_key, target, starts)
+        spent += int(np.max(tops.num_evaluations)) * len(starts)
+        if np.mean(tops.arrived) > 0.5:
+            break
+        starts = tops.normals.location
+    return tops, spent
 
 
 def _normals_of_highest_elbo(

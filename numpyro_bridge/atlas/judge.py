@@ -142,13 +142,13 @@ def _judged(rng_key, target: Target, maps, log_mass, num: int) -> Judgement:
         log_weight,
         float(np.logaddexp.reduce(log_weight) - np.log(len(log_weight))),
         np.logaddexp.reduce(log_masses, axis=0) - np.log(len(log_weight)),
-        *_quality(log_weight),
+        *quality_of(log_weight),
         log_responsibility,
     )
 
 
-def _quality(log_weight: Float[np.ndarray, " num"]) -> tuple[float, float]:
-    """Effective sample size and the share of the tail."""
+def quality_of(log_weight: Float[np.ndarray, " num"]) -> tuple[float, float]:
+    """The effective share of draws, and the share of the mass that their tail may carry."""
     highest = np.max(log_weight)
     if not highest > 0.5 * REPLACED_LOG_DENSITY:  # the density is nowhere finite
         return 0.0, 1.0

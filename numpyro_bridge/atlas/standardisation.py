@@ -12,7 +12,9 @@ from jaxtyping import Array, Float
 from numpyro_bridge._core.checks import check_count, check_function
 from numpyro_bridge._core.quick_jit import quick_jit
 from numpyro_bridge._core.types import RNGKey
+from numpyro_bridge.atlas.explore import MANY_DIMENSIONS
 from numpyro_bridge.atlas.fit_coupling import fit_coupling
+from numpyro_bridge.atlas.fit_large import normal_by_newton, num_gradients
 from numpyro_bridge.atlas.fit_normal import (
     DENSE_LIMIT,
     MAX_RANK,
@@ -39,11 +41,23 @@ Candidate = Callable[[RNGKey, Target, Array], AbstractAffineMap | None]
 
 CANDIDATES: tuple[Candidate, ...] = (gaussian_vi, pathfinder, laplace, prior_moments)
 
+IN_MANY_DIMENSIONS: tuple[Candidate, ...] = (
+    normal_by_newton,
+    pathfinder,
+    gaussian_vi,
+    prior_moments,
+)
+"""The same from `MANY_DIMENSIONS` on."""
+
 NUM_DRAWS = 1024
 """Number of draws for the ELBO of a candidate; all candidates are measured with the same draws."""
 
-AGREEMENT = 0.1
-"""Two starts whose ELBOs differ by fewer nats than this count as having found the same."""
+AGREEMENT, AGREEMENT_EACH = 0.1, 1e-3
+"""Two starts whose ELBOs differ by fewer nats than the first number, or than the second for each
+dimension, count as having found the same."""
+
+BEND_LIMIT = 600
+"""Largest dimension in which a map is bent; its fit takes the gradients of 16,384 draws at once."""
 
 NEARLY_NORMAL = 0.01
 """A normal distribution this close to the target, in nats, leaves no reason to bend the map."""
@@ -81,8 +95,9 @@ def standardise(
     rng_key: RNGKey,
     target: Target,
     *,
-    candidates: Sequence[Candidate] = CANDIDATES,
+    candidates: Sequence[Candidate] | None = None,
     num_starts: int = 8,
+    starts: Float[Array, "starts {target.dim}"] | None = None,
     nonlinear: bool = True,
 ) -> Standardisation:
     """Choose the map whose normal distribution fits the target best by its ELBO, and bend it.
@@ -92,8 +107,9 @@ def standardise(
 
     An affine map makes a normal distribution of standard normal noise. The candidates fit such maps
     and are tried in order. The identity is always among them, so that the choice cannot be worse
-    than no standardisation. `gaussian_vi`, the first, climbs to the best normal distribution there
-    is. Where several starts agree on it, no other candidate can be better, and none is tried. Half
+    than no standardisation. The first, `gaussian_vi` or in many dimensions `normal_by_newton`,
+    climbs to the best normal distribution there is. Where several starts agree on it, no other
+    candidate can be better, and none is tried. Half
     of the starts are draws from the prior, if it can be drawn from; the rest are chosen as NUTS
     would choose them. Where the starts disagree, the best map of all is taken.
 
@@ -106,39 +122,51 @@ def standardise(
         rng_key: A JAX key, for the starts and the draws.
         target: The target in its own coordinates.
         candidates: Functions `(rng_key, target, starts) -> maps`, which return a batch of maps, or
-            None where they do not apply. To make the choice yourself, give a single one, and
+            None where they do not apply; by default `CANDIDATES`, or in a hundred dimensions
+            and more `IN_MANY_DIMENSIONS`. To make the choice yourself, give a single one, and
             `nonlinear=False` if its map should not be bent.
         num_starts: How many places each candidate starts from.
-        nonlinear: Whether the map may be bent; above `DENSE_LIMIT` dimensions it never is.
+        starts: These places; by default they are drawn.
+        nonlinear: Whether the map may be bent; above `BEND_LIMIT` dimensions it never is.
     """
     check_count("num_starts", num_starts, 1)
+    if candidates is None:
+        candidates = CANDIDATES if target.dim < MANY_DIMENSIONS else IN_MANY_DIMENSIONS
     for candidate in candidates:
         check_function("each of candidates", candidate, "numpyro_bridge.atlas.fit_normal.laplace")
     starts_key, fits_key, elbo_key, coupling_key = jax.random.split(rng_key, 4)
-    starts = starting_points(starts_key, target, num_starts)
+    if starts is None:
+        starts = starting_points(starts_key, target, num_starts)
     noise = jax.random.normal(elbo_key, (NUM_DRAWS, target.dim), starts.dtype)
     fits = _fit_in_turn(fits_key, target, starts, noise, candidates)
     best = max(fits, key=lambda fit: fit.elbo)
     count = sum(NUM_DRAWS * len(fit.elbos) for fit in fits)
-    count += num_starts * NUM_STEPS * draws_per_step(target.dim)
+    count += sum(_cost(fit.candidate, target.dim, num_starts) for fit in fits)
     fit = MapFit(best.name, best.elbo, {f.name: f.elbo for f in fits}, count)
-    # In many dimensions no map is bent: fitting a coupling takes dim³ third derivatives.
-    if not nonlinear or target.dim > DENSE_LIMIT:
+    if not nonlinear or target.dim > BEND_LIMIT:
         return Standardisation(best.best_map, fit)
-    return _bent(coupling_key, target, best.best_map, fit, noise)
+    return bent(coupling_key, target, Standardisation(best.best_map, fit), noise)
 
 
-def _bent(
-    rng_key: RNGKey, target: Target, affine: AbstractAffineMap, fit: MapFit, noise
+def bent(
+    rng_key: RNGKey, target: Target, chosen: Standardisation, noise: Float[Array, "draws dim"]
 ) -> Standardisation:
-    """Put a coupling in place of the affine map, if the coupling is better."""
-    if not isinstance(affine, DenseMap):
-        return Standardisation(affine, fit)
+    """Put a coupling in place of an affine map, if the coupling is better.
+
+    Args:
+        rng_key: Randomness of the fit.
+        target: The target in its own coordinates.
+        chosen: The affine map, and how it was fitted.
+        noise: Standard normal draws by which the two are compared.
+    """
+    affine, fit = chosen
+    if not isinstance(affine, DenseMap) or fit is None:
+        return chosen
     before = log_weights_of(affine, target, noise)
     if gap_of(before) < NEARLY_NORMAL:
         return Standardisation(affine, fit)
-    bent, spent = fit_coupling(rng_key, target, affine)
-    after = log_weights_of(bent, target, noise)
+    coupled, spent = fit_coupling(rng_key, target, affine)
+    after = log_weights_of(coupled, target, noise)
     elbo, gain = float(jnp.mean(after)), after - before
     fit = fit._replace(
         candidates=fit.candidates | {"coupling": elbo},
@@ -146,7 +174,7 @@ def _bent(
     )
     if not jnp.mean(gain) > 2 * jnp.std(gain) / math.sqrt(NUM_DRAWS):
         return Standardisation(affine, fit)
-    return Standardisation(bent, fit._replace(method="coupling", elbo=elbo))
+    return Standardisation(coupled, fit._replace(method="coupling", elbo=elbo))
 
 
 def no_standardisation(rng_key: RNGKey, target: Target) -> Standardisation:
@@ -183,9 +211,16 @@ class _Fit(NamedTuple):
     def best_map(self) -> AbstractAffineMap:
         return _take(self.maps, int(np.argmax(self.elbos)))
 
-    @property
-    def starts_agree(self) -> bool:
-        return int(np.sum(self.elbos > self.elbo - AGREEMENT)) > 1
+    def starts_agree(self, dim: int) -> bool:
+        within = max(AGREEMENT, AGREEMENT_EACH * dim)
+        return int(np.sum(self.elbos > self.elbo - within)) > 1
+
+
+def _cost(candidate: Candidate, dim: int, num_starts: int) -> int:
+    """About how many gradients a candidate evaluates; those that take few are not counted."""
+    if candidate is gaussian_vi:
+        return num_starts * NUM_STEPS * draws_per_step(dim)
+    return num_gradients(dim) if candidate is normal_by_newton else 0
 
 
 def _fit_in_turn(
@@ -200,8 +235,11 @@ def _fit_in_turn(
             continue
         fits.append(_measured(candidate, maps, target, noise))
         # It is the best of all normal distributions only where its factor is dense.
-        best_possible = candidate is gaussian_vi and target.dim <= DENSE_LIMIT
-        if best_possible and fits[-1].starts_agree and fits[-1] is max(fits, key=lambda f: f.elbo):
+        best_possible = candidate is normal_by_newton or (
+            candidate is gaussian_vi and target.dim <= DENSE_LIMIT
+        )
+        agree = best_possible and fits[-1].starts_agree(target.dim)
+        if agree and fits[-1] is max(fits, key=lambda f: f.elbo):
             break
     return fits
 

@@ -23,10 +23,12 @@ from numpyro_bridge._core.checks import (
 from numpyro_bridge._core.devices import Device, check_devices
 from numpyro_bridge._core.functions import name_of
 from numpyro_bridge._core.types import RNGKey
+from numpyro_bridge.atlas.atlas import one_chart
 from numpyro_bridge.atlas.chart import Chart, Explore, chart
 from numpyro_bridge.atlas.explore import explore
 from numpyro_bridge.atlas.seen_target import pieces_of
 from numpyro_bridge.atlas.standardised_target import StandardisedTarget
+from numpyro_bridge.infer.annealed import annealed
 from numpyro_bridge.infer.check_model import check_model
 from numpyro_bridge.infer.coverage import covered
 from numpyro_bridge.infer.need import needs_training
@@ -58,7 +60,9 @@ class BridgeSampler:
     The defaults need no tuning. The posterior is explored and divided into charts, on which it is
     nearly normal. Where draws of the charts, weighted as they are, are good enough, nothing is
     trained. Elsewhere a bridge of a few dozen steps is trained on every chart, until its ELBO no
-    longer rises. The result says how far it can be trusted, and `posterior.atlas` what was seen.
+    longer rises. In a hundred dimensions and more, where one place was found, annealed moves from a
+    normal distribution there to the posterior take the place of training. The result says how far
+    it can be trusted, and `posterior.atlas` what was seen.
 
         sampler = nb.BridgeSampler(model)
         posterior = sampler.run(jax.random.key(0), x, y=y)
@@ -68,7 +72,8 @@ class BridgeSampler:
         model: A NumPyro model, or a target made by `target_from_log_density`.
         process: Makes the process from `(rng_key, dim)`, such as `nb.CMCD`, `nb.DBS` or
             `partial(nb.CMCD, num_steps=64)`; a process that is named is trained. By default it is
-            `nb.CMCD`, and only where the charts do not suffice.
+            `nb.CMCD`, and only where the charts do not suffice; in many dimensions
+            `nb.UHA`, which is not trained.
         objective: The loss, such as `nb.reverse_kl_ld`, `nb.reverse_kl` or `nb.log_variance`.
         explore: Finds the places to chart from `(rng_key, target)`.
         charts: Makes the atlas from `(rng_key, target, exploration)`, such as
@@ -176,6 +181,8 @@ class BridgeSampler:
         )
         if seen.atlas is not None and self.process is None and seen.atlas.good:
             return _untrained(process_key, seen, report)
+        if seen.atlas is None and self.process is None and self.standardise is None:
+            return _annealed(process_key, target, seen, report)
         posterior = self._trained(process_key, fit_key, seen, report)
         return posterior if seen.atlas is None else covered(last_key, posterior)
 
@@ -245,6 +252,31 @@ def _untrained(rng_key: RNGKey, seen: Seen, report: RunReport) -> Posterior:
         report=replace(report, process="Direct", objective=None),
         atlas=seen.atlas,
         doubts=seen.atlas.doubts(),
+    )
+
+
+def _annealed(rng_key: RNGKey, target: Target, seen: Seen, report: RunReport) -> Posterior:
+    """The posterior of many dimensions, by a process that needs no training."""
+    start = time.perf_counter()
+    found = annealed(rng_key, target, seen.standardisation)
+    chosen, log_weight = found.standardisation, found.log_weight
+    place = seen.exploration
+    spent = found.num_gradient_evaluations + chosen.num_gradient_evaluations
+    spent += 0 if place is None else place.num_gradient_evaluations
+    report = replace(
+        report,
+        process=type(found.process).__name__,
+        objective=None,
+        num_gradient_evaluations=spent,
+        seconds=replace(report.seconds, compile=time.perf_counter() - start),
+    )
+    return Posterior(
+        process=found.process,
+        target=StandardisedTarget(target, chosen.map),
+        standardisation=chosen,
+        metrics=None,
+        report=report,
+        atlas=None if place is None else one_chart(chosen, place, log_weight),
     )
 
 

@@ -23,6 +23,12 @@ BATCH = 1_000
 BATCHES = (125, 250, 500, 1_000)
 """Sizes of batches where there are several charts, so that few draws of a light chart are lost."""
 
+SMALL_BATCHES = (25, 50, 125, 250, 500, 1_000)
+"""Sizes of batches where paths are long and have many dimensions."""
+
+MOST_NUMBERS = 50_000_000
+"""Numbers that the states of a batch may have: 200 MB of positions, and as much of scores."""
+
 
 def drawn(
     rng_key: RNGKey,
@@ -41,10 +47,18 @@ def drawn(
     """
     if isinstance(target, ChartedTarget) and num_samples >= target.num_charts:
         return _drawn_in_shares(rng_key, process, target, num_samples, devices)
-    keys = jax.random.split(rng_key, -(-num_samples // BATCH))
+    size = _size_within_memory((process.num_steps + 1) * target.dim, len(devices))
+    keys = jax.random.split(rng_key, -(-num_samples // size))
     draw = _compiled(process, _draw_batch, _draw_batch_quickly)
-    batches = [_to_host(draw(key, process, target, BATCH, devices)) for key in keys]
-    return _joined(batches, np.arange(num_samples)), len(keys) * BATCH
+    batches = [_to_host(draw(key, process, target, size, devices)) for key in keys]
+    return _joined(batches, np.arange(num_samples)), len(keys) * size
+
+
+def _size_within_memory(numbers_each: int, num_devices: int) -> int:
+    """The largest batch whose states fit in memory, of those that the devices divide."""
+    divisible = [size for size in SMALL_BATCHES if size % max(1, num_devices) == 0]
+    fitting = [size for size in divisible if size * numbers_each <= MOST_NUMBERS]
+    return max(fitting, default=divisible[0])
 
 
 def _drawn_in_shares(rng_key, processes, target: ChartedTarget, num_samples: int, devices):
