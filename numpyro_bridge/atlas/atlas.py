@@ -63,6 +63,7 @@ class Atlas(eqx.Module):
         uncovered: The particles that no chart covers.
         num_repairs: How often charts were divided or added.
         num_gradient_evaluations: What all of this cost, roughly.
+        may_hide: Whether a mode of light tails may be hidden between those found.
         reached_limit: The number of gradient evaluations that ended the repairs; None where they
             ended by themselves.
     """
@@ -82,6 +83,7 @@ class Atlas(eqx.Module):
     num_repairs: int
     num_gradient_evaluations: int
     reached_limit: int | None = None
+    may_hide: bool = False
 
     @property
     def num_charts(self) -> int:
@@ -197,6 +199,12 @@ def _doubts(atlas: Atlas):
                 f"{more:.1f} ± {error:.1f}: some of the posterior is "
                 "probably missing."
             )
+    if atlas.may_hide:
+        yield (
+            f"The {atlas.num_places} places that were found have heavy tails, and no prior says "
+            "where to look: a mode of light tails may be hidden between them. A model with priors "
+            "that can be drawn from is explored from these."
+        )
     if not atlas.settled and atlas.num_places >= MAX_PLACES:
         yield (
             f"The climbs ended at {MAX_PLACES} places or more, and there are no more charts than "

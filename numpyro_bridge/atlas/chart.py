@@ -159,6 +159,7 @@ def _atlas(
         num_repairs=num_repairs,
         num_gradient_evaluations=evaluations,
         reached_limit=reached_limit,
+        may_hide=exploration.may_hide,
     )
 
 

@@ -15,6 +15,7 @@ from numpyro_bridge.atlas.fit_normal import (
     draws_per_step,
     gaussian_vi,
 )
+from numpyro_bridge.atlas.hiding import tails_hide
 from numpyro_bridge.atlas.maps import DenseMap, as_dense
 from numpyro_bridge.atlas.mixture_fit import numpy_generator, spread_out
 from numpyro_bridge.atlas.probes import NUM_GROUPS, num_probes, probed_starts
@@ -59,6 +60,9 @@ class Exploration(NamedTuple):
     """Whether the last round of climbs, and not the first, found nothing new, and there are not too
     many places; in many dimensions, whether there is a single place."""
     num_gradient_evaluations: int
+    may_hide: bool = False
+    """Whether a mode of light tails may be hidden between those that were found, since theirs are
+    heavy, and no prior says where to look."""
 
 
 def explore(rng_key: RNGKey, target: Target, *, max_rounds: int = MAX_ROUNDS) -> Exploration:
@@ -119,14 +123,16 @@ def _climbed(rng_key: RNGKey, target: Target, max_rounds: int) -> tuple[Explorat
     assert places is not None
     ends = np.asarray(tops.normals.location, float)
     probing = (len(rounds) - 1) * num_probes(has_prior=prior is not None)
+    seen_normals = jax.tree.map(jnp.asarray, places)
     seen = Exploration(
-        normals=jax.tree.map(jnp.asarray, places),
+        normals=seen_normals,
         log_mass=mass[chosen],
         num_at_place=tuple(map(int, counts)),
         num_new=num_new,
         num_climbs=num * len(rounds),
         settled=settled,
         num_gradient_evaluations=climbing + probing,
+        may_hide=prior is None and tails_hide(rng_key, target, seen_normals),
     )
     return seen, ends[np.all(np.isfinite(ends), axis=1)]
 

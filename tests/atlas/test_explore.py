@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from numpyro_bridge.atlas import explore
 from numpyro_bridge.target import target_from_log_density
@@ -45,3 +46,22 @@ def test_a_narrow_mode_beside_a_wide_one_is_found_by_probes():
     assert len(seen.log_mass) == 2 and seen.settled
     np.testing.assert_allclose(seen.log_mass, known.log_mass, atol=1e-3)
     assert not explore(jax.random.key(2), known.target, max_rounds=1).settled
+
+
+def modes_target(dim: int, df: float):
+    """Six modes, six standard deviations from the centre: normal ones, or of Student tails."""
+    centres = 12.0 * jnp.eye(dim)[:6]
+
+    def log_density(x):
+        square = jnp.sum((x - centres) ** 2, axis=1)
+        heavy = -0.5 * (df + dim) * jnp.log1p(square / df)
+        return jax.nn.logsumexp(-0.5 * square if np.isinf(df) else heavy)
+
+    return target_from_log_density(log_density, dim)
+
+
+@pytest.mark.parametrize("dim, df, hides", [(10, 5.0, True), (10, np.inf, False), (6, 5.0, False)])
+def test_heavy_tails_of_many_modes_may_hide_a_light_one(key, dim, df, hides):
+    found = explore(key, modes_target(dim, df))
+    assert len(found.log_mass) == 6
+    assert found.may_hide == hides
