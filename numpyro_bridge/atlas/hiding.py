@@ -1,4 +1,4 @@
-"""Whether a mode may be hidden: between heavy tails, one of light tails is seen from nearby only."""
+"""Whether modes may be hidden between heavy tails, where they are seen from nearby only."""
 
 import jax
 import jax.numpy as jnp
