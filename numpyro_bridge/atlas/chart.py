@@ -6,6 +6,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from numpyro_bridge._core.stages import stage
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.atlas.atlas import Atlas, Witness
 from numpyro_bridge.atlas.explore import Exploration
@@ -61,11 +62,10 @@ def chart(
     fit_key, witness_key, repair_key, last_key = jax.random.split(rng_key, 4)
     charts = heaviest((exploration.normals, exploration.log_mass), MAX_CHARTS)
     best = fit_charts(fit_key, target, charts, bend=bend)
+    stage("looking for what charts do not cover", charts=len(best.maps), ess=best.seen.ess)
     evaluations = exploration.num_gradient_evaluations + best.num_gradient_evaluations
-    witness = Witness.absent("none was asked for")
-    if temper is not None:
-        witness = witness_of(temper(witness_key, target, best.normals, best.seen))
-        evaluations += witness.num_gradient_evaluations
+    witness = _witness(witness_key, target, best, temper)
+    evaluations += witness.num_gradient_evaluations
     num_repairs, dividing, limit = 0, divide, None
     for number in range(1, max_rounds):
         round_key = jax.random.fold_in(repair_key, number)
@@ -79,6 +79,7 @@ def chart(
             limit = max_gradient_evaluations
             break
         num_repairs += 1
+        stage(f"charting again, round {number + 1}", charts=len(best.maps), ess=best.seen.ess)
         known = best.maps if repair.added and len(repair.charts[1]) > len(best.maps) else ()
         fitted = fit_charts(again_key, target, repair.charts, bend=bend, known=known)
         evaluations += fitted.num_gradient_evaluations
@@ -88,6 +89,12 @@ def chart(
         dividing = dividing and goes_on  # what no chart covers may still be added
     uncovered = uncovered_by(last_key, target, best.seen, witness)
     return _atlas(best, exploration, witness, uncovered, num_repairs, evaluations, limit)
+
+
+def _witness(rng_key: RNGKey, target: Target, best: Fitted, temper: Temper | None) -> Witness:
+    if temper is None:
+        return Witness.absent("none was asked for")
+    return witness_of(temper(rng_key, target, best.normals, best.seen))
 
 
 def _improved(best: Fitted, fitted: Fitted, *, added: bool) -> tuple[Fitted, bool]:

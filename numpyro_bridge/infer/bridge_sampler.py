@@ -22,6 +22,7 @@ from numpyro_bridge._core.checks import (
 )
 from numpyro_bridge._core.devices import Device, check_devices
 from numpyro_bridge._core.functions import name_of
+from numpyro_bridge._core.stages import stage, stages
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.atlas.atlas import one_chart
 from numpyro_bridge.atlas.chart import Chart, Explore, chart
@@ -96,7 +97,7 @@ class BridgeSampler:
             resumes; the second chart and later ones add their numbers to its name.
         devices: Devices that share the trajectories of each iteration, such as `jax.devices()`;
             their number must divide `num_trajectories`. One device by default.
-        progress_bar: Whether to show progress while training.
+        progress_bar: Whether to show the stages of the run, and progress while training.
     """
 
     def __init__(
@@ -163,6 +164,11 @@ class BridgeSampler:
             ValueError: if the model cannot be sampled. The message says what to change.
         """
         check_key(rng_key)
+        with stages(self.progress_bar):
+            return self._run(rng_key, args, kwargs)
+
+    def _run(self, rng_key: RNGKey, args: tuple, kwargs: dict[str, Any]):
+        stage("reading the model")
         target_key, map_key, process_key, fit_key, last_key = jax.random.split(rng_key, 5)
         target = resolve_target(target_key, self.model, args, kwargs)
         start = time.perf_counter()
@@ -189,6 +195,7 @@ class BridgeSampler:
     def _trained(self, process_key, fit_key, seen: Seen, report: RunReport):
         """Train the process on the charts that need it, with one compiled program for all."""
         make = CMCD if self.process is None else self.process
+        stage("compiling the training")
         pieces = pieces_of(seen.target)
         processes = process_for_each_chart(process_key, make, seen.target)
         keys = keys_for_charts(fit_key, len(pieces))
@@ -258,6 +265,7 @@ def _untrained(rng_key: RNGKey, seen: Seen, report: RunReport) -> Posterior:
 def _annealed(rng_key: RNGKey, target: Target, seen: Seen, report: RunReport) -> Posterior:
     """The posterior of many dimensions, by a process that needs no training."""
     start = time.perf_counter()
+    stage("choosing the annealed moves")
     found = annealed(rng_key, target, seen.standardisation)
     chosen, log_weight = found.standardisation, found.log_weight
     place = seen.exploration

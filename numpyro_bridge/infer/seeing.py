@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from numpyro_bridge._core.checks import check_function
+from numpyro_bridge._core.stages import stage
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.atlas.atlas import Atlas
 from numpyro_bridge.atlas.chart import Chart, Explore, chart
@@ -62,11 +63,15 @@ def see(
             heavy weights, so that charts need not be divided for them.
     """
     if standardise is not None:
+        stage("standardising")
         return _through_one_map(target, standardise(rng_key, target))
     if target.dim > DENSE_LIMIT:
+        stage("climbing to the mode")
         return _through_one_map(target, fit_one_map(rng_key, target, nonlinear=False))
     explore_key, chart_key = jax.random.split(rng_key)
+    stage("exploring")
     exploration = explore(explore_key, target)
+    stage("charting", places=len(exploration.log_mass))
     if target.dim >= MANY_DIMENSIONS and len(exploration.log_mass) == 1 and not trained:
         chosen = _map_at_place(chart_key, target, exploration)
         if chosen is not None:
