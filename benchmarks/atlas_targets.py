@@ -55,10 +55,10 @@ class AtlasTarget(NamedTuple):
     def model(self) -> Callable[..., Any]:
         """The NumPyro model; that of a plain density has one site, "x", and a factor."""
         target = self.subject
-        return _model_of(target) if isinstance(target, nb.target.Target) else target
+        return model_of(target) if isinstance(target, nb.target.Target) else target
 
 
-def _model_of(target: nb.target.Target) -> Callable[..., Any]:
+def model_of(target: nb.target.Target) -> Callable[..., Any]:
     def model():
         flat = dist.ImproperUniform(constraints.real_vector, (), (target.dim,))
         position = jnp.asarray(numpyro.sample("x", flat))

@@ -9,6 +9,7 @@ from importlib.metadata import version
 
 # First, since JAX reads its flags when it first runs something.
 import numpyro_bridge._core.xla_flags  # noqa: F401  # isort: skip
+import numpyro_bridge._core.matmul_precision  # noqa: F401  # isort: skip
 
 # Then NumPyro: ArviZ 1.x, if it is imported first, makes it a lazy module, of which a submodule
 # cannot be the first thing to be loaded.

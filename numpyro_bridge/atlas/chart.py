@@ -25,6 +25,10 @@ MAX_CHARTS = 64
 MIN_SHARE = 1e-5
 """Charts with less of the mass are dropped."""
 
+MENDED_BY_MOVES = 40
+"""From this dimension on a single chart is not divided: annealed moves mend heavy weights in less
+time."""
+
 MIN_GAIN = 1.1
 """Repair goes on while it raises the effective sample size by this factor."""
 
@@ -119,6 +123,8 @@ class _Repair(NamedTuple):
 def _repair(rng_key, target, best: Fitted, witness: Witness, uncovered, divide: bool) -> _Repair:
     """Divide charts whose weights are heavy; otherwise add charts on what none of them covers."""
     seen = best.seen
+    if divide and not seen.good and len(best.maps) == 1 and target.dim >= MENDED_BY_MOVES:
+        return _Repair(None)
     if divide and not seen.good and seen.ess > 0 and len(best.maps) <= MAX_COMPONENTS:
         charts = divided(rng_key, target, seen, witness.position)
         if len(charts[1]) > 1 or len(best.maps) > 1:

@@ -1,4 +1,4 @@
-"""Many dimensions: one map, and annealed Hamiltonian moves, of which no part needs training."""
+"""One map, and annealed Hamiltonian moves, of which no part needs training."""
 
 from typing import NamedTuple
 
@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from numpyro_bridge._core.types import RNGKey, Scalar
+from numpyro_bridge.atlas.explore import MANY_DIMENSIONS
 from numpyro_bridge.atlas.standardisation import BEND_LIMIT, NUM_DRAWS, Standardisation, bent
 from numpyro_bridge.atlas.standardised_target import StandardisedTarget, gap_of, log_weights_of
 from numpyro_bridge.infer.need import SMALL_GAP
@@ -25,11 +26,11 @@ NUM_TRIED_STEPS, NUM_PATHS = 32, 128
 NUM_STEPS = (16, 32, 64, 128, 256)
 """From these the number of steps is chosen."""
 
-AIM = 0.75
+AIM, AIM_IN_MANY_DIMENSIONS = 0.1, 0.75
 """Gap between the ELBO and the log evidence, in nats, that the number of steps is to reach."""
 
 MANY_STEPS = 64
-"""Where more steps would be needed, bending the map costs less."""
+"""Where more steps would be needed, bending the map costs less, or training the process."""
 
 BATCH = 32
 """Paths at a time while step sizes are compared."""
@@ -44,6 +45,8 @@ class Annealed(NamedTuple):
     """Log weights of draws of the map alone."""
     num_gradient_evaluations: int
     """Without those of the standardisation."""
+    sure: bool
+    """Whether so few steps are enough that nothing else need be tried."""
 
 
 def annealed(rng_key: RNGKey, target: Target, chosen: Standardisation) -> Annealed:
@@ -58,7 +61,7 @@ def annealed(rng_key: RNGKey, target: Target, chosen: Standardisation) -> Anneal
     Args:
         rng_key: Randomness of the paths and of the fit of a bent map.
         target: The target in its own coordinates.
-        chosen: The affine map, and how it was fitted.
+        chosen: The map, and how it was fitted; one that was fitted by nothing is not bent.
     """
     noise_key, first_key, bend_key, second_key = jax.random.split(rng_key, 4)
     noise = jax.random.normal(noise_key, (NUM_DRAWS, target.dim), jnp.result_type(float))
@@ -70,7 +73,8 @@ def annealed(rng_key: RNGKey, target: Target, chosen: Standardisation) -> Anneal
             tried = again._replace(spent=tried.spent + again.spent)
             chosen = better
     process = _process(rng_key, target.dim, tried)
-    return Annealed(process, chosen, tried.log_weight, tried.spent)
+    sure = tried.num_steps <= MANY_STEPS
+    return Annealed(process, chosen, tried.log_weight, tried.spent, sure)
 
 
 class _Tried(NamedTuple):
@@ -94,7 +98,8 @@ def _tried(rng_key: RNGKey, target: Target, chosen: Standardisation, noise) -> _
     ]
     elbos = np.array([np.mean(one) if np.all(np.isfinite(one)) else -np.inf for one in found])
     best = int(np.argmax(elbos))
-    wanted = NUM_TRIED_STEPS * gap_of(found[best]) / AIM
+    aim = AIM if target.dim < MANY_DIMENSIONS else AIM_IN_MANY_DIMENSIONS
+    wanted = NUM_TRIED_STEPS * gap_of(found[best]) / aim
     num_steps = next((num for num in NUM_STEPS if num >= wanted), NUM_STEPS[-1])
     spent = NUM_DRAWS + len(STEP_SIZES) * NUM_PATHS * (NUM_TRIED_STEPS + 1)
     return _Tried(num_steps, STEP_SIZES[best], log_weight, spent)

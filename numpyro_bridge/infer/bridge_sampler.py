@@ -60,10 +60,9 @@ class BridgeSampler:
 
     The defaults need no tuning. The posterior is explored and divided into charts, on which it is
     nearly normal. Where draws of the charts, weighted as they are, are good enough, nothing is
-    trained. Elsewhere a bridge of a few dozen steps is trained on every chart, until its ELBO no
-    longer rises. In a hundred dimensions and more, where one place was found, annealed moves from a
-    normal distribution there to the posterior take the place of training. The result says how far
-    it can be trusted, and `posterior.atlas` what was seen.
+    trained. Where there is one chart, up to 64 annealed moves that need no training are tried next.
+    Elsewhere a bridge of a few dozen steps is trained on every chart, until its ELBO no longer
+    rises. The result says how far it can be trusted, and `posterior.atlas` what was seen.
 
         sampler = nb.BridgeSampler(model)
         posterior = sampler.run(jax.random.key(0), x, y=y)
@@ -73,8 +72,8 @@ class BridgeSampler:
         model: A NumPyro model, or a target made by `target_from_log_density`.
         process: Makes the process from `(rng_key, dim)`, such as `nb.CMCD`, `nb.DBS` or
             `partial(nb.CMCD, num_steps=64)`; a process that is named is trained. By default it is
-            `nb.CMCD`, and only where the charts do not suffice; in many dimensions
-            `nb.UHA`, which is not trained.
+            `nb.CMCD`, and only where neither the charts suffice nor `nb.UHA`,
+            which is not trained.
         objective: The loss, such as `nb.reverse_kl_ld`, `nb.reverse_kl` or `nb.log_variance`.
         explore: Finds the places to chart from `(rng_key, target)`.
         charts: Makes the atlas from `(rng_key, target, exploration)`, such as
@@ -187,9 +186,12 @@ class BridgeSampler:
         )
         if seen.atlas is not None and self.process is None and seen.atlas.good:
             return _untrained(process_key, seen, report)
-        if seen.atlas is None and self.process is None and self.standardise is None:
-            return _annealed(process_key, target, seen, report)
-        posterior = self._trained(process_key, fit_key, seen, report)
+        posterior = None
+        one_map = isinstance(seen.target, StandardisedTarget)
+        if one_map and self.process is None and self.standardise is None:
+            posterior = _annealed(process_key, target, seen, report)
+        if posterior is None:
+            posterior = self._trained(process_key, fit_key, seen, report)
         return posterior if seen.atlas is None else covered(last_key, posterior)
 
     def _trained(self, process_key, fit_key, seen: Seen, report: RunReport):
@@ -262,15 +264,18 @@ def _untrained(rng_key: RNGKey, seen: Seen, report: RunReport) -> Posterior:
     )
 
 
-def _annealed(rng_key: RNGKey, target: Target, seen: Seen, report: RunReport) -> Posterior:
-    """The posterior of many dimensions, by a process that needs no training."""
+def _annealed(rng_key: RNGKey, target: Target, seen: Seen, report: RunReport) -> Posterior | None:
+    """The posterior by a process that needs no training; None where training is better."""
     start = time.perf_counter()
     stage("choosing the annealed moves")
     found = annealed(rng_key, target, seen.standardisation)
-    chosen, log_weight = found.standardisation, found.log_weight
-    place = seen.exploration
+    if seen.atlas is not None and not found.sure:
+        return None
+    chosen, place, atlas = found.standardisation, seen.exploration, seen.atlas
     spent = found.num_gradient_evaluations + chosen.num_gradient_evaluations
-    spent += 0 if place is None else place.num_gradient_evaluations
+    spent += sum(one.num_gradient_evaluations for one in (place, atlas) if one is not None)
+    if place is not None:
+        atlas = one_chart(chosen, place, found.log_weight)
     report = replace(
         report,
         process=type(found.process).__name__,
@@ -284,7 +289,7 @@ def _annealed(rng_key: RNGKey, target: Target, seen: Seen, report: RunReport) ->
         standardisation=chosen,
         metrics=None,
         report=report,
-        atlas=None if place is None else one_chart(chosen, place, log_weight),
+        atlas=atlas,
     )
 
 
