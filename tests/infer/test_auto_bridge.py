@@ -229,8 +229,8 @@ def test_wrong_settings_of_a_guide_are_named(trained):
     guide, result = trained
     with pytest.raises(ValueError, match="levels from 0 to 1, such as 0.05, got"):
         guide.quantiles(result.params, [5, 95])
-    with pytest.raises(ValueError, match="standardise takes no argument 'starts'"):
-        nb.AutoBridge(targets.regression, standardise=partial(nb.standardise, starts=3))
+    with pytest.raises(ValueError, match="standardise takes no argument 'begins'"):
+        nb.AutoBridge(targets.regression, standardise=partial(nb.standardise, begins=3))
     with pytest.raises(ValueError, match="num_particles must be a whole number >= 1.*got 0"):
         nb.TraceReverseKLLD(0)
     other = guide_of(positive, standardise=nb.no_standardisation)
