@@ -62,31 +62,44 @@ def normal_by_newton(
         starts: Positions to climb from; only the first two are used.
 
     Returns:
-        Two maps for each start, or None above `NEWTON_LIMIT` dimensions.
+        The maps at the modes, then those of highest ELBO, one of each for every start, or None
+        above `NEWTON_LIMIT` dimensions. Starts that lead to one mode share the latter.
     """
     if target.dim > NEWTON_LIMIT:
         return None
-    found = [
-        _from_start(jax.random.fold_in(rng_key, number), target, start)
-        for number, start in enumerate(starts[:NUM_STARTS])
-    ]
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *(one for pair in found for one in pair))
+    modes = [_mode_from(target, start) for start in starts[:NUM_STARTS]]
+    best = [_best_from(rng_key, target, modes[0])]
+    for mode in modes[1:]:
+        again = _is_same(modes[0], mode)
+        best.append(best[0] if again else _best_from(rng_key, target, mode))
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *modes, *best)
 
 
 def num_gradients(dim: int) -> int:
     """About how many gradients `normal_by_newton` evaluates: twenty Hessians, and eight means."""
     climbing = MAX_QUASI_NEWTON + 20 * dim
     averaging = 8 * (NUM_CURVATURES * dim + NUM_SCORES)
-    return NUM_STARTS * (climbing + averaging)
+    return NUM_STARTS * climbing + averaging
 
 
 @quick_jit
-def _from_start(rng_key: RNGKey, target: Target, start: Vector) -> tuple[DenseMap, DenseMap]:
-    def cost(position):
-        return -target.log_density(position)
+def _mode_from(target: Target, start: Vector) -> DenseMap:
+    return _mode(lambda position: -target.log_density(position), start)
 
-    at_mode = _mode(cost, start)
-    return at_mode, _with_highest_elbo(rng_key, cost, at_mode)
+
+@quick_jit
+def _best_from(rng_key: RNGKey, target: Target, at_mode: DenseMap) -> DenseMap:
+    return _with_highest_elbo(rng_key, lambda position: -target.log_density(position), at_mode)
+
+
+@quick_jit
+def _is_apart(one: DenseMap, other: DenseMap) -> Scalar:
+    return jnp.max(jnp.abs(one.inverse(other.location)))
+
+
+def _is_same(one: DenseMap, other: DenseMap) -> bool:
+    """Whether two climbs ended at one mode, to a standard deviation in every direction."""
+    return bool(_is_apart(one, other) < 1.0)
 
 
 # --- to the mode ----------------------------------------------------------------------------------
