@@ -70,6 +70,7 @@ class Run(NamedTuple):
     """What one run of a sampler gave besides its seconds; None where it has no such number."""
 
     gradient_evaluations: int | None = None
+    elbo: float | None = None
     log_evidence: float | None = None
     stages: dict[str, float] | None = None
 
@@ -106,7 +107,7 @@ def by_bridge(model: Callable[..., Any], kwargs: dict[str, Any], key: int) -> Ru
     stages["chart"] = ran - start - sum(stages.values())
     stages["draw"] = time.perf_counter() - ran
     before = posterior.report.num_gradient_evaluations
-    return Run(before, draws.log_evidence, stages)
+    return Run(before, draws.elbo, draws.log_evidence, stages)
 
 
 def by_nuts(model: Callable[..., Any], kwargs: dict[str, Any], key: int) -> Run:
@@ -196,6 +197,7 @@ def measure(case: Case, data: Path) -> dict:
         "seconds_again": seconds_again,
         "programs_again": len(compiled) - num_programs,
         "gradient_evaluations": first.gradient_evaluations,
+        "elbo": first.elbo,
         "log_evidence": first.log_evidence,
         "log_evidence_reference": benchmark.reference.log_evidence,
         "peak_gigabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,
@@ -253,6 +255,7 @@ COLUMNS = [
     "cached",
     "million gradients",
     "GB",
+    "ELBO",
     "NUTS, SVI: seconds",
     "over NUTS: cold",
     "second data",
@@ -325,6 +328,7 @@ def _cells(row: dict, found: list[dict]) -> list[str]:
         number(_peer(row, found, "bridge", "cached"), "seconds"),
         f"{float(row['gradient_evaluations']) / 1e6:.2f}",
         number(row, "peak_gigabytes"),
+        number(row, "elbo", 2),
         ", ".join(peers),
         *("" if ratio is None else f"{ratio:.2f}" for ratio in _ratios(row, found)),
     ]
