@@ -24,34 +24,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks import command_line, pages, rows
+from benchmarks import cold_targets, command_line, pages, rows
 
 HERE = Path(__file__).parent
-REFERENCE_TARGETS = (
-    "eight_schools",
-    "seeds",
-    "sonar",
-    "ionosphere",
-    "german_credit",
-    "brownian",
-)
-POSTERIORDB_TARGETS = (
-    "arK",
-    "gp_regr",
-    "kidscore_interaction",
-    "logmesquite_logvash",
-    "garch11",
-    "low_dim_gauss_mix",
-)
-LARGE_TARGETS = (
-    "hierarchy_100d",
-    "item_response_120d",
-    "process_classifier_300d",
-    "hierarchy_400d",
-    "horseshoe_401d",
-    "item_response_500d",
-    "cox_40",
-)
 NUM_SAMPLES = 4_000
 NUM_SVI_STEPS = 10_000
 CONDITIONS = ("cold", "cached")
@@ -142,25 +117,6 @@ def by_svi(model: Callable[..., Any], kwargs: dict[str, Any], key: int) -> Run:
 SAMPLERS = {"bridge": by_bridge, "nuts": by_nuts, "svi": by_svi}
 
 
-# --- the targets ----------------------------------------------------------------------------------
-
-
-def load(name: str, data: Path) -> Any:
-    """The model with its data, and its log evidence where that is known."""
-    from benchmarks import atlas_targets, densities, large_models, posteriordb, targets
-
-    if name in REFERENCE_TARGETS:
-        return targets.load(name, data)
-    if name in POSTERIORDB_TARGETS:
-        return posteriordb.load(name, data)
-    if name in large_models.LOADERS:
-        model, kwargs = large_models.load(name)
-        return targets.Benchmark(name, model, kwargs, targets.Reference(np.nan, {}, {}))
-    density = densities.LOADERS[name](data)
-    known = targets.Reference(density.log_evidence, {}, {})
-    return targets.Benchmark(name, atlas_targets.model_of(density.target), {}, known)
-
-
 # --- one process ----------------------------------------------------------------------------------
 
 
@@ -169,7 +125,7 @@ def measure(case: Case, data: Path) -> dict:
     import jax
     from jax import monitoring
 
-    benchmark = load(case.target, data)
+    benchmark = cold_targets.load(case.target, data)
     compiled: list[float] = []
 
     def listen(event: str, duration_secs: float, **_: str | int) -> None:
@@ -349,7 +305,7 @@ def _medians(bridges: list[dict], found: list[dict]) -> list[str]:
 def main() -> None:
     """Run what is missing, then print and write the table."""
     parser = command_line.parser(__doc__)
-    command_line.add_targets(parser, [*REFERENCE_TARGETS, *POSTERIORDB_TARGETS, *LARGE_TARGETS])
+    command_line.add_targets(parser, cold_targets.NAMES)
     command_line.add_keys(parser, default=(0,))
     parser.add_argument("--samplers", nargs="+", choices=SAMPLERS, default=list(SAMPLERS))
     parser.add_argument("--conditions", nargs="+", choices=CONDITIONS, default=list(CONDITIONS))

@@ -161,7 +161,7 @@ def write_page(path: Path, found: list[dict]) -> None:
         "that of the process.",
         "",
         "Rows of commit 34c12d6 were measured before matrices were multiplied in full precision on "
-        "accelerators, which is why the log evidence of `cox_40` is off by nine of its errors.",
+        "accelerators, which may be why the log evidence of `cox_40` is off by nine of its errors.",
         "",
         pages.measured_on([row for row in found if row["machine"]]),
         "",

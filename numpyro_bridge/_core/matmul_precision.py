@@ -2,8 +2,8 @@
 
 In single precision JAX multiplies matrices on NVIDIA GPUs in a format of 10 bits, and on TPUs of 7,
 unless it is told otherwise. Networks do not mind. Log densities do: on the log-Gaussian Cox process
-of 1,600 dimensions the log evidence was off by 0.16 on an H200, with a stated error of 0.02. On a
-CPU the setting changes nothing.
+of 1,600 dimensions the log evidence was off by 0.16 on an H200, with a stated error of 0.02
+(`benchmarks/gpu.md`), and is not on a CPU, where the setting changes nothing.
 """
 
 import os

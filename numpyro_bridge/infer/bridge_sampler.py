@@ -72,8 +72,7 @@ class BridgeSampler:
         model: A NumPyro model, or a target made by `target_from_log_density`.
         process: Makes the process from `(rng_key, dim)`, such as `nb.CMCD`, `nb.DBS` or
             `partial(nb.CMCD, num_steps=64)`; a process that is named is trained. By default it is
-            `nb.CMCD`, and only where neither the charts suffice nor `nb.UHA`,
-            which is not trained.
+            `nb.CMCD`, and only where neither the charts suffice nor `nb.UHA`, which is not trained.
         objective: The loss, such as `nb.reverse_kl_ld`, `nb.reverse_kl` or `nb.log_variance`.
         explore: Finds the places to chart from `(rng_key, target)`.
         charts: Makes the atlas from `(rng_key, target, exploration)`, such as
@@ -189,7 +188,7 @@ class BridgeSampler:
         posterior = None
         one_map = isinstance(seen.target, StandardisedTarget)
         if one_map and self.process is None and self.standardise is None:
-            posterior = _annealed(process_key, target, seen, report)
+            posterior, report = _annealed(process_key, target, seen, report)
         if posterior is None:
             posterior = self._trained(process_key, fit_key, seen, report)
         return posterior if seen.atlas is None else covered(last_key, posterior)
@@ -264,13 +263,17 @@ def _untrained(rng_key: RNGKey, seen: Seen, report: RunReport) -> Posterior:
     )
 
 
-def _annealed(rng_key: RNGKey, target: Target, seen: Seen, report: RunReport) -> Posterior | None:
-    """The posterior by a process that needs no training; None where training is better."""
+def _annealed(
+    rng_key: RNGKey, target: Target, seen: Seen, report: RunReport
+) -> tuple[Posterior | None, RunReport]:
+    """The posterior by a process that needs no training; None where training is better.
+
+    The report counts what was tried in either case.
+    """
     start = time.perf_counter()
     stage("choosing the annealed moves")
     found = annealed(rng_key, target, seen.standardisation)
-    if seen.atlas is not None and not found.sure:
-        return None
+    took = time.perf_counter() - start
     chosen, place, atlas = found.standardisation, seen.exploration, seen.atlas
     spent = found.num_gradient_evaluations + chosen.num_gradient_evaluations
     spent += sum(one.num_gradient_evaluations for one in (place, atlas) if one is not None)
@@ -278,12 +281,13 @@ def _annealed(rng_key: RNGKey, target: Target, seen: Seen, report: RunReport) ->
         atlas = one_chart(chosen, place, found.log_weight)
     report = replace(
         report,
-        process=type(found.process).__name__,
-        objective=None,
         num_gradient_evaluations=spent,
-        seconds=replace(report.seconds, compile=time.perf_counter() - start),
+        seconds=Seconds(standardise=(report.seconds.standardise or 0.0) + took),
     )
-    return Posterior(
+    if seen.atlas is not None and not found.sure:
+        return None, report
+    report = replace(report, process=type(found.process).__name__, objective=None)
+    posterior = Posterior(
         process=found.process,
         target=StandardisedTarget(target, chosen.map),
         standardisation=chosen,
@@ -291,6 +295,7 @@ def _annealed(rng_key: RNGKey, target: Target, seen: Seen, report: RunReport) ->
         report=report,
         atlas=atlas,
     )
+    return posterior, report
 
 
 def _check_functions(model, process, explore, charts, standardise) -> None:

@@ -92,14 +92,15 @@ def _map_at_place(rng_key: RNGKey, target: Target, exploration: Exploration):
 
     In a hundred dimensions and more Newton's method finds it in far less time than charts take.
     """
+    fit_key, draw_key = jax.random.split(rng_key)
     chosen = fit_one_map(
-        rng_key,
+        fit_key,
         target,
         candidates=(normal_by_newton,),
         starts=exploration.normals.location,
         nonlinear=False,
     )
-    log_weight = np.asarray(weights_of_draws(rng_key, chosen.map, target), float)
+    log_weight = np.asarray(weights_of_draws(draw_key, chosen.map, target), float)
     near = np.all(np.isfinite(log_weight)) and 0.5 * np.var(log_weight) < 0.1 * target.dim
     return chosen if near else None
 

@@ -9,7 +9,7 @@ from numpyro_bridge.target import Target
 
 
 class CMCD(AbstractControlledLangevin):
-    r"""Langevin dynamics along a path of annealed densities, corrected by one control. The default.
+    r"""Langevin dynamics along a path of annealed densities, corrected by one control.
 
     With $\pi_\beta \propto p_0^{1-\beta}\gamma^{\beta}$ and diffusion coefficients $\sigma_k$,
 
@@ -18,10 +18,10 @@ class CMCD(AbstractControlledLangevin):
     $$\overleftarrow{p}(x_k \mid x_{k+1}) = \mathcal{N}\left(x_{k+1} + \sigma_k^2\left[\tfrac12
       \nabla \log \pi_{\beta_{k+1}}(x_{k+1}) - u_{k+1}(x_{k+1})\right],\ \sigma_k^2\right)$$
 
-    Before training it is annealed importance sampling with unadjusted Langevin moves, which is
-    already good where the initial distribution is close to the target; training closes the
-    remaining gap. Each step costs one evaluation of the score and one of the control, shared by the
-    two kernels that start from the same state.
+    The default where a bridge is trained. Before training it is annealed importance sampling with
+    unadjusted Langevin moves, which is already good where the initial distribution is close to the
+    target; training closes the remaining gap. Each step costs one evaluation of the score and one of
+    the control, shared by the two kernels that start from the same state.
 
     Args:
         rng_key: Randomness of the control's first weights.

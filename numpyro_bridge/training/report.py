@@ -28,7 +28,8 @@ class Seconds:
     """Seconds that the stages of a run took; None for a stage that did not happen or was not timed.
 
     Attributes:
-        standardise: Choosing the map, compilation included.
+        standardise: Choosing the map, and annealed moves that need no training; compilation
+            included.
         particles: Finding particles to learn from, compilation included.
         simulate: Simulating from the model, compilation included.
         compile: Compiling the training.

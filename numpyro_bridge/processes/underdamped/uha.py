@@ -14,7 +14,8 @@ from numpyro_bridge.processes.underdamped.scales import UnderdampedScales
 class UHA(AbstractAnnealedForce):
     """Annealed importance sampling with Hamiltonian moves and partial renewal of momentum.
 
-    Choose it as a baseline: `UnderdampedCMCD` is this sampler before its control is trained.
+    Untrained it is what `BridgeSampler` uses where a single chart does not suffice, and in many
+    dimensions. `UnderdampedCMCD` is this sampler before its control is trained.
     Arguments and errors are those of `UnderdampedCMCD`, without a control.
 
     Reference: Geffner and Domke (2021), arXiv:2107.04150; Zhang, Hsu, Li, Finn and Grosse (2021),
