@@ -20,8 +20,8 @@ class CMCD(AbstractControlledLangevin):
 
     The default where a bridge is trained. Before training it is annealed importance sampling with
     unadjusted Langevin moves, which is already good where the initial distribution is close to the
-    target; training closes the remaining gap. Each step costs one evaluation of the score and one of
-    the control, shared by the two kernels that start from the same state.
+    target; training closes the remaining gap. Each step costs one evaluation of the score and one
+    of the control, shared by the two kernels that start from the same state.
 
     Args:
         rng_key: Randomness of the control's first weights.
