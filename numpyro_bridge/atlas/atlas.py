@@ -63,7 +63,7 @@ class Atlas(eqx.Module):
         uncovered: The particles that no chart covers.
         num_repairs: How often charts were divided or added.
         num_gradient_evaluations: What all of this cost, roughly.
-        may_hide: Whether a mode of light tails may be hidden between those found.
+        may_hide: Why a mode may be hidden, in words; empty if nothing says so.
         reached_limit: The number of gradient evaluations that ended the repairs; None where they
             ended by themselves.
     """
@@ -83,7 +83,7 @@ class Atlas(eqx.Module):
     num_repairs: int
     num_gradient_evaluations: int
     reached_limit: int | None = None
-    may_hide: bool = False
+    may_hide: str = ""
 
     @property
     def num_charts(self) -> int:
@@ -164,6 +164,7 @@ def one_chart(
         num_repairs=0,
         num_gradient_evaluations=exploration.num_gradient_evaluations
         + chosen.num_gradient_evaluations,
+        may_hide=exploration.may_hide,
     )
 
 
@@ -201,9 +202,8 @@ def _doubts(atlas: Atlas):
             )
     if atlas.may_hide:
         yield (
-            f"The {atlas.num_places} places that were found have heavy tails, and no prior says "
-            "where to look: a mode of light tails may be hidden between them. A model with priors "
-            "that can be drawn from is explored from these."
+            f"{atlas.may_hide}. No prior says where to look; a model whose priors can be drawn "
+            "from is explored from these."
         )
     if not atlas.settled and atlas.num_places >= MAX_PLACES:
         yield (

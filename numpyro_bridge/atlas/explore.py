@@ -15,10 +15,10 @@ from numpyro_bridge.atlas.fit_normal import (
     draws_per_step,
     gaussian_vi,
 )
-from numpyro_bridge.atlas.hiding import tails_hide
+from numpyro_bridge.atlas.hiding import why_modes_may_hide
 from numpyro_bridge.atlas.maps import DenseMap, as_dense
 from numpyro_bridge.atlas.mixture_fit import numpy_generator, spread_out
-from numpyro_bridge.atlas.probes import NUM_GROUPS, num_probes, probed_starts
+from numpyro_bridge.atlas.probes import IN_BETWEEN, NUM_GROUPS, num_probes, probed_starts
 from numpyro_bridge.atlas.stacked import row
 from numpyro_bridge.atlas.standardised_target import weights_of_draws
 from numpyro_bridge.atlas.starts import NUM_PRIOR_DRAWS, first_starts
@@ -26,6 +26,10 @@ from numpyro_bridge.target import Target
 
 MAX_ROUNDS = 8
 """Rounds of climbs at most."""
+
+QUIET_ROUNDS, MANY_QUIET_ROUNDS, RARE = 2, 4, 0.02
+"""Rounds in a row without a new place that end the exploration of a posterior without a prior, in
+some ten dimensions: the second number if a place was met by less than this share of the climbs."""
 
 MAX_CONTINUED = 2
 """How often climbs go on where most of them have not arrived."""
@@ -57,12 +61,11 @@ class Exploration(NamedTuple):
     """How many of the places the last round of climbs found."""
     num_climbs: int
     settled: bool
-    """Whether the last round of climbs, and not the first, found nothing new, and there are not too
-    many places; in many dimensions, whether there is a single place."""
+    """Whether the last rounds of climbs found nothing new, and there are not too many places; in
+    many dimensions, whether there is a single place."""
     num_gradient_evaluations: int
-    may_hide: bool = False
-    """Whether a mode of light tails may be hidden between those that were found, since theirs are
-    heavy, and no prior says where to look."""
+    may_hide: str = ""
+    """Why a mode may be hidden, in words; empty if nothing says so."""
 
 
 def explore(rng_key: RNGKey, target: Target, *, max_rounds: int = MAX_ROUNDS) -> Exploration:
@@ -97,7 +100,8 @@ def _climbed(rng_key: RNGKey, target: Target, max_rounds: int) -> tuple[Explorat
     num = num_climbs(target.dim)
     rounds: list[Tops] = []
     places, mass, chosen = None, np.zeros(0), np.zeros(0, int)
-    counts, num_new, settled, climbing = chosen, 0, False, 0
+    counts, num_new, settled, climbing, quiet = chosen, 0, False, 0, 0
+    share_arrived = 1.0
     for key in jax.random.split(rng_key, max_rounds):
         prior_key, start_key, shape_key = jax.random.split(key, 3)
         prior = target.prior_positions(prior_key, NUM_PRIOR_DRAWS)
@@ -105,7 +109,8 @@ def _climbed(rng_key: RNGKey, target: Target, max_rounds: int) -> tuple[Explorat
             starts = first_starts(start_key, target, num, prior)
         else:
             starts = probed_starts(start_key, target, num, places, mass[chosen], prior)
-        found, spent = _until_most_arrive(shape_key, target, starts)
+        found, spent, share = _until_most_arrive(shape_key, target, starts)
+        share_arrived = share if places is None else share_arrived
         climbing += spent
         rounds.append(found)
         tops = jax.tree.map(lambda *parts: np.concatenate(parts), *rounds)
@@ -115,15 +120,20 @@ def _climbed(rng_key: RNGKey, target: Target, max_rounds: int) -> tuple[Explorat
         )
         places = row(tops.normals, chosen)
         num_new = int(np.sum(chosen >= len(mass) - num))
-        settled = num_new == 0 and len(chosen) < MAX_PLACES
+        quiet = quiet + 1 if num_new == 0 else 0
+        wanted = _quiet_rounds(counts) if prior is None and target.dim in IN_BETWEEN else 1
+        settled = quiet > 0 and len(chosen) < MAX_PLACES
         if target.dim >= MANY_DIMENSIONS and len(chosen) == 1:
-            settled = True
-        if settled or len(chosen) == 0:
+            settled, wanted = True, 0
+        if len(chosen) == 0 or (settled and quiet >= wanted):
             break
     assert places is not None
     ends = np.asarray(tops.normals.location, float)
-    probing = (len(rounds) - 1) * num_probes(has_prior=prior is not None)
+    probing = (len(rounds) - 1) * num_probes(target.dim, has_prior=prior is not None)
     seen_normals = jax.tree.map(jnp.asarray, places)
+    may_hide = ""
+    if prior is None:
+        may_hide = why_modes_may_hide(rng_key, target, seen_normals, share_arrived)
     seen = Exploration(
         normals=seen_normals,
         log_mass=mass[chosen],
@@ -132,27 +142,39 @@ def _climbed(rng_key: RNGKey, target: Target, max_rounds: int) -> tuple[Explorat
         num_climbs=num * len(rounds),
         settled=settled,
         num_gradient_evaluations=climbing + probing,
-        may_hide=prior is None and tails_hide(rng_key, target, seen_normals),
+        may_hide=may_hide,
     )
     return seen, ends[np.all(np.isfinite(ends), axis=1)]
 
 
-def _until_most_arrive(rng_key: RNGKey, target: Target, starts) -> tuple[Tops, int]:
+def _quiet_rounds(counts: np.ndarray) -> int:
+    """How many rounds in a row have to find nothing new, where few probes hit a narrow mode.
+
+    If a place was met by few climbs only, there may be others that are met as rarely.
+    """
+    if len(counts) <= 1:
+        return 1
+    return MANY_QUIET_ROUNDS if np.min(counts) < RARE * np.sum(counts) else QUIET_ROUNDS
+
+
+def _until_most_arrive(rng_key: RNGKey, target: Target, starts) -> tuple[Tops, int, float]:
     """Climb from each start, and go on from the ends while most have not arrived at a top.
 
     In bent valleys of many dimensions a climb takes longer than climbs are given at first.
 
     Returns:
-        Where the climbs ended, and how many gradients they evaluated.
+        Where the climbs ended, how many gradients they evaluated, and which share of them had
+        arrived the first time.
     """
-    spent = 0
+    spent, shares = 0, []
     for _ in range(MAX_CONTINUED + 1):
         tops = climb_from(rng_key, target, starts)
         spent += int(np.max(tops.num_evaluations)) * len(starts)
-        if np.mean(tops.arrived) > 0.5:
+        shares.append(float(np.mean(tops.arrived)))
+        if shares[-1] > 0.5:
             break
         starts = tops.normals.location
-    return tops, spent
+    return tops, spent, shares[0]
 
 
 def _normals_of_highest_elbo(

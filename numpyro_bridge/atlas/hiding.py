@@ -1,4 +1,4 @@
-"""Whether modes may be hidden between heavy tails, where they are seen from nearby only."""
+"""Whether modes may be hidden where climbs and probes would not find them."""
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,36 @@ HEAVY = 0.5
 """Tails are heavy if the log density falls by less than this share of what a normal one would."""
 
 NUM_DIRECTIONS = 64
+
+LEAST_DIM_OF_VALLEYS, FEW_ARRIVED = 12, 0.3
+"""In so many dimensions, where fewer of the first climbs than this share have arrived, the density
+consists of narrow valleys that bend, and the climbs that did arrive may have gone past others."""
+
+
+def why_modes_may_hide(
+    rng_key: RNGKey, target: Target, places: DenseMap, share_arrived: float
+) -> str:
+    """Why a mode may be hidden of a target without a prior, in words; empty if nothing says so.
+
+    Args:
+        rng_key: Randomness of the directions in which tails are examined.
+        target: The target in its own coordinates.
+        places: The normal distributions at the places found.
+        share_arrived: The share of the first climbs that arrived at a top in the usual time.
+    """
+    num = len(places.location)
+    if num > 0 and target.dim >= LEAST_DIM_OF_VALLEYS and share_arrived < FEW_ARRIVED:
+        return (
+            f"{1 - share_arrived:.0%} of the first climbs were still on the way after a hundred "
+            f"steps, as in valleys that bend, and {target.dim} dimensions are too many for probes: "
+            "a mode may be hidden"
+        )
+    if tails_hide(rng_key, target, places):
+        return (
+            f"The {num} places that were found have heavy tails: a mode of light tails may be "
+            "hidden between them"
+        )
+    return ""
 
 
 def tails_hide(rng_key: RNGKey, target: Target, places: DenseMap) -> bool:

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from numpyro_bridge._core.quick_jit import quick_jit
 from numpyro_bridge._core.types import RNGKey, Vector
@@ -22,8 +22,14 @@ TIMES_WITHOUT_PRIOR = 8
 """Where there is no prior to draw from, groups are larger by this factor: a narrow mode in ten
 dimensions is hit by one in ten thousand probes."""
 
-NARROWEST, WIDEST = 0.5, 32.0
-"""How wide the groups around single places are, in standard deviations of these places."""
+TIMES_IN_BETWEEN, IN_BETWEEN = 4, range(8, 41)
+"""Without a prior there are more probes by this factor in so many dimensions. Fewer need no more,
+and beside a wide mode in more dimensions no affordable number of probes hits a narrow one."""
+
+NEAR_SCALES = (0.0, 0.5), (0.125, 0.9), (0.75, 2.0), (1.0, 32.0)
+"""How wide the groups around single places are, in standard deviations of these places, and up to
+which share of them. A narrow mode beside a wide one is a small ball a few standard deviations away,
+which draws that are a little wider than the place itself hit most often."""
 
 
 def probed_starts(
@@ -51,14 +57,17 @@ def probed_starts(
         prior: `NUM_PRIOR_DRAWS` draws from the prior; None where there is none.
     """
     rows, logs = _rows(places, log_mass)
-    size = num_probes(has_prior=prior is not None) // NUM_GROUPS
+    size = num_probes(target.dim, has_prior=prior is not None) // NUM_GROUPS
     probes = _draw(rng_key, rows, logs, prior, size)
     return _best(target, rows, logs, probes, num // NUM_GROUPS)
 
 
-def num_probes(*, has_prior: bool) -> int:
+def num_probes(dim: int, *, has_prior: bool) -> int:
     """How many probes a round of exploration evaluates."""
-    return NUM_GROUPS * GROUP_SIZE * (1 if has_prior else TIMES_WITHOUT_PRIOR)
+    if has_prior:
+        return NUM_GROUPS * GROUP_SIZE
+    times = TIMES_WITHOUT_PRIOR * (TIMES_IN_BETWEEN if dim in IN_BETWEEN else 1)
+    return NUM_GROUPS * GROUP_SIZE * times
 
 
 def draw_probes(
@@ -95,23 +104,40 @@ def _draw(rng_key: RNGKey, places: WhitenedMap, log_mass, prior, size: int):
 @quick_jit
 def _best(target: Target, places: WhitenedMap, log_mass, probes, num_each: int):
     # Not all at once, since the data of a model may be large.
-    excess = jax.lax.map(
+    excess, nearest = jax.lax.map(
         lambda x: _excess(target, places, log_mass, x), probes, batch_size=GROUP_SIZE
     )
     size = len(probes) // NUM_GROUPS
     by_normal, by_heavy = excess.T.reshape(2, NUM_GROUPS, size)
     num_heavy = num_each // 2
-    _, best = jax.lax.top_k(by_normal, num_each - num_heavy)
+    num_normal = (num_each - num_heavy + 1) // 2
+    _, best = jax.lax.top_k(by_normal, num_normal)
     _, others = jax.lax.top_k(by_heavy, num_heavy)
     index = jnp.concatenate([best, others], axis=1)
-    return probes[(size * jnp.arange(NUM_GROUPS)[:, None] + index).ravel()]
+    in_groups = (size * jnp.arange(NUM_GROUPS)[:, None] + index).ravel()
+    rest = NUM_GROUPS * num_each - len(in_groups)
+    at_places = _best_at_each_place(excess[:, 0], nearest, len(log_mass), rest)
+    return probes[jnp.concatenate([in_groups, at_places])]
+
+
+def _best_at_each_place(excess, nearest, num_places: int, num: int):
+    """The probes of most excess among those of which the same place explains most.
+
+    What one place explains badly, though it is known, would otherwise be all that is looked at.
+    """
+    num_each = -(-num // num_places)
+    here = nearest == jnp.arange(num_places)[:, None]
+    _, best = jax.lax.top_k(jnp.where(here, excess, -jnp.inf), num_each)
+    return best.T.ravel()[:num]
 
 
 def _near(rng_key: RNGKey, places: WhitenedMap, log_mass, num: int):
     """Draws around places that are chosen at random, from narrow to wide."""
     place_key, noise_key = jax.random.split(rng_key)
     dtype = places.location.dtype
-    scale = jnp.geomspace(NARROWEST, WIDEST, num, dtype=dtype)
+    shares, scales = np.asarray(NEAR_SCALES).T
+    log_scale = np.interp(np.linspace(0, 1, num), shares, np.log(scales))
+    scale = jnp.asarray(np.exp(log_scale), dtype)
     place = _some(place_key, log_mass, num)
     noise = jax.random.normal(noise_key, (num, places.location.shape[1]), dtype)
 
@@ -145,11 +171,14 @@ def _some(rng_key: RNGKey, log_mass, num: int):
     return jax.random.categorical(rng_key, usable, shape=(num,))
 
 
-def _excess(target: Target, places: WhitenedMap, log_mass, position: Vector) -> Float[Array, "2"]:
+def _excess(
+    target: Target, places: WhitenedMap, log_mass, position: Vector
+) -> tuple[Float[Array, "2"], Int[Array, ""]]:
     """How much the log density exceeds that of the places, up to a constant, in nats.
 
     Once with normal densities at the places, once with Cauchy densities. The first notice a mode
-    far from its top, in many dimensions; to the second, tails of the places are no news.
+    far from its top, in many dimensions; to the second, tails of the places are no news. And which
+    place explains most of the position, by the normal densities.
     """
 
     def logs(place: WhitenedMap):
@@ -157,7 +186,8 @@ def _excess(target: Target, places: WhitenedMap, log_mass, position: Vector) -> 
         heavy = -0.5 * (1 + position.size) * jnp.log1p(square)
         return jnp.stack([-0.5 * square, heavy]) - place.log_det_of_factor
 
-    explained = jax.nn.logsumexp(log_mass[:, None] + jax.vmap(logs)(places), axis=0)
+    parts = log_mass[:, None] + jax.vmap(logs)(places)
+    explained = jax.nn.logsumexp(parts, axis=0)
     log_density = target.log_density(position)
     known = jnp.isfinite(explained) & (log_density > REPLACED_LOG_DENSITY)
-    return jnp.where(known, log_density - explained, -jnp.inf)
+    return jnp.where(known, log_density - explained, -jnp.inf), jnp.argmax(parts[:, 0])

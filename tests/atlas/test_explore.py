@@ -64,4 +64,4 @@ def modes_target(dim: int, df: float):
 def test_heavy_tails_of_many_modes_may_hide_a_light_one(key, dim, df, hides):
     found = explore(key, modes_target(dim, df))
     assert len(found.log_mass) == 6
-    assert found.may_hide == hides
+    assert ("heavy tails" in found.may_hide) == hides
