@@ -72,6 +72,7 @@ def test_eight_schools_has_the_evidence_of_quadrature(capsys):
     assert "theta[7]" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_logistic_evidence_finds_the_bayes_factor_of_a_grid(capsys):
     example = load_example("logistic_evidence")
     draws = example.main(**SMALL)
@@ -88,6 +89,7 @@ def test_logistic_evidence_finds_the_bayes_factor_of_a_grid(capsys):
     assert f"{log_bayes_factor:.3f} ± {error:.3f}" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_raw_log_density_has_the_evidence_of_the_closed_form(capsys):
     example = load_example("raw_log_density")
     draws = example.main(**SMALL)

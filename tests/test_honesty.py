@@ -33,6 +33,7 @@ def test_the_posteriors_are_what_is_said():
     assert {posterior_of(number).dim for number in IN_TWO_DIMENSIONS} == {2}
 
 
+@pytest.mark.slow
 def test_all_have_a_result_and_none_is_wrong_and_trusted(found):
     assert len(found) == 20
     assert [row["failed"] for row in found if row["failed"]] == []

@@ -42,8 +42,8 @@ def why_modes_may_hide(
     num = len(places.location)
     if num > 0 and target.dim >= LEAST_DIM_OF_VALLEYS and share_arrived < FEW_ARRIVED:
         return (
-            f"{1 - share_arrived:.0%} of the first climbs were still on the way after a hundred "
-            f"steps, as in valleys that bend, and {target.dim} dimensions are too many for probes: "
+            f"{1 - share_arrived:.0%} of the first climbs were still on the way at their last "
+            f"step, as in valleys that bend, and {target.dim} dimensions are too many for probes: "
             "a mode may be hidden"
         )
     if tails_hide(rng_key, target, places):

@@ -211,7 +211,7 @@ class Draws:
             self.ess,
             self.pareto_k,
             self.tail_share,
-            self.warnings,
+            (*self.warnings, *self.target.doubts),
             self.notes,
         )
 
@@ -222,7 +222,7 @@ class Draws:
             stacklevel: which caller's line the warning names, as in `warnings.warn`; 2 is the line
                 that calls this method.
         """
-        if self._seen.weights_are_useless or self.warnings:
+        if self._seen.weights_are_useless or self._seen.warnings:
             text = self.verdict.text
             python_warnings.warn(text, ReliabilityWarning, stacklevel=stacklevel)
 

@@ -112,6 +112,7 @@ def _groups(
             **extra_stats,
         },
     }
+    draws.target.check_unchanged()
     if not isinstance(draws.target, ModelTarget):
         return groups, {}
     groups |= _model_groups(keys[1], draws.target, groups["posterior"], **wanted)

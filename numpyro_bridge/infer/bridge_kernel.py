@@ -182,9 +182,10 @@ class BridgeKernel(MCMCKernel):
         return self.posterior
 
     def _is_trained_on(self, args: tuple, kwargs: dict[str, Any]) -> bool:
-        if self._holds_data or self._trained_on is None:
+        if self._holds_data or self._trained_on is None or self.posterior is None:
             return self._holds_data
-        return self._trained_on.are(self.model, args, kwargs)
+        same = self._trained_on.are(self.model, args, kwargs)
+        return same and self.posterior.target.base.reads_as_before()
 
     def _check_data(self, args: tuple, kwargs: dict[str, Any]) -> None:
         if not self._holds_data and not self._is_trained_on(args, kwargs):

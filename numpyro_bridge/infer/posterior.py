@@ -102,9 +102,11 @@ class Posterior(Generic[MetricsOrNone]):
             devices: Devices that share the trajectories; one by default.
 
         Raises:
-            ValueError: if `num_samples` is below 1, or the devices do not divide a batch of 1,000.
+            ValueError: if `num_samples` is below 1, or the devices do not divide a batch of 1,000,
+                or the model reads data that are not among its arguments, and they have changed.
         """
         check_key(rng_key)
+        self.target.base.check_unchanged()
         check_count("num_samples", num_samples, 1)
         devices = check_devices(devices, BATCH)
         process, target = copy_to(devices, (self.process, self.target))
@@ -191,9 +193,11 @@ class Posterior(Generic[MetricsOrNone]):
                 another bridge, which are resampled first.
 
         Raises:
-            ValueError: if a latent site is missing, or no draw is finite.
+            ValueError: if a latent site is missing, or no draw is finite, or data that the model
+                reads by itself have changed.
         """
         check_key(rng_key)
+        self.target.base.check_unchanged()
         positions, log_weight = positions_and_weights(self.target.base, draws)
         if bool(jnp.any(log_weight != 0)):
             rng_key, resample_key = jax.random.split(rng_key)

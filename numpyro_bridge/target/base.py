@@ -103,6 +103,24 @@ class Target(eqx.Module):
         """Whether the integral of the density means something (False under improper priors)."""
         return True
 
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """Sentences about why the density is not the one that was meant; part of every verdict."""
+        return ()
+
+    def reads_as_before(self) -> bool:
+        """Whether data that a model reads by itself, from a global, are those of the beginning."""
+        return True
+
+    def check_unchanged(self) -> None:
+        """Raise a ValueError unless the target reads the data that it was made with."""
+        if not self.reads_as_before():
+            raise ValueError(
+                "the model reads data that are not among its arguments (a global, a variable of an "
+                "outer function, or an attribute), and these have changed since the target was "
+                "made: pass them as arguments of the model, or run the sampler again"
+            )
+
     def with_prior(self) -> "Target":
         """Make the same target with points that carry the prior, and a prior to draw from.
 

@@ -1,6 +1,7 @@
 """Make a target of a NumPyro model and its data, or refuse it with what to write instead."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import equinox as eqx
@@ -21,6 +22,7 @@ from numpyro_bridge.target.refusals import (
     described,
     number_needed,
 )
+from numpyro_bridge.target.rounding import rounded_arguments
 from numpyro_bridge.target.starting_points import known_to_fail
 
 NUM_STARTS = 8
@@ -67,7 +69,7 @@ def target_from_model(
         finite_density = bool(jnp.any(densities != REPLACED_LOG_DENSITY))
         call = target.model, target.model_args, target.model_kwargs
         raise no_starting_point(*call, tried, finite_density)
-    return target
+    return replace(target, rounded=rounded_arguments(model, args, kwargs))
 
 
 def _read_model(model: Callable, args: tuple, kwargs: dict) -> ModelTarget:
@@ -98,5 +100,6 @@ def _traced_target(model: Callable, args: tuple, kwargs: dict, keep_constant: bo
     dim = sum(int(np.prod(shape)) for _, shape in layout.shapes)
     target = ModelTarget(dim, arrays, skeleton, layout, keep_constant)
     position = jax.ShapeDtypeStruct((dim,), jnp.result_type(float))
+    target = target.read_anew()
     eqx.filter_eval_shape(lambda target, position: target.at(position), target, position)
     return target

@@ -19,6 +19,8 @@ from numpyro_bridge.target.base import Target, check_position
 from numpyro_bridge.target.guarded import guarded_point, guarded_value
 from numpyro_bridge.target.layout import Layout
 from numpyro_bridge.target.point import Point, Prior
+from numpyro_bridge.target.prior_draws import PriorDraws
+from numpyro_bridge.target.readings import Reading, read
 from numpyro_bridge.target.sites import (
     Repeatable,
     is_data,
@@ -50,6 +52,11 @@ class ModelTarget(Target):
     data_are_constants: bool = eqx.field(static=True)
     """Whether the model needs numbers (`int(x.max())`, `np.unique(x)`). Its data are then built
     into compiled code, which is compiled anew for other data."""
+    rounded: tuple[str, ...] = eqx.field(static=True, default=())
+    """Names of the arguments that are not what they were, at the precision of JAX."""
+    _reading: Reading = eqx.field(static=True, default=Reading())
+    """Digests of what the model reads besides its arguments, from globals, closures and objects:
+    code that was compiled before such data changed is not used again."""
     points_have_prior: bool = eqx.field(static=True, default=False)
     """Whether each point carries the prior too, which costs another evaluation; `with_prior`."""
 
@@ -169,7 +176,29 @@ class ModelTarget(Target):
         inside `jax.vmap`, a batch of them makes a batch of targets.
         """
         arrays, skeleton = take_out_arrays((self.model, args, kwargs), self.data_are_constants)
-        return replace(self, arrays=arrays, _skeleton=skeleton)
+        return replace(self, arrays=arrays, _skeleton=skeleton).read_anew()
+
+    def read_anew(self) -> "ModelTarget":
+        """The same target, after a look at the data that the model reads by itself."""
+        return replace(self, _reading=self._read_now())
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        if not self.rounded:
+            return ()
+        names = ", ".join(self.rounded)
+        return (
+            f"The numbers of {names} need more than 32 bits: rounding moves them by a good part of "
+            "their spread. Call numpyro.enable_x64() at the start, or subtract their mean before.",
+        )
+
+    def reads_as_before(self) -> bool:
+        return self._read_now().numbers == self._reading.numbers
+
+    def _read_now(self) -> Reading:
+        position = jax.ShapeDtypeStruct((self.dim,), jnp.result_type(float))
+        with handlers.block():  # a guide that asks has handlers of its own around it
+            return read(_everything, self, position)
 
     def by_site(self, position: Vector) -> dict[str, Array]:
         """Cut a position into unconstrained values by name, as NumPyro's potentials take them."""
@@ -276,6 +305,10 @@ class ModelTarget(Target):
 
 @eqx.filter_jit
 def _constrained(target: ModelTarget, position: Vector) -> dict[str, Array]:
+    return _constrained_now(target, position)
+
+
+def _constrained_now(target: ModelTarget, position: Vector) -> dict[str, Array]:
     model, args, kwargs = target._arguments()
     model = Repeatable(model)
     if target._layout.sums_out:
@@ -284,6 +317,11 @@ def _constrained(target: ModelTarget, position: Vector) -> dict[str, Array]:
     sites = constrain_fn(model, args, kwargs, values, return_deterministic=True)
     kept = {name: site for name, site in sites.items() if name not in target._layout.hidden}
     return jax.tree.map(jnp.asarray, kept)
+
+
+def _everything(target: ModelTarget, position: Vector):
+    """All that the model computes, free of compiled functions of this package."""
+    return target._log_density(position), _constrained_now(target, position)
 
 
 @eqx.filter_jit
@@ -299,25 +337,3 @@ def _observed_values(target: ModelTarget) -> dict[str, Array]:
     model = target._placed(handlers.seed(Repeatable(model), 0), jnp.zeros(target.dim))
     trace = handlers.trace(model).get_trace(*args, **kwargs)
     return {name: jnp.asarray(site["value"]) for name, site in trace.items() if is_data(site)}
-
-
-class PriorDraws(eqx.Module):
-    """Batches of positions from the prior of a model, some of which may be infinite.
-
-    Raises:
-        NotImplementedError: when called, if a distribution of the model has no sampler.
-    """
-
-    target: ModelTarget
-    num: int = eqx.field(static=True)
-
-    @eqx.filter_jit
-    def __call__(self, rng_key: RNGKey) -> Float[Array, "{self.num} dim"]:
-        """Draw one batch."""
-
-        def draw(rng_key: RNGKey) -> Vector:
-            model, args, kwargs = self.target._arguments()
-            seeded = handlers.seed(Repeatable(model), rng_key)
-            return self.target._position_of(handlers.trace(seeded).get_trace(*args, **kwargs))
-
-        return jax.vmap(draw)(jax.random.split(rng_key, self.num))

@@ -19,19 +19,19 @@ class SeenData(NamedTuple):
     @classmethod
     def of(cls, model: Any, args: tuple, kwargs: dict[str, Any]) -> "SeenData":
         """Note the arguments of one call."""
-        return cls(*take_out_arrays(_named(model, args, kwargs)))
+        return cls(*take_out_arrays(by_name(model, args, kwargs)))
 
     def are(self, model: Any, args: tuple, kwargs: dict[str, Any]) -> bool:
         """Whether these arguments are the same ones.
 
         Arrays are compared number for number, or by shape inside compiled code.
         """
-        arrays, skeleton = take_out_arrays(_named(model, args, kwargs))
+        arrays, skeleton = take_out_arrays(by_name(model, args, kwargs))
         pairs = zip(arrays, self.arrays, strict=False)
         return skeleton == self.skeleton and all(_are_same(*pair) for pair in pairs)
 
 
-def _named(model: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+def by_name(model: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
     """Arguments by name, so that it does not matter which were given by position."""
     try:
         return dict(inspect.signature(model).bind(*args, **kwargs).arguments)

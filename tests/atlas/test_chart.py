@@ -38,6 +38,7 @@ def blind_to_the_second(known) -> Exploration:
     )
 
 
+@pytest.mark.slow
 def test_two_modes_far_apart_are_two_charts_with_their_masses():
     known, atlas = two_modes(20.0), atlas_far_apart()
     assert atlas.num_charts == 2 and atlas.good and atlas.num_repairs == 0

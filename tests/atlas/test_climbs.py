@@ -37,6 +37,7 @@ TOPLESS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("log_density", TOPLESS.values(), ids=TOPLESS)
 def test_where_there_is_no_normal_shape_no_climb_arrives(log_density):
     target = target_from_log_density(log_density, 2)

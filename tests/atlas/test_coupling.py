@@ -59,6 +59,7 @@ def random_map(dim: int = 5, lead: int = 2) -> CouplingMap:
     return CouplingMap(affine, rotation, spread_out, Radial(jnp.asarray(0.1)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("dim", "lead"), [(5, 2), pytest.param(2, 1, marks=pytest.mark.fast), (1, 1), (3, 3)]
 )
@@ -139,6 +140,7 @@ def test_what_is_not_finite_stays_replaced():
     np.testing.assert_array_equal(point.score, [0.0])
 
 
+@pytest.mark.slow
 def test_the_weights_of_an_untrained_bridge_stay_exact():
     """The mean weight is the evidence, and ends are in the model's coordinates."""
     known = targets.conjugate_normal()
@@ -173,6 +175,7 @@ def found_by_default() -> nb.atlas.Standardisation:
     return nb.standardise(jax.random.key(0), targets.funnel().target, candidates=(gaussian_vi,))
 
 
+@pytest.mark.slow
 def test_a_funnel_is_straightened():
     known, result = targets.funnel(), found_by_default()
     assert result.fit.method == "coupling" and isinstance(result.map, CouplingMap)
@@ -241,6 +244,7 @@ def scales_of_their_own(num: int):
     return nb.target_from_log_density(log_density, 2 * num)
 
 
+@pytest.mark.slow
 def test_coordinates_steer_where_no_direction_stands_out():
     target = scales_of_their_own(6)
     affine = DenseMap(jnp.zeros(12), jnp.diag(jnp.repeat(jnp.asarray([0.8, 1.2]), 6)))
@@ -281,6 +285,7 @@ def test_the_gradient_of_the_fit_is_that_through_the_draws_alone():
         np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-8)
 
 
+@pytest.mark.slow
 def test_two_dimensions_are_tried_from_both_ends():
     """Here the follower seems to steer more than what it follows."""
     known = targets.funnel(2)
@@ -294,6 +299,7 @@ def test_two_dimensions_are_tried_from_both_ends():
     assert jnp.mean(log_weight) > known.log_evidence - 0.02
 
 
+@pytest.mark.slow
 def test_an_update_that_is_not_finite_is_left_out():
     flat = nb.target_from_log_density(lambda x: 0.0 * jnp.sum(x), 2)
     map, _ = fit_coupling(jax.random.key(0), flat, DenseMap(jnp.zeros(2), jnp.eye(2)))
@@ -315,6 +321,7 @@ def test_a_coupling_that_is_no_better_is_not_taken(monkeypatch):
     assert result.fit.candidates["coupling"] < result.fit.elbo
 
 
+@pytest.mark.slow
 def test_a_target_of_one_dimension_can_be_shaped():
     known = targets.skewed()
     target = nb.target_from_log_density(lambda x: 0.75 - jnp.sum(x + jnp.exp(-x)), 1)
@@ -325,6 +332,7 @@ def test_a_target_of_one_dimension_can_be_shaped():
     assert jnp.mean(log_weight) > known.log_evidence / 2 - 0.01
 
 
+@pytest.mark.slow
 def test_a_bent_posterior_survives_a_file(tmp_path):
     known = targets.funnel()
     sampler = nb.BridgeSampler(

@@ -10,6 +10,7 @@ from numpyro_bridge.target import target_from_log_density
 from tests.mixtures import mixture
 
 
+@pytest.mark.slow
 def test_three_separated_modes_are_all_found():
     masses, places = [0.5, 0.3, 0.2], [[0.0, 0.0], [40.0, -10.0], [-20.0, 60.0]]
     known = mixture(masses, places, [1.0, 2.0, 0.5])
@@ -30,6 +31,7 @@ def centred_hierarchy(x):
     return -x[0] - 0.5 * jnp.exp(2 * x[0]) - 0.5 * jnp.sum((x[1:] * jnp.exp(-x[0])) ** 2)
 
 
+@pytest.mark.slow
 def test_a_density_without_tops_gives_normal_distributions_all_the_same():
     seen = explore(jax.random.key(1), target_from_log_density(centred_hierarchy, 3), max_rounds=1)
     assert len(seen.log_mass) == len(seen.num_at_place) == len(seen.normals.location) >= 1
@@ -38,6 +40,7 @@ def test_a_density_without_tops_gives_normal_distributions_all_the_same():
     assert np.max(seen.log_mass) < np.log(2 * np.pi * np.sqrt(np.pi / 2)) + 0.3
 
 
+@pytest.mark.slow
 def test_a_narrow_mode_beside_a_wide_one_is_found_by_probes():
     """It fills one part in ten thousand of the volume where climbs begin, in eight dimensions."""
     masses, places = [0.8, 0.2], [np.zeros(8), np.full(8, 4.0)]
@@ -60,6 +63,7 @@ def modes_target(dim: int, df: float):
     return target_from_log_density(log_density, dim)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dim, df, hides", [(10, 5.0, True), (10, np.inf, False), (6, 5.0, False)])
 def test_heavy_tails_of_many_modes_may_hide_a_light_one(key, dim, df, hides):
     found = explore(key, modes_target(dim, df))

@@ -50,6 +50,7 @@ def test_a_normal_target_is_found_exactly(key):
         assert np.allclose(factor, np.tril(factor))
 
 
+@pytest.mark.slow
 def test_the_second_map_has_the_highest_elbo_of_all_normal_distributions(key):
     """At the optimum the mean score is zero, and the mean curvature is the precision."""
     target = counts_target(DIM)
@@ -94,6 +95,7 @@ def test_beyond_the_limit_there_is_no_map(key):
     assert num_gradients(100) < num_gradients(200)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dim", [120, 320])
 def test_many_dimensions_are_sampled_without_training(dim):
     """Log rates in many dimensions: the evidence is known, and so are means and variances."""

@@ -29,6 +29,7 @@ def test_the_draws_follow_the_density(reference):
     np.testing.assert_allclose(both, ratio, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_particles_keep_both_modes_with_their_masses(reference):
     particles = tempered_particles(jax.random.key(1), FAR.target, reference)
     weight = jax.nn.softmax(particles.log_weight)
@@ -39,6 +40,7 @@ def test_particles_keep_both_modes_with_their_masses(reference):
     assert particles.num_gradient_evaluations > reference.num_gradient_evaluations > 1_000
 
 
+@pytest.mark.slow
 def test_a_single_place_changes_nothing():
     target = targets.conjugate_normal().target
     wide = from_prior_or_fit(jax.random.key(0), target, 300)

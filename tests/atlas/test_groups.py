@@ -25,6 +25,7 @@ def two(dim: int, distance: float, share: float = 0.3) -> np.ndarray:
     return rng.normal(size=(NUM, dim)) + distance / np.sqrt(dim) * moved
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dim", [1, 2, 10, 50])
 def test_two_modes_are_two_groups_where_they_lie_apart(dim):
     assert groups(two(dim, 4.0)) is None
@@ -36,6 +37,7 @@ def test_two_modes_are_two_groups_where_they_lie_apart(dim):
         np.testing.assert_allclose(normals.location, expected, atol=0.3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dim", [2, 10])
 def test_eight_modes_are_eight_groups(dim):
     places = 6.0 * np.stack([np.cos(np.arange(8) * np.pi / 4), np.sin(np.arange(8) * np.pi / 4)], 1)
@@ -59,6 +61,7 @@ def banana(rng):
     return np.stack([first, first**2 + 0.3 * rng.normal(size=NUM)], 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "draw",
     [

@@ -13,6 +13,7 @@ from numpyro_bridge.atlas.standardised_target import weights_of_draws
 from numpyro_bridge.target import target_from_log_density
 
 
+@pytest.mark.slow
 @pytest.mark.fast
 @pytest.mark.parametrize("heaviness", [0.0, 1e-5, 0.1, 0.7, 3.0])
 @pytest.mark.parametrize("dim", [1, 4])
@@ -59,6 +60,7 @@ def test_far_out_and_at_zero_nothing_overflows():
     assert jnp.all(jnp.isfinite(jax.jacrev(radial.inverse)(far)))
 
 
+@pytest.mark.slow
 def test_a_student_distribution_is_fitted_nearly_exactly():
     """The weights of normal draws have no variance here: that of the density is too heavy."""
     dim, df = 6, 4.0
@@ -75,6 +77,7 @@ def test_a_student_distribution_is_fitted_nearly_exactly():
     assert abs(np.mean(weight) - 1) < 5 * np.std(weight) / np.sqrt(len(weight)) + 0.002
 
 
+@pytest.mark.slow
 def test_independent_student_tails_are_fitted_along_the_axes():
     """No radial stretch can do it: each coordinate is far out by itself."""
     dim, df = 8, 2.0

@@ -153,6 +153,7 @@ def test_a_badly_scaled_normal_becomes_standard():
     np.testing.assert_allclose(np.mean(inverse, axis=0), 0, atol=0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("candidate", "rtol"), [(pathfinder, 0.05), (laplace, 1e-4), (gaussian_vi, 0.01)]
 )
@@ -192,6 +193,7 @@ def hopeless(rng_key, target, starts):
     return jax.vmap(diagonal_map)(far, jnp.ones_like(far))
 
 
+@pytest.mark.slow
 def test_the_choice_is_never_worse_than_no_standardisation():
     target = nb.target_from_log_density(nasty, 2)
     result = nb.standardise(jax.random.key(0), target, candidates=(laplace, gaussian_vi, hopeless))

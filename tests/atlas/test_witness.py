@@ -79,6 +79,7 @@ def test_where_tempering_would_cost_too_much_the_reason_is_given():
     assert reason == "the posterior has more than 100 dimensions"
 
 
+@pytest.mark.slow
 def test_where_groups_of_particles_disagree_more_of_them_are_tempered(monkeypatch):
     sizes = {"num_particles": 64, "most_particles": 128}
     few = temper(jax.random.key(3), KNOWN.target, KNOWN.normals, seen_with(2), **sizes)

@@ -56,6 +56,7 @@ def test_an_exact_denoiser_weighs_alike_as_the_steps_get_small():
     assert float(effective_sample_size(many.log_weight)) > 0.95
 
 
+@pytest.mark.slow
 def test_the_upper_bound_is_the_negative_elbo_of_the_draws():
     """EUBO of the discrete chains = mean log density of the draws + the bound by integration."""
     denoiser = eqx.tree_at(lambda d: d.network.means, denoisers.exact(DATA), DATA.means + 0.15)
@@ -90,6 +91,7 @@ def test_the_target_is_asked_at_the_clean_vector_alone():
     np.testing.assert_array_equal(runs.states.log_density[:, :-1], 0.0)
 
 
+@pytest.mark.slow
 def test_scales_and_levels_are_learned_afterwards():
     """While the denoiser stays fixed, `reverse_kl_ld` raises the ELBO of a bridge of few steps."""
     process = nb.diffusion.DenoisingProcess(denoisers.exact(DATA), 1, num_steps=4)

@@ -97,6 +97,7 @@ def test_the_divergence_below_a_level_is_the_integral_of_the_error(by_level):
     assert by_level.plot(weightings.edm, weightings.flow)[1].get_legend() is not None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("weighting", "monotone"), WEIGHTINGS.items())
 def test_a_weighting_mixes_bounds_if_it_never_rises(by_level, weighting, monotone):
     assert weightings.is_monotone(weighting) == monotone
@@ -186,6 +187,7 @@ def test_the_bound_over_all_levels_wants_finite_ends():
         nb.diffusion.elbo_by_level(jax.random.key(0), denoisers.exact(NORMAL, FlowPath()), DRAWS)
 
 
+@pytest.mark.slow
 def test_fit_trains_a_denoiser_on_weighted_draws():
     """From draws of one distribution, weighted to another, the denoiser learns the second."""
     wide = 1.5 * jax.random.normal(jax.random.key(0), (4_000, 1))

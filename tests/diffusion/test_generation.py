@@ -125,6 +125,7 @@ def test_ddpm_is_ddim_over_twice_the_step_and_noise_put_back():
     np.testing.assert_allclose(wide / narrow, 4.0, rtol=0.2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("amount", [0.0, 0.4, 1.0, 3.0])
 def test_churn_leaves_the_marginals_unchanged(amount):
     """At every time mean and variance are right, to first order in the step."""
@@ -207,6 +208,7 @@ def straightened():
     return bent, training.module
 
 
+@pytest.mark.slow
 def test_reflow_straightens(straightened):
     before, after = (nb.diffusion.curvature(KEY, flow, dim=1) for flow in straightened)
     assert float(before) > 0.1

@@ -48,6 +48,7 @@ def posterior(amortised) -> nb.Posterior:
 # --- the posterior of any data --------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1])
 def test_posterior_and_evidence_of_any_data(amortised, seed):
     w = np.random.default_rng(seed).normal(size=2)
@@ -61,6 +62,7 @@ def test_posterior_and_evidence_of_any_data(amortised, seed):
     np.testing.assert_allclose(np.std(draws.position, axis=0), sd, rtol=0.1)
 
 
+@pytest.mark.slow
 def test_a_conditioned_posterior_is_one_like_any_other(posterior, tmp_path):
     posterior.save(tmp_path / "posterior")
     loaded = nb.load(tmp_path / "posterior", targets.regression)
@@ -179,6 +181,7 @@ def heavy_tailed(y):
         numpyro.sample("y", dist.Normal(mu, tau), obs=y)
 
 
+@pytest.mark.slow
 def test_heavy_tails_of_the_prior_predictive_leave_training_finite():
     amortised = learn(heavy_tailed, jnp.zeros(6))
     for metrics in (amortised.metrics, amortised.normal_metrics):

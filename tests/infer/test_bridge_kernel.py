@@ -60,6 +60,7 @@ def mcmc(kernel):
 # --- moves ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["CMCD", "UnderdampedCMCD"])
 def test_every_move_leaves_the_distribution_of_paths_invariant(name):
     """Chains from exact draws, with paths from the backward chain, keep their distribution."""
@@ -100,6 +101,7 @@ def test_every_move_leaves_the_distribution_of_paths_invariant(name):
     assert_same_mean(before, after_local)
 
 
+@pytest.mark.slow
 def test_chains_of_a_bridge_that_is_off_have_the_exact_moments(mcmc):
     mean, covariance, _ = targets.regression_posterior(X, Y)
     assert 0.3 < np.mean(mcmc.get_extra_fields()["accepted"]) < 0.98
@@ -109,6 +111,7 @@ def test_chains_of_a_bridge_that_is_off_have_the_exact_moments(mcmc):
         assert np.all(np.abs(np.mean(values, axis=(0, 1)) - expected) < 4 * error)
 
 
+@pytest.mark.slow
 def test_global_and_local_moves_together_mix_between_modes_where_nuts_does_not():
     """A bridge that starts at both modes, in the wrong proportion and too wide, is enough."""
     known = targets.two_modes(distance=4.0)
@@ -167,6 +170,7 @@ def test_a_warm_start_goes_on_and_only_with_the_same_data(kernel, mcmc, capsys):
         copy.run(jax.random.key(5), X, y=Y + 1)
 
 
+@pytest.mark.slow
 def test_other_data_train_another_bridge():
     x, y = targets.regression_data(seed=1)
     kernel = nb.BridgeKernel(MODEL, **SETTINGS)

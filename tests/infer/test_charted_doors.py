@@ -53,6 +53,7 @@ def assert_exact(posterior: nb.Posterior) -> None:
     assert_same_weighted_mean(x > 0, draws.log_weight, share)
 
 
+@pytest.mark.slow
 def test_a_guide_trained_on_both_charts_has_the_exact_masses(trained):
     guide, _, result = trained
     posterior = guide.to_posterior(result.params, result.losses)

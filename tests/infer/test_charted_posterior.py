@@ -76,6 +76,7 @@ def test_fewer_draws_than_charts_are_drawn_by_chance(posterior):
     assert one.num_samples == 1 and one.num_charts == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("local_kernel", [None, NUTS])
 def test_the_kernel_jumps_between_charts(posterior, local_kernel):
     kernel = nb.BridgeKernel(posterior, local_kernel=local_kernel)
@@ -93,6 +94,7 @@ def test_the_kernel_jumps_between_charts(posterior, local_kernel):
     assert abs(np.mean(np.abs(x)) - 5) < 0.02
 
 
+@pytest.mark.slow
 def test_a_path_metropolis_chain_jumps_between_charts(posterior):
     algorithm = nb.path_metropolis(posterior)
     state = algorithm.init({"x": jnp.asarray(5.0)}, jax.random.key(0))
@@ -105,6 +107,7 @@ def test_a_path_metropolis_chain_jumps_between_charts(posterior):
     assert abs(float(jnp.mean(x > 0)) - SHARE) < 0.07
 
 
+@pytest.mark.slow
 def test_nuts_that_lost_a_chart_is_told(posterior, draws):
     shares = posterior.chart_shares({"x": jnp.full(50, 5.0)})
     np.testing.assert_allclose(np.sort(shares), [0.0, 1.0], atol=1e-6)
@@ -114,6 +117,7 @@ def test_nuts_that_lost_a_chart_is_told(posterior, draws):
     assert not list(doubts_about_nuts(table, {}, draws.chart_masses.mass, draws.chart_masses.mass))
 
 
+@pytest.mark.slow
 def test_a_named_process_is_trained_on_every_chart():
     sampler = nb.BridgeSampler(
         model,

@@ -54,6 +54,7 @@ def posterior(exact_draws) -> nb.Posterior:
     return sampler.run(jax.random.key(0), X, y=Y, draws=exact_draws)
 
 
+@pytest.mark.slow
 def test_draws_become_weighted_draws_and_evidence(posterior):
     draws = posterior.sample(jax.random.key(1), num_samples=2_000)
     assert abs(draws.log_evidence - LOG_EVIDENCE) < 5 * draws.log_evidence_error + 1e-3
@@ -83,6 +84,7 @@ def test_given_draws_bound_the_evidence_from_above(posterior, exact_draws):
     assert backward.ess > 0.95
 
 
+@pytest.mark.slow
 def test_nuts_is_transported_by_the_flow(posterior):
     """Exact for any flow: the moments are those of the posterior, whatever the network learned."""
     neutra = NeuTraReparam(posterior.as_guide(num_steps=3), params={})
@@ -211,6 +213,7 @@ def test_a_prior_is_a_start_where_it_can_be_drawn():
     assert from_prior(jax.random.key(1), targets.skewed().target, 100) is None
 
 
+@pytest.mark.slow
 def test_the_log_joint_alone_is_enough():
     """Two modes of unequal weight on a single map, from a start that covers both."""
     known = targets.two_modes()

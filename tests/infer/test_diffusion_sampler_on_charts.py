@@ -65,6 +65,7 @@ def assert_known(draws: nb.Draws) -> None:
         assert_same_weighted_mean((position[:, 1] - place[1]) ** 2, log_weight, scale**2)
 
 
+@pytest.mark.slow
 def test_two_modes_get_a_chart_and_a_denoiser_each(posterior, draws):
     assert isinstance(posterior.target, ChartedTarget) and posterior.target.num_charts == 2
     assert_known(draws)
@@ -138,6 +139,7 @@ def test_one_map_where_one_is_asked_for(exact_draws):
         nb.DiffusionSampler(KNOWN.target, max_charts=0)
 
 
+@pytest.mark.slow
 def test_a_skewed_posterior_has_one_chart_as_if_nobody_had_looked_for_more():
     known = targets.skewed()
     given = known.draw(jax.random.key(3), 1_000)
@@ -153,6 +155,7 @@ def test_a_skewed_posterior_has_one_chart_as_if_nobody_had_looked_for_more():
     assert_same_draws(one, many)
 
 
+@pytest.mark.slow
 def test_the_log_joint_alone_is_enough_for_modes_far_apart(capsys):
     """Particles that start wide would lose the heavy mode: exploration finds it."""
     settings = {"num_particles": 1_000, "max_rounds": 2, "progress_bar": True}

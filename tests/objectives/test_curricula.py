@@ -152,6 +152,7 @@ def test_trajectories_of_the_present_chain_all_count_one():
         assert np.any(np.all(replayed == again, axis=(1, 2)))
 
 
+@pytest.mark.slow
 def test_replayed_trajectories_are_weighted_to_the_present_chain():
     """A buffer that another chain has filled, large enough to stand for that chain."""
     process, earlier = (catalogue.untrained("CMCD", size=size) for size in (0.1, 0.06))

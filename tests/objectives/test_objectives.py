@@ -49,6 +49,7 @@ class DetachedScore(nb.processes.AbstractProcess):
         return self.inner.backward(step, state, target)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["CMCD", pytest.param("DBS", marks=pytest.mark.fast), "DDS", "UnderdampedCMCD"]
 )
@@ -67,6 +68,7 @@ def test_reverse_kl_and_its_log_derivative_form_have_one_gradient(name):
         assert np.max(signal[columns_of(name, lambda p: p.annealing)]) > 5
 
 
+@pytest.mark.slow
 def test_states_that_determine_parts_of_a_process_leave_these_parts_alone():
     """Of BAOAB's moves only the renewal is random; the others are learned along the path alone."""
     name = "UnderdampedCMCD by BAOAB"
@@ -79,11 +81,13 @@ def test_states_that_determine_parts_of_a_process_leave_these_parts_alone():
     assert_one_gradient(along_path[:, ~fixed], log_derivative[:, ~fixed])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["CMCD", "UnderdampedCMCD by BAOAB"])
 def test_the_path_gradient_is_the_gradient_with_less_noise_near_the_optimum(name):
     assert_one_gradient(many_gradients("reverse_kl_path", name), many_gradients("reverse_kl", name))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objective", catalogue.OBJECTIVES)
 def test_a_loss_is_at_rest_where_the_bridge_is_exact(objective):
     """There its gradient is zero on average, in every parameter, and elsewhere it is not."""
@@ -97,6 +101,7 @@ def test_a_loss_is_at_rest_where_the_bridge_is_exact(objective):
     assert np.max(np.abs(z_scores(moving, 0.0))) > 10
 
 
+@pytest.mark.slow
 def test_gradients_have_no_noise_where_the_weights_are_equal():
     """The plain pathwise gradient has noise even so: that of a score, whose mean is zero."""
     known = targets.normal(np.zeros(2), np.eye(2))
@@ -113,6 +118,7 @@ def test_gradients_have_no_noise_where_the_weights_are_equal():
     assert largest(nb.reverse_kl, control) > 0.01
 
 
+@pytest.mark.slow
 def test_exploration_is_weighted_back():
     """With many trajectories a batch, since self-normalised weights are right in the limit."""
     process = catalogue.untrained("CMCD", size=0.1)
@@ -139,6 +145,7 @@ def test_exploration_reports_on_the_forward_chain():
     )
 
 
+@pytest.mark.slow
 def test_forward_kl_by_weights_and_by_exact_draws_have_one_gradient():
     """Two ways to average over the backward chain."""
     known = targets.normal([0.2, -0.1], [[1.0, 0.2], [0.2, 0.8]])
@@ -172,6 +179,7 @@ def test_trajectory_balance_says_what_it_needs():
         evaluate(nb.trajectory_balance, catalogue.untrained("CMCD"), 16)
 
 
+@pytest.mark.slow
 def test_sub_trajectory_balance_of_the_longest_piece_is_trajectory_balance():
     inner = catalogue.untrained("UnderdampedCMCD")
     whole = nb.objectives.with_log_flow(lambda rng_key, dim: inner, 0.7)(jax.random.key(0), 2)
@@ -251,6 +259,7 @@ def test_every_objective_reports_on_the_trajectories_of_its_key():
 FIXED_BACKWARD = ["PIS", "DDS", "DIS"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FIXED_BACKWARD)
 def test_log_variance_and_reverse_kl_ld_have_one_gradient_against_a_fixed_backward_chain(name):
     """The theorem of Sanokowski et al. (2025), for the control: batch by batch, to rounding.

@@ -52,6 +52,7 @@ def evaluated(loss, rng_key, processes, target, num_trajectories):
     return OverCharts(loss)(rng_key, processes, target, num_trajectories=num_trajectories)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LOSSES)
 def test_the_loss_is_that_of_every_chart_by_its_share(name, key):
     """Each chart alone has the same loss, gradient and trajectories; padding changes nothing."""

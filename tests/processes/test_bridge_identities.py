@@ -29,6 +29,7 @@ every_process = pytest.mark.parametrize("process", catalogue.some_fast(catalogue
 every_pair = pytest.mark.parametrize(("process", "target"), catalogue.some_fast(PAIRS))
 
 
+@pytest.mark.slow
 @every_pair
 def test_bridge_identity(process, target):
     assert_bridge_identity(runs_of(process, target), known_target(target).log_evidence)
@@ -86,6 +87,7 @@ def test_bridge_identity_notices_a_kernel_five_percent_wider_than_its_score(chai
         assert_bridge_identity(run_known(process, known), known.log_evidence)
 
 
+@pytest.mark.slow
 @every_process
 def test_a_trajectory_is_the_same_however_it_is_scored(process):
     """`rescore` gives the numbers of `simulate`, `simulate_states` its states."""

@@ -318,13 +318,9 @@ class AutoBridge(AutoContinuous):
         )
 
     def check_data(self, args: tuple, kwargs: dict[str, Any]) -> None:
-        """Raise a ValueError unless these are the data that the guide was made for.
-
-        Args:
-            args: Positional arguments of the model.
-            kwargs: Keyword arguments.
-        """
-        if self._data is not None and not self._data.are(self.model, args, kwargs):
+        """Raise a ValueError unless these arguments are the data that the guide was made for."""
+        same = self._data is None or self._data.are(self.model, args, kwargs)
+        if not same or (self._target is not None and not self._target.reads_as_before()):
             raise ValueError(
                 "this guide was made for other data, those of its first call, and its paths are "
                 "steered by their posterior; for these data make another, nb.AutoBridge(model), "

@@ -1,0 +1,34 @@
+"""Draws from the prior of a NumPyro model, as positions."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+from jaxtyping import Array, Float
+from numpyro import handlers
+
+from numpyro_bridge._core.types import RNGKey, Vector
+from numpyro_bridge.target.sites import Repeatable
+
+
+class PriorDraws(eqx.Module):
+    """Batches of positions from the prior of a model, some of which may be infinite.
+
+    Raises:
+        NotImplementedError: when called, if a distribution of the model has no sampler.
+    """
+
+    target: Any
+    """A `ModelTarget`."""
+    num: int = eqx.field(static=True)
+
+    @eqx.filter_jit
+    def __call__(self, rng_key: RNGKey) -> Float[Array, "{self.num} dim"]:
+        """Draw one batch."""
+
+        def draw(rng_key: RNGKey) -> Vector:
+            model, args, kwargs = self.target._arguments()
+            seeded = handlers.seed(Repeatable(model), rng_key)
+            return self.target._position_of(handlers.trace(seeded).get_trace(*args, **kwargs))
+
+        return jax.vmap(draw)(jax.random.split(rng_key, self.num))

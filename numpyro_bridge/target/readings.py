@@ -1,0 +1,72 @@
+"""What a model reads besides its arguments: globals, closures and attributes, as a short digest."""
+
+import hashlib
+import re
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+
+ADDRESS = re.compile(r"0x[0-9a-f]+")
+"""Where in memory an object is says nothing about it."""
+
+
+class Reading(NamedTuple):
+    """Digests of what a function computes."""
+
+    code: str = ""
+    """Of every operation, and of every number that is not in the arguments. Two functions of the
+    same digest compute the same, so that one may use code that was compiled for the other."""
+    numbers: str = ""
+    """Of the numbers alone."""
+
+
+def read(function: Callable[..., Any], *args: Any) -> Reading:
+    """Digest the computation of a function, with the numbers that it takes from elsewhere.
+
+    Compiled code holds what a function has read from a global, a closure or an object when it was
+    traced, and does not see it change.
+
+    Args:
+        function: Any function that JAX can trace, but no compiled one, which is not traced again.
+        *args: Its arguments, of which only shapes and types count.
+    """
+    # As a new function, because JAX remembers what it has traced of an old one.
+    closed = jax.make_jaxpr(lambda *args: function(*args))(*args)
+    state = hashlib.blake2b(digest_size=16)
+    _add(state, closed)
+    numbers = state.hexdigest()
+    state.update(ADDRESS.sub("", str(closed.jaxpr)).encode())
+    return Reading(state.hexdigest(), numbers)
+
+
+def _add(state, part: Any) -> None:
+    """Add the numbers of a part of a computation."""
+    if hasattr(part, "consts"):
+        for const in part.consts:
+            _add_array(state, const)
+        _add(state, part.jaxpr)
+    elif hasattr(part, "eqns"):
+        for equation in part.eqns:
+            for operand in equation.invars:
+                if hasattr(operand, "val"):
+                    _add_array(state, operand.val)
+            for value in equation.params.values():
+                _add(state, value)
+    elif isinstance(part, tuple | list):
+        for value in part:
+            _add(state, value)
+
+
+def _add_array(state, value: Any) -> None:
+    if isinstance(value, Tracer):  # known only while other code runs
+        state.update(str(value.aval).encode())
+        return
+    if isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
+        value = jax.random.key_data(value)
+    numbers = np.asarray(value)
+    state.update(f"{numbers.dtype}{numbers.shape}".encode())
+    state.update(np.ascontiguousarray(numbers).tobytes())
