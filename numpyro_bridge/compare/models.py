@@ -191,7 +191,8 @@ def _compared(draws: dict[str, Draws], log_prior: np.ndarray) -> ModelComparison
             "not finite. Give every parameter a proper prior"
         )
     probability, probability_error = _probabilities(log_evidence + log_prior, error)
-    warnings = [text for name in draws for text in _meaningless(name, draws[name])]
+    warnings = [*_unseen(draws)]
+    warnings += [text for name in draws for text in _meaningless(name, draws[name])]
     warnings += [text for name in draws for text in _optimistic(name, draws[name])]
     warnings += _undecided(log_evidence + log_prior, error)
     return ModelComparison(
@@ -243,7 +244,7 @@ def _meaningless(name: str, draws: Draws):
             f"{name}: the evidence means nothing (k-hat {draws.pareto_k:.2f}, above "
             f"{MAX_PARETO_K}), nor do the probabilities. Train longer, or draw more."
         )
-    for text in draws.warnings:
+    for text in (*draws.warnings, *draws.target.doubts):
         yield f"{name}: {text}"
 
 
@@ -270,20 +271,50 @@ def _undecided(log_mass: np.ndarray, error: np.ndarray):
 
 
 def _check_same_data(draws: Mapping[str, Draws]) -> None:
-    """Raise a ValueError if models are known to observe different data."""
-    data = {
-        name: np.sort(np.concatenate([np.ravel(value) for value in each.target.observed.values()]))
-        for name, each in draws.items()
-        if each.target.observed
-    }
+    """Raise a ValueError if models are known to observe different data, or one has none."""
+    data = {name: each.target.observed for name, each in draws.items() if each.target.observed}
     if not data:
         return
+    empty = [name for name, each in draws.items() if not each.target.may_observe_data]
     first, *others = data
+    if empty:
+        raise ValueError(
+            f"{empty[0]} observes no data, and {first} does: the evidence of a model without data "
+            "is one, and cannot be compared. Pass the data (was None passed to the model?)"
+        )
     for other in others:
-        a, b = data[first], data[other]
-        if a.shape != b.shape or not np.allclose(a, b, rtol=1e-5, atol=1e-8, equal_nan=True):
+        if not _same(data[first], data[other]):
+            a, b = (sum(value.size for value in data[name].values()) for name in (first, other))
             raise ValueError(
-                f"{first} and {other} observe different data, {a.size} and {b.size} numbers: "
+                f"{first} and {other} observe different data, {a} and {b} numbers: "
                 "their evidences cannot be compared. Give both the same observations, on the "
-                "same scale"
+                "same scale and in the same order"
+            )
+
+
+def _same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether data are the same ones: site by site, or in any order if their sites differ."""
+    shapes = [{name: value.shape for name, value in data.items()} for data in (one, other)]
+    if shapes[0] == shapes[1]:
+        pairs = [(one[name], other[name]) for name in one]
+    else:
+        pairs = [tuple(_sorted(data) for data in (one, other))]
+    return all(
+        a.shape == b.shape and np.allclose(a, b, rtol=1e-5, atol=1e-8, equal_nan=True)
+        for a, b in pairs
+    )
+
+
+def _sorted(data: Mapping[str, Any]) -> np.ndarray:
+    return np.sort(np.concatenate([np.ravel(value) for value in data.values()]))
+
+
+def _unseen(draws: Mapping[str, Draws]):
+    """Name the models whose data the comparison cannot see, where it sees those of others."""
+    seen = [name for name, each in draws.items() if each.target.observed]
+    for name in draws:
+        if seen and name not in seen:
+            yield (
+                f"{name}: it has no observed site, so that nobody has checked that its data, in a "
+                f"factor or a log density, are those of {seen[0]}."
             )

@@ -212,7 +212,7 @@ class Draws:
             self.pareto_k,
             self.tail_share,
             (*self.warnings, *self.target.doubts),
-            self.notes,
+            (*self.notes, *self.target.notes),
         )
 
     def warn_if_unreliable(self, stacklevel: int = 2) -> None:

@@ -39,7 +39,7 @@ def take_out_arrays(tree: Any, keep_constant: bool = False) -> tuple[tuple[Array
         keep_constant: leave the arrays in the skeleton, as they are. Compiled code then has their
             numbers, and is compiled anew for other arrays.
     """
-    leaves, structure = jax.tree.flatten(tree, is_leaf=_has_unsortable_keys)
+    leaves, structure = jax.tree.flatten(tree, is_leaf=has_unsortable_keys)
     taken = [not keep_constant and _is_numeric_array(leaf) for leaf in leaves]
     pairs = list(zip(leaves, taken, strict=True))
     arrays = tuple(jnp.asarray(leaf) for leaf, is_taken in pairs if is_taken)
@@ -91,7 +91,7 @@ def _is_numeric_array(leaf: Any) -> bool:
     return is_array and any(jnp.issubdtype(leaf.dtype, kind) for kind in kinds)
 
 
-def _has_unsortable_keys(node: Any) -> bool:
+def has_unsortable_keys(node: Any) -> bool:
     """Whether this is a dictionary that JAX cannot flatten."""
     if not isinstance(node, dict):
         return False

@@ -108,6 +108,16 @@ class Target(eqx.Module):
         """Sentences about why the density is not the one that was meant; part of every verdict."""
         return ()
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences that a user should know, without reason for doubt; part of every verdict."""
+        return ()
+
+    @property
+    def may_observe_data(self) -> bool:
+        """Whether some of the density may be that of data: so it is unless a model has none."""
+        return True
+
     def reads_as_before(self) -> bool:
         """Whether data that a model reads by itself, from a global, are those of the beginning."""
         return True

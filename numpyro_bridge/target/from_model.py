@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from numpyro_bridge._core.types import RNGKey
-from numpyro_bridge.target.arguments import take_out_arrays
+from numpyro_bridge.target.arguments import holds_tracers, take_out_arrays
+from numpyro_bridge.target.improper import refuse_improper
 from numpyro_bridge.target.layout import read_layout
 from numpyro_bridge.target.model import ModelTarget
 from numpyro_bridge.target.no_start import no_starting_point
@@ -69,6 +70,8 @@ def target_from_model(
         finite_density = bool(jnp.any(densities != REPLACED_LOG_DENSITY))
         call = target.model, target.model_args, target.model_kwargs
         raise no_starting_point(*call, tried, finite_density)
+    if target.improper_sites and not holds_tracers(positions):
+        refuse_improper(target, positions[int(jnp.argmax(finite))])
     return replace(target, rounded=rounded_arguments(model, args, kwargs))
 
 

@@ -9,7 +9,7 @@ from numpyro import handlers
 from numpyro.infer.initialization import init_to_uniform
 from numpyro.util import _validate_model
 
-from numpyro_bridge.target.refusals import RefuseSites, check_param, check_trace
+from numpyro_bridge.target.refusals import RefuseSites, check_param, check_trace, is_centring
 from numpyro_bridge.target.sites import (
     Repeatable,
     enumerated,
@@ -38,6 +38,10 @@ class Layout(NamedTuple):
     """How many axes the plates take; sums over discrete sites use axes to the left of them."""
     hidden: frozenset[str]
     """Deterministic sites that depend on discrete latent ones."""
+    held: tuple[str, ...] = ()
+    """Parameters that stay at their initial value: how far `LocScaleReparam(None)` centres."""
+    has_factors: bool = False
+    """Whether there are `numpyro.factor` statements, which may hold data of their own."""
 
 
 def read_layout(model: Callable, args: tuple, kwargs: dict) -> Layout:
@@ -48,7 +52,8 @@ def read_layout(model: Callable, args: tuple, kwargs: dict) -> Layout:
     checked = RefuseSites(handlers.seed(Repeatable(model), 0))
     started = handlers.substitute(checked, substitute_fn=init_to_uniform)
     trace = handlers.trace(started).get_trace(*args, **kwargs)
-    for name in sorted(checked.params):
+    held = {name for name in checked.params if is_centring(name, trace)}
+    for name in sorted(checked.params - held):
         check_param(name, trace[name]["value"], started, args, kwargs)
     check_trace(trace)
     samples = {name: site for name, site in trace.items() if site["type"] == "sample"}
@@ -71,6 +76,8 @@ def read_layout(model: Callable, args: tuple, kwargs: dict) -> Layout:
         sums_out=bool(discrete),
         num_plate_dims=num_plate_dims,
         hidden=hidden,
+        held=tuple(sorted(held)),
+        has_factors=any(is_factor(site) for site in samples.values()),
     )
 
 

@@ -13,7 +13,7 @@ from numpyro import handlers
 from numpyro.infer.util import constrain_fn
 
 from numpyro_bridge._core.types import RNGKey, Scalar, Vector
-from numpyro_bridge.target import model_density
+from numpyro_bridge.target import model_density, remarks
 from numpyro_bridge.target.arguments import Skeleton, take_out_arrays
 from numpyro_bridge.target.base import Target, check_position
 from numpyro_bridge.target.guarded import guarded_point, guarded_value
@@ -184,13 +184,15 @@ class ModelTarget(Target):
 
     @property
     def doubts(self) -> tuple[str, ...]:
-        if not self.rounded:
-            return ()
-        names = ", ".join(self.rounded)
-        return (
-            f"The numbers of {names} need more than 32 bits: rounding moves them by a good part of "
-            "their spread. Call numpyro.enable_x64() at the start, or subtract their mean before.",
-        )
+        return tuple(remarks.doubts(self.rounded))
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return tuple(remarks.notes(self.improper_sites, self._layout.held))
+
+    @property
+    def may_observe_data(self) -> bool:
+        return bool(self.observed) or self._layout.has_factors
 
     def reads_as_before(self) -> bool:
         return self._read_now().numbers == self._reading.numbers

@@ -136,6 +136,15 @@ def check_trace(trace: dict) -> None:
             )
 
 
+def is_centring(name: str, trace: dict) -> bool:
+    """Whether a `numpyro.param` says how far `LocScaleReparam(None)` centres a site.
+
+    The posterior is the same whatever its value, which need not be learned then.
+    """
+    site = name.removesuffix("_centered")
+    return site != name and f"{site}_decentered" in trace
+
+
 def check_param(name: str, value: Any, model: Callable, args: tuple, kwargs: dict) -> None:
     """Raise if the density depends on a `numpyro.param`.
 

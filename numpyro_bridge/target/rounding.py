@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from numpyro_bridge.target.arguments import has_unsortable_keys
 from numpyro_bridge.target.seen_data import by_name
 
 TOLERANCE = 1e-3
@@ -26,7 +27,9 @@ def rounded_arguments(model: Any, args: tuple, kwargs: dict[str, Any]) -> tuple[
         args: Its positional arguments.
         kwargs: Its keyword arguments.
     """
-    leaves, _ = jax.tree_util.tree_flatten_with_path(by_name(model, args, kwargs))
+    leaves, _ = jax.tree_util.tree_flatten_with_path(
+        by_name(model, args, kwargs), is_leaf=has_unsortable_keys
+    )
     names = [_name(path) for path, leaf in leaves if isinstance(leaf, np.ndarray) and _loses(leaf)]
     return tuple(dict.fromkeys(names))
 

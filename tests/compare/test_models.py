@@ -28,6 +28,10 @@ def constant(x, y=None):
         numpyro.sample("y", dist.Normal(intercept, targets.NOISE), obs=y)
 
 
+def nothing_observed():
+    numpyro.sample("intercept", dist.Normal(0, 1))
+
+
 def robust(x, y=None):
     """Heavy-tailed noise: no closed form."""
     intercept, slope = (numpyro.sample(name, dist.Normal(0, 1)) for name in ("intercept", "slope"))
@@ -159,7 +163,8 @@ def test_what_makes_an_evidence_meaningless_is_said(models):
     texts = [str(warning.message) for warning in caught]
     assert "improper: there is no evidence, since the prior of level is improper" in texts[0]
     assert "heavy: the evidence means nothing (k-hat" in texts[1]
-    assert comparison.warnings[:2] == tuple(texts)
+    *unseen, first, second = comparison.warnings[:4]
+    assert (first, second) == tuple(texts) and all("no observed site" in text for text in unseen)
     assert np.isnan(comparison.probability[0]) and "not defined" in str(comparison)
     np.testing.assert_allclose(np.sum(comparison.probability[1:]), 1.0)
 
@@ -178,6 +183,18 @@ def test_what_cannot_be_compared_is_refused(models, monkeypatch):
     other = draws_of(np.zeros(100), target=target)
     with pytest.raises(ValueError, match="line and constant observe different data, 6 and 6"):
         nb.compare_models({"line": models["line"], "constant": other}, num_samples=100)
+    turned = nb.target_from_model(jax.random.key(0), constant, X, y=Y[::-1])
+    with pytest.raises(ValueError, match="different data, 6 and 6 .* in the same order"):
+        nb.compare_models(
+            {"line": models["line"], "turned": draws_of(np.zeros(100), target=turned)}
+        )
+    without = nb.target_from_model(jax.random.key(0), nothing_observed)
+    with pytest.raises(ValueError, match="prior observes no data, and line does"):
+        nb.compare_models(
+            {"line": models["line"], "prior": draws_of(np.zeros(100), target=without)}
+        )
+    unseen = nb.compare_models({"line": models["line"], "density": draws_of(np.zeros(100))})
+    assert "density: it has no observed site" in str(unseen)
     comparison = nb.compare_models({"a": draws_of(np.zeros(100)), "b": draws_of(np.ones(100))})
     with pytest.raises(ValueError, match=r"no model 'c'; the models are \['a', 'b'\]"):
         comparison.log_bayes_factor("a", "c")

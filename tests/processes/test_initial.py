@@ -85,8 +85,8 @@ def test_a_path_from_the_prior_needs_a_prior():
         initial.score(plain.at(jnp.zeros(2)))
 
     def improper():
-        numpyro.sample("x", dist.ImproperUniform(dist.constraints.real, (), (2,)))
-        numpyro.factor("bounded", -1.0)
+        x = numpyro.sample("x", dist.ImproperUniform(dist.constraints.real, (), (2,)))
+        numpyro.factor("bounded", -jnp.sum(x**2))
 
     target = nb.target_from_model(jax.random.key(0), improper)
     with pytest.raises(ValueError, match="improper, masked or scaled, or has discrete sites"):

@@ -18,7 +18,7 @@ import scipy.stats
 from numpyro import handlers
 from numpyro.contrib.module import random_eqx_module
 from numpyro.distributions import constraints
-from numpyro.infer.reparam import CircularReparam
+from numpyro.infer.reparam import CircularReparam, LocScaleReparam
 
 from numpyro_bridge.target import refusals, target_from_model
 from tests import targets
@@ -156,6 +156,25 @@ def test_network_with_priors_is_accepted():
     assert target.sites == {"net/bias": (1,), "net/weight": (1, 2)}
     with pytest.raises(ValueError, match=r"'net\$params' is a numpyro.param.*a prior for each"):
         target_from_model(KEY, model, {"weight": dist.Normal()}, np.eye(2))
+
+
+def centred_by_a_parameter(y):
+    mean = numpyro.sample("mean", dist.Normal(0.0, 1.0))
+    with handlers.reparam(config={"x": LocScaleReparam(None)}):
+        x = numpyro.sample("x", dist.Normal(mean, 2.0))
+    numpyro.sample("y", dist.Normal(x, 1.0), obs=y)
+
+
+def test_a_centring_that_could_be_learned_is_held_and_noted():
+    """NUTS runs such a model too; the marginal of what is not centred is the same."""
+    target = target_from_model(KEY, centred_by_a_parameter, 0.5)
+    assert set(target.sites) == {"mean", "x_decentered"}
+    assert "x_centered stays at its initial value" in " ".join(target.notes)
+    grid = jnp.linspace(-30.0, 30.0, 601)
+    pairs = jnp.stack(jnp.meshgrid(grid, grid), axis=-1).reshape(-1, 2)
+    log_evidence = jax.nn.logsumexp(jax.vmap(target.log_density)(pairs)) + 2 * jnp.log(0.1)
+    expected = dist.Normal(0.0, jnp.sqrt(1.0 + 4.0 + 1.0)).log_prob(0.5)
+    np.testing.assert_allclose(log_evidence, expected, atol=1e-6)
 
 
 def test_fixed_parameter_is_accepted():

@@ -1,0 +1,81 @@
+"""An improper posterior is named as one, and an improper prior with data is not refused."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+import pytest
+from numpyro import handlers
+from numpyro.distributions import constraints
+
+import numpyro_bridge as nb
+from numpyro_bridge.target import target_from_model
+from tests.target.models import KEY, one_site
+
+
+def flat(support=constraints.real, shape=()):
+    return dist.ImproperUniform(support, (), shape)
+
+
+def without_data(y=None):
+    mean = numpyro.sample("mean", flat())
+    with numpyro.plate("row", 3):
+        numpyro.sample("y", dist.Normal(mean, 1.0).mask(False), obs=jnp.zeros(3))
+
+
+def one_of_two(y):
+    mean = numpyro.sample("mean", flat())
+    numpyro.sample("unused", flat(constraints.positive))
+    numpyro.sample("y", dist.Normal(mean, 1.0).to_event(0), obs=y)
+
+
+def coefficients(x, y):
+    """The second covariate is zero throughout, so that nothing says what its coefficient is."""
+    beta = numpyro.sample("beta", flat(constraints.real_vector, (2,)))
+    numpyro.sample("y", dist.Normal(x @ beta, 1.0).to_event(1), obs=y)
+
+
+IMPROPER = {
+    "masked": (without_data, (), "mean"),
+    "prior alone": (lambda: numpyro.sample("x", flat()), (), "x"),
+    "masked prior": (handlers.mask(one_site(dist.Normal()), mask=False), (), "x"),
+    "one of two": (one_of_two, (1.0,), "unused"),
+    "column of zeros": (coefficients, (np.eye(2)[:, :1] * [[1.0, 0.0]], np.ones(2)), "beta"),
+}
+
+
+@pytest.mark.parametrize("name", IMPROPER)
+def test_an_improper_posterior_is_refused_by_name(name):
+    model, args, site = IMPROPER[name]
+    with pytest.raises(ValueError, match=f"posterior is improper.*however far {site} is moved"):
+        target_from_model(KEY, model, *args)
+
+
+def far_away(y):
+    level = numpyro.sample("level", flat())
+    scale = numpyro.sample("scale", flat(constraints.positive))
+    numpyro.sample("y", dist.Normal(level, scale).expand(y.shape).to_event(1), obs=y)
+    numpyro.sample("spread", dist.HalfCauchy(1.0), obs=scale)
+
+
+def heavy(y):
+    level = numpyro.sample("level", flat())
+    numpyro.sample("y", dist.Cauchy(level, 1.0).expand(y.shape).to_event(1), obs=y)
+
+
+@pytest.mark.parametrize("model", [far_away, heavy])
+@pytest.mark.parametrize("place", [0.0, 1e5])
+@pytest.mark.parametrize("precise", [True, False])
+def test_data_make_a_posterior_proper_however_far_they_are(model, place, precise):
+    with jax.enable_x64(precise):
+        target = target_from_model(KEY, model, place + np.arange(4.0))
+    assert "level" in target.improper_sites
+
+
+def test_the_verdict_says_why_there_is_no_evidence(key):
+    sampler = nb.BridgeSampler(
+        heavy, standardise=nb.standardise, num_iterations=2, progress_bar=False
+    )
+    draws = sampler.run(key, np.arange(4.0)).sample(key, 100)
+    assert "no log evidence, since the prior of level is improper" in draws.verdict.text
