@@ -7,6 +7,7 @@ are put into it.
 """
 
 import dataclasses
+import math
 import sys
 import types
 from collections.abc import Iterable, Iterator
@@ -127,6 +128,12 @@ def blank_arrays(description: Any) -> list[np.ndarray]:
     """Arrays of zeros with the described shapes and dtypes, in order, to be read into."""
     arrays = [node for node in _nodes(description) if describes_array(node)]
     return [np.zeros(node["shape"], jnp.dtype(node["dtype"])) for node in arrays]
+
+
+def num_bytes(description: Any) -> int:
+    """How many bytes the described arrays take, without making them."""
+    arrays = [node for node in _nodes(description) if describes_array(node)]
+    return sum(math.prod(node["shape"]) * jnp.dtype(node["dtype"]).itemsize for node in arrays)
 
 
 def _nodes(description: Any) -> Iterator[dict[str, Any]]:

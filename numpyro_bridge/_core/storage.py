@@ -1,78 +1,57 @@
 """Files with a JSON header and the arrays of a pytree, written completely or not at all."""
 
-import json
+import io
 import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, TypeVar
 
 import equinox as eqx
 import numpy as np
 
-from numpyro_bridge._core.descriptions import blank_arrays, describe
+from numpyro_bridge._core.descriptions import blank_arrays, describe, num_bytes
 from numpyro_bridge._core.rebuilding import NOTHING, rebuild
+from numpyro_bridge._core.sealed import seal, unseal
+from numpyro_bridge._core.writing import write_atomically
 
 Tree = TypeVar("Tree")
 
-FORMAT = 2
-"""Version of the file layout, increased when an older version could no longer read the files."""
-
-
-def write_atomically(path: str | os.PathLike, write: Callable[[BinaryIO], None]) -> Path:
-    """Write a file under another name and then move it, so that nobody ever reads half of it."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except BaseException:
-        Path(partial).unlink(missing_ok=True)
-        raise
-    return path
-
 
 def save_tree(path: str | os.PathLike, header: dict[str, Any], tree: Any) -> Path:
-    """Write `header` as one line of JSON, then the leaves of `tree` in Equinox's format."""
-    line = json.dumps({"format": FORMAT, **header}).encode() + b"\n"
-
-    def write(file: BinaryIO) -> None:
-        file.write(line)
-        eqx.tree_serialise_leaves(file, tree)
-
-    return write_atomically(path, write)
+    """Write `header`, then the leaves of `tree` in Equinox's format, with a checksum of both."""
+    leaves = io.BytesIO()
+    eqx.tree_serialise_leaves(leaves, tree)
+    return write_atomically(path, lambda file: seal(file, header, leaves.getvalue()))
 
 
 def load_header(path: str | os.PathLike) -> dict[str, Any]:
-    """Read the first line of a file made by `save_tree`.
+    """Read the header of a file made by `save_tree`.
 
     Raises:
-        ValueError: if the file is not of this package, or has another format.
+        ValueError: if the file is not of this package, has another format, or is damaged.
     """
-    with open(path, "rb") as file:
-        return _parse_header(path, file)
+    return unseal(path).header
 
 
 def load_tree(path: str | os.PathLike, like: Tree) -> tuple[dict[str, Any], Tree]:
     """Read the header and the leaves of a tree that has the structure and arrays of `like`.
 
     Raises:
-        ValueError: if the file has another format, or its arrays do not fit `like`.
+        ValueError: if the file has another format or is damaged, or its arrays do not fit `like`.
     """
-    with open(path, "rb") as file:
-        header = _parse_header(path, file)
-        try:
-            return header, eqx.tree_deserialise_leaves(file, like)
-        except (RuntimeError, ValueError, EOFError) as error:
-            raise ValueError(
-                f"the arrays in {os.fspath(path)!r} do not fit what they are read into: {error}. "
-                "Load it with the model, data shapes, float precision and settings of when it was "
-                "saved."
-            ) from error
+    header, arrays = unseal(path)
+    leaves = io.BytesIO(arrays)
+    try:
+        tree = eqx.tree_deserialise_leaves(leaves, like)
+        if leaves.read(1):
+            raise ValueError("there are more of them")
+    except (RuntimeError, ValueError, EOFError) as error:
+        raise ValueError(
+            f"the arrays in {os.fspath(path)!r} do not fit what they are read into: {error}. "
+            "Load it with the model, data shapes, float precision and settings of when it was "
+            "saved."
+        ) from error
+    return header, tree
 
 
 def save_parts(path: str | os.PathLike, header: dict[str, Any], parts: dict[str, Any]) -> Path:
@@ -100,7 +79,14 @@ def load_parts(
     Raises:
         ValueError: if a function is missing, or what it makes is unlike what was saved.
     """
-    described = load_header(path)["parts"]
+    header, content = unseal(path)
+    described = header["parts"]
+    needed = sum(map(num_bytes, described.values()))
+    if needed > len(content):
+        raise ValueError(
+            f"cannot load {os.fspath(path)!r}: its header describes arrays of {needed} bytes, and "
+            f"there are {len(content)}"
+        )
     _, arrays = load_tree(path, [blank_arrays(part) for part in described.values()])
     given = {name: make() for name, make in makers.items() if make is not None}
     try:
@@ -110,17 +96,3 @@ def load_parts(
         }
     except ValueError as error:
         raise ValueError(f"cannot load {os.fspath(path)!r}: {error}") from error
-
-
-def _parse_header(path: str | os.PathLike, file: BinaryIO) -> dict[str, Any]:
-    try:
-        header = json.loads(file.readline())
-        known = header["format"] == FORMAT
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{os.fspath(path)!r} is not a file of numpyro_bridge") from error
-    if not known:
-        raise ValueError(
-            f"{os.fspath(path)!r} has file format {header['format']}, this version reads {FORMAT}; "
-            "install the version of numpyro_bridge that wrote it"
-        )
-    return header

@@ -24,6 +24,7 @@ from numpyro_bridge._core.devices import Device, check_devices
 from numpyro_bridge._core.functions import name_of
 from numpyro_bridge._core.stages import stage, stages
 from numpyro_bridge._core.types import RNGKey
+from numpyro_bridge._core.writing import check_writable, file_path
 from numpyro_bridge.atlas.atlas import one_chart
 from numpyro_bridge.atlas.chart import Chart, Explore, chart
 from numpyro_bridge.atlas.explore import explore
@@ -123,7 +124,8 @@ class BridgeSampler:
         check_not_negative("tolerance", tolerance)
         check_trainable(trainable)
         _check_curriculum(curriculum, objective)
-        _check_checkpoint(checkpoint)
+        if checkpoint is not None:
+            file_path("checkpoint", checkpoint)
         self.model = model
         self.process = process
         self.objective = objective
@@ -162,6 +164,8 @@ class BridgeSampler:
             ValueError: if the model cannot be sampled. The message says what to change.
         """
         check_key(rng_key)
+        if self.checkpoint is not None:
+            check_writable("checkpoint", self.checkpoint)
         with stages(self.progress_bar):
             return self._run(rng_key, args, kwargs)
 
@@ -314,11 +318,3 @@ def _check_curriculum(curriculum, objective) -> None:
     such_as = "nb.Tempering() or nb.ReplayBuffer()"
     check_instance("curriculum", curriculum, AbstractCurriculum, such_as)
     check_objective(objective, **curriculum.settings)
-
-
-def _check_checkpoint(checkpoint: str | os.PathLike | None) -> None:
-    if checkpoint is not None and os.path.isdir(checkpoint):
-        raise ValueError(
-            f"checkpoint must be a file, and {os.fspath(checkpoint)!r} is a folder: write "
-            f"checkpoint={os.path.join(checkpoint, 'checkpoint')!r}"
-        )

@@ -2,10 +2,12 @@
 
 import os
 import time
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 
 from numpyro_bridge._core.storage import load_header, load_tree, save_tree
+from numpyro_bridge._core.writing import only_writer
 from numpyro_bridge.training.metrics import AbstractFitMetrics, FitMetrics, concatenate
 from numpyro_bridge.training.run_identity import Run, difference
 from numpyro_bridge.training.state import Progress, TrainingState
@@ -18,14 +20,19 @@ class Keeper:
 
     def __init__(self, path: str | os.PathLike | None, run: Run | None):
         self._path, self._run = path, run
+        self._alone = only_writer("checkpoint", path)
         self._latest = None
         self._last_written = time.perf_counter()
 
     def __enter__(self):
+        self._alone.__enter__()
         return self
 
     def __exit__(self, *exception) -> None:
-        self._write()
+        try:
+            self._write()
+        finally:
+            self._alone.__exit__(None, None, None)
 
     def offer(
         self, state: TrainingState, progress: Progress, history: Sequence[AbstractFitMetrics]
@@ -45,7 +52,17 @@ class Keeper:
             "num_done": metrics.num_iterations,
             "progress": vars(progress),
         }
-        save_tree(self._path, header, (state, metrics))
+        try:
+            save_tree(self._path, header, (state, metrics))
+        except OSError as error:
+            # What has been trained is worth more than the file.
+            warnings.warn(
+                f"the checkpoint {os.fspath(self._path)!r} could not be written: "
+                f"{error.strerror or error}. The training goes on, and cannot be resumed from "
+                "here if it is interrupted",
+                UserWarning,
+                stacklevel=2,
+            )
         self._last_written = time.perf_counter()
 
 

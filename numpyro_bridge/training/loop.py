@@ -16,6 +16,7 @@ from numpyro_bridge._core.checks import check_count
 from numpyro_bridge._core.devices import Device, copy_back, copy_to, divided_among
 from numpyro_bridge._core.stopwatch import stopwatch
 from numpyro_bridge._core.types import RNGKey, Scalar
+from numpyro_bridge._core.writing import check_writable
 from numpyro_bridge.objectives.curricula import AbstractCurriculum, Unchanged
 from numpyro_bridge.training.checkpoints import Keeper, resume
 from numpyro_bridge.training.metrics import FitMetrics, TrajectoryMetrics, concatenate
@@ -83,6 +84,7 @@ def fit(
     progress, history = Progress(0, num_iterations, max(1, num_iterations // 2)), []
     run = None
     if checkpoint is not None:
+        check_writable("checkpoint", checkpoint)
         run = run_of(rng_key, module, state, loss, data, curriculum, num_iterations)
         if os.path.exists(checkpoint):
             state, progress, history = resume(checkpoint, state, run, metrics)

@@ -12,20 +12,12 @@ import pytest
 
 import numpyro_bridge as nb
 from numpyro_bridge._core import descriptions, storage
+from numpyro_bridge._core import sealed as sealed_files
 from numpyro_bridge._core.rebuilding import rebuild
 from numpyro_bridge.atlas.maps import identity_map
 from numpyro_bridge.diffusion.samples import SampleLosses
 from numpyro_bridge.training.metrics import TrajectoryMetrics
 from tests import catalogue
-
-
-def writer(content: bytes):
-    """A function that writes `content` to the file it is given."""
-
-    def write(file) -> None:
-        file.write(content)
-
-    return write
 
 
 def assert_same(a, b):
@@ -43,29 +35,6 @@ def test_a_tree_is_read_back_as_written(tmp_path):
     assert header["kind"] == "test" and header["x"] == 0.1
     assert storage.load_header(path) == header
     assert_same(back, tree)
-
-
-@pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt()])
-def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, error):
-    path = tmp_path / "file"
-    storage.write_atomically(path, writer(b"old"))
-
-    def fail(file):
-        file.write(b"new, but only half")
-        raise error
-
-    with pytest.raises(type(error)):
-        storage.write_atomically(path, fail)
-    assert path.read_bytes() == b"old"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_a_write_replaces_the_old_file(tmp_path):
-    path = tmp_path / "file"
-    for content in (b"old", b"new"):
-        storage.write_atomically(path, writer(content))
-        assert path.read_bytes() == content
-    assert list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.fast
@@ -90,10 +59,60 @@ def test_arrays_that_do_not_fit_are_refused(tmp_path):
     for like in ([np.zeros(4)], [np.zeros(3, np.float32)], [np.zeros(3), np.zeros(3)]):
         with pytest.raises(ValueError, match="do not fit what they are read into"):
             storage.load_tree(path, like)
-    whole = path.read_bytes()
-    path.write_bytes(whole[:-5])
-    with pytest.raises(ValueError, match="do not fit what they are read into"):
-        storage.load_tree(path, [np.zeros(3)])
+    two = storage.save_tree(tmp_path / "two", {}, [jnp.ones(3), jnp.ones(3)])
+    with pytest.raises(ValueError, match="do not fit .* there are more of them"):
+        storage.load_tree(two, [np.zeros(3)])
+
+
+def damaged(whole: bytes):
+    """Every bit flipped, every length cut off, and something more at the end."""
+    for place in range(len(whole)):
+        for bit in range(8):
+            yield whole[:place] + bytes([whole[place] ^ (1 << bit)]) + whole[place + 1 :]
+        yield whole[:place]
+    yield whole + b"\n"
+
+
+def test_no_damaged_file_is_read(tmp_path):
+    """One flipped bit is enough, wherever it is."""
+    path = storage.save_tree(tmp_path / "file", {"kind": "test"}, [jnp.ones(3)])
+    like = [np.zeros(3)]
+    assert storage.load_tree(path, like)[0] == {"kind": "test"}
+    for content in damaged(path.read_bytes()):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match="damaged|not a file of numpyro_bridge|file format"):
+            storage.load_tree(path, like)
+
+
+def sealed(tmp_path, header: bytes, arrays: bytes = b""):
+    """A file with a checksum that is right, made by hand."""
+    path = tmp_path / "file"
+    first = {
+        "format": sealed_files.FORMAT,
+        "header": len(header),
+        "arrays": len(arrays),
+        "checksum": sealed_files._checksum(header, arrays),
+    }
+    path.write_bytes(json.dumps(first).encode() + b"\n" + header + arrays)
+    return path
+
+
+def test_a_header_that_would_exhaust_memory_or_stack_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="header of .* cannot be read"):
+        storage.load_header(sealed(tmp_path, b"[" * 100_000 + b"]" * 100_000))
+    with pytest.raises(ValueError, match="is no dictionary"):
+        storage.load_header(sealed(tmp_path, b"3"))
+    arrays = []
+    part = descriptions.describe(jnp.ones(3), arrays)
+    large = json.dumps({"parts": {"x": {**part, "shape": [10**15]}}}).encode()
+    with pytest.raises(ValueError, match="describes arrays of 8000000000000000 bytes"):
+        storage.load_parts(sealed(tmp_path, large), {})
+
+
+def test_numbers_of_numpy_may_be_in_a_header(tmp_path):
+    header = {"num": np.int64(3), "share": np.float32(0.5), "good": np.bool_(True)}
+    path = storage.save_tree(tmp_path / "file", header, [])
+    assert storage.load_header(path) == {"num": 3, "share": 0.5, "good": True}
 
 
 # --- descriptions ---------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """Checkpoints: a run resumes its own file, and refuses that of another run."""
 
+import shutil
 from functools import partial
 
 import equinox as eqx
@@ -138,3 +139,23 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path):
     run(normal)
     with pytest.raises(ValueError, match="another model .the log density at a fixed point"):
         run(wider)
+
+
+def test_a_checkpoint_that_cannot_be_written_is_refused_before_and_forgiven_later(tmp_path):
+    with pytest.raises(ValueError, match="checkpoint='.*' cannot be written: .*before anything"):
+        path = tmp_path / ("x" * 300)
+        fit(jax.random.key(0), Hill(), climb, TOP, checkpoint=path, num_iterations=30)
+    folder = tmp_path / "folder"
+
+    def loss(rng_key, hill, data):
+        """Something takes the place of the folder while the training runs."""
+        if folder.is_dir():
+            shutil.rmtree(folder)
+            folder.touch()
+        return climb(rng_key, hill, data)
+
+    with pytest.warns(UserWarning, match="could not be written.*The training goes on"):
+        done = fit(
+            jax.random.key(0), Hill(), loss, TOP, checkpoint=folder / "file", num_iterations=30
+        )
+    assert done.num_iterations == 30
