@@ -120,6 +120,11 @@ class Atlas(eqx.Module):
         maps = padded(stack(alike(self.maps)), self.num_charts)
         return ChartedTarget(base, maps, partition, padded_logs(log_share))
 
+    @property
+    def overflows(self) -> bool:
+        """Whether there are more places than charts can be made of, so that none can mend it."""
+        return not self.settled and self.num_places >= MAX_PLACES
+
     def judged_again(self, log_evidence: float, uncovered) -> "Atlas":
         """The atlas with the evidence of bridges on its charts, and what they do not cover."""
         return eqx.tree_at(
@@ -205,7 +210,7 @@ def _doubts(atlas: Atlas):
             f"{atlas.may_hide}. No prior says where to look; a model whose priors can be drawn "
             "from is explored from these."
         )
-    if not atlas.settled and atlas.num_places >= MAX_PLACES:
+    if atlas.overflows:
         yield (
             f"The climbs ended at {MAX_PLACES} places or more, and there are no more charts than "
             "that: some of the posterior is probably missing."

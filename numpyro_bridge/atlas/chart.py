@@ -9,7 +9,7 @@ import numpy as np
 from numpyro_bridge._core.stages import stage
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.atlas.atlas import Atlas, Witness
-from numpyro_bridge.atlas.explore import Exploration
+from numpyro_bridge.atlas.explore import MAX_PLACES, Exploration
 from numpyro_bridge.atlas.fit_charts import Fitted, fit_charts
 from numpyro_bridge.atlas.mixture_fit import MAX_COMPONENTS
 from numpyro_bridge.atlas.repair import WeightedNormals, divided, heaviest, with_uncovered
@@ -64,6 +64,8 @@ def chart(
             and the atlas says so.
     """
     fit_key, witness_key, repair_key, last_key = jax.random.split(rng_key, 4)
+    if not exploration.settled and len(exploration.log_mass) >= MAX_PLACES:
+        max_rounds = 1  # repairs would take long, and could not add what is missing
     charts = heaviest((exploration.normals, exploration.log_mass), MAX_CHARTS)
     best = fit_charts(fit_key, target, charts, bend=bend)
     stage("looking for what charts do not cover", charts=len(best.maps), ess=best.seen.ess)

@@ -187,7 +187,9 @@ class BridgeSampler:
             num_gradient_evaluations=seen.num_gradient_evaluations,
             seconds=Seconds(standardise=time.perf_counter() - start),
         )
-        if seen.atlas is not None and self.process is None and seen.atlas.good:
+        atlas = seen.atlas
+        # Where there are too many places for charts, training these would not find the others.
+        if atlas is not None and self.process is None and (atlas.good or atlas.overflows):
             return _untrained(process_key, seen, report)
         posterior = None
         one_map = isinstance(seen.target, StandardisedTarget)

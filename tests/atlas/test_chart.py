@@ -3,9 +3,11 @@
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import numpyro_bridge as nb
 from numpyro_bridge.atlas import Atlas, Exploration, StandardisedTarget, Witness, chart, explore
 from numpyro_bridge.atlas.charted_target import ChartedTarget
 from numpyro_bridge.atlas.stacked import row
@@ -131,3 +133,21 @@ def test_a_light_chart_makes_a_few_draws_all_the_same():
         target = atlas.target(base, bridged=bridged)
         assert isinstance(target, ChartedTarget) and target.num_charts == 2
         assert np.exp(target.log_share[1]) == pytest.approx(32 / 4_096, rel=0.01)
+
+
+@pytest.mark.slow
+def test_more_places_than_charts_are_named_and_nothing_is_trained(key):
+    """Eighty-one modes: repairs and training would take long, and not find the others."""
+    grid = 20.0 * jnp.stack(jnp.meshgrid(*[jnp.arange(9.0)] * 2), axis=-1).reshape(-1, 2)
+
+    def log_density(x):
+        return jax.nn.logsumexp(-0.5 * jnp.sum((x - grid) ** 2, axis=1))
+
+    target = nb.target_from_log_density(log_density, 2)
+    posterior = nb.BridgeSampler(target, progress_bar=False).run(key)
+    assert posterior.report.process == "Direct" and posterior.atlas.overflows
+    assert posterior.atlas.num_charts == 64 and posterior.atlas.num_repairs == 0
+    draws = posterior.sample(key, 1_000)
+    assert not draws.verdict.trustworthy and "64 places or more" in draws.verdict.text
+    missing = np.log(2 * np.pi * 81) - draws.log_evidence
+    assert abs(missing - np.log(81 / 64)) < 0.05
