@@ -9,7 +9,7 @@ import numpy as np
 from numpyro_bridge._core.stages import stage
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.atlas.atlas import Atlas, Witness
-from numpyro_bridge.atlas.explore import MAX_PLACES, Exploration
+from numpyro_bridge.atlas.explore import Exploration
 from numpyro_bridge.atlas.fit_charts import Fitted, fit_charts
 from numpyro_bridge.atlas.mixture_fit import MAX_COMPONENTS
 from numpyro_bridge.atlas.repair import WeightedNormals, divided, heaviest, with_uncovered
@@ -59,13 +59,11 @@ def chart(
         bend: Whether maps may be bent.
         divide: Whether charts with heavy weights may be divided.
         temper: Makes the particles, from `(rng_key, target, normals, seen)`; None for no particles.
-        max_rounds: Rounds of fitting at most.
+        max_rounds: Rounds of fitting at most; one where there are more places than charts.
         max_gradient_evaluations: No further round begins once so many gradients were evaluated,
             and the atlas says so.
     """
     fit_key, witness_key, repair_key, last_key = jax.random.split(rng_key, 4)
-    if not exploration.settled and len(exploration.log_mass) >= MAX_PLACES:
-        max_rounds = 1  # repairs would take long, and could not add what is missing
     charts = heaviest((exploration.normals, exploration.log_mass), MAX_CHARTS)
     best = fit_charts(fit_key, target, charts, bend=bend)
     stage("looking for what charts do not cover", charts=len(best.maps), ess=best.seen.ess)
@@ -73,7 +71,7 @@ def chart(
     witness = _witness(witness_key, target, best, temper)
     evaluations += witness.num_gradient_evaluations
     num_repairs, dividing, limit = 0, divide, None
-    for number in range(1, max_rounds):
+    for number in range(1, 1 if exploration.overflows else max_rounds):
         round_key = jax.random.fold_in(repair_key, number)
         divide_key, check_key, again_key = jax.random.split(round_key, 3)
         uncovered = uncovered_by(check_key, target, best.seen, witness)

@@ -67,6 +67,11 @@ class Exploration(NamedTuple):
     may_hide: str = ""
     """Why a mode may be hidden, in words; empty if nothing says so."""
 
+    @property
+    def overflows(self) -> bool:
+        """Whether there are more places than charts, so that no repair could add them all."""
+        return not self.settled and len(self.log_mass) >= MAX_PLACES
+
 
 def explore(rng_key: RNGKey, target: Target, *, max_rounds: int = MAX_ROUNDS) -> Exploration:
     """Climb to the tops of the density, round after round, until a round finds nothing new.

@@ -45,15 +45,15 @@ def read(function: Callable[..., Any], *args: Any) -> Reading:
 
 def _add(state, part: Any) -> None:
     """Add the numbers of a part of a computation."""
-    if hasattr(part, "consts"):
-        for const in part.consts:
+    if hasattr(part, "eqns"):
+        # JAX 0.12 has no type of its own any more for a computation together with its constants.
+        for const in getattr(part, "consts", ()):
             _add_array(state, const)
-        _add(state, part.jaxpr)
-    elif hasattr(part, "eqns"):
-        for equation in part.eqns:
-            for operand in equation.invars:
-                if hasattr(operand, "val"):
-                    _add_array(state, operand.val)
+        inner = getattr(part, "jaxpr", part)
+        used = [operand for equation in inner.eqns for operand in equation.invars]
+        for literal in (operand for operand in [*inner.outvars, *used] if hasattr(operand, "val")):
+            _add_array(state, literal.val)
+        for equation in inner.eqns:
             for value in equation.params.values():
                 _add(state, value)
     elif isinstance(part, tuple | list):
