@@ -39,8 +39,7 @@ def why_modes_may_hide(
         places: The normal distributions at the places found.
         share_arrived: The share of the first climbs that arrived at a top in the usual time.
     """
-    num = len(places.location)
-    if num > 0 and target.dim >= LEAST_DIM_OF_VALLEYS and share_arrived < FEW_ARRIVED:
+    if target.dim >= LEAST_DIM_OF_VALLEYS and share_arrived < FEW_ARRIVED:
         return (
             f"{1 - share_arrived:.0%} of the first climbs were still on the way at their last "
             f"step, as in valleys that bend, and {target.dim} dimensions are too many for probes: "
@@ -48,8 +47,8 @@ def why_modes_may_hide(
         )
     if tails_hide(rng_key, target, places):
         return (
-            f"The {num} places that were found have heavy tails: a mode of light tails may be "
-            "hidden between them"
+            f"The {len(places.location)} places that were found have heavy tails: a mode of light "
+            "tails may be hidden between them"
         )
     return ""
 

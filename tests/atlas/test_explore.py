@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 
 from numpyro_bridge.atlas import explore
+from numpyro_bridge.atlas.hiding import why_modes_may_hide
+from numpyro_bridge.atlas.maps import DenseMap
+from numpyro_bridge.atlas.stacked import row, stack
 from numpyro_bridge.target import target_from_log_density
 from tests.mixtures import mixture
 
@@ -69,3 +72,14 @@ def test_heavy_tails_of_many_modes_may_hide_a_light_one(key, dim, df, hides):
     found = explore(key, modes_target(dim, df))
     assert len(found.log_mass) == 6
     assert ("heavy tails" in found.may_hide) == hides
+
+
+@pytest.mark.parametrize("num_places", [0, 1])
+def test_climbs_that_hardly_ever_arrive_are_a_reason_for_doubt_in_many_dimensions(key, num_places):
+    def why(dim, share_arrived):
+        places = row(stack([DenseMap(jnp.zeros(dim), jnp.eye(dim))]), slice(num_places))
+        target = target_from_log_density(lambda x: -0.5 * x @ x, dim)
+        return why_modes_may_hide(key, target, places, share_arrived)
+
+    assert "90% of the first climbs were still on the way" in why(12, 0.1)
+    assert why(12, 0.5) == why(8, 0.1) == ""
