@@ -28,8 +28,8 @@ MAX_ROUNDS = 8
 """Rounds of climbs at most."""
 
 QUIET_ROUNDS, MANY_QUIET_ROUNDS, RARE = 2, 4, 0.02
-"""Rounds in a row without a new place that end the exploration of a posterior without a prior, in
-some ten dimensions: the second number if a place was met by less than this share of the climbs."""
+"""Rounds in a row without a new place that end the exploration of a posterior without a prior, in 8
+to 40 dimensions: the second number if a place was met by less than this share of the climbs."""
 
 MAX_CONTINUED = 2
 """How often climbs go on where most of them have not arrived."""

@@ -127,8 +127,9 @@ class Target(eqx.Module):
         if not self.reads_as_before():
             raise ValueError(
                 "the model reads data that are not among its arguments (a global, a variable of an "
-                "outer function, or an attribute), and these have changed since the target was "
-                "made: pass them as arguments of the model, or run the sampler again"
+                "outer function, or an attribute), and these, or the precision of JAX, have "
+                "changed since the target was made: pass them as arguments of the model, or run "
+                "the sampler again"
             )
 
     def with_prior(self) -> "Target":
