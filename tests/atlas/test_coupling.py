@@ -59,7 +59,6 @@ def random_map(dim: int = 5, lead: int = 2) -> CouplingMap:
     return CouplingMap(affine, rotation, spread_out, Radial(jnp.asarray(0.1)))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("dim", "lead"), [(5, 2), pytest.param(2, 1, marks=pytest.mark.fast), (1, 1), (3, 3)]
 )
@@ -140,7 +139,6 @@ def test_what_is_not_finite_stays_replaced():
     np.testing.assert_array_equal(point.score, [0.0])
 
 
-@pytest.mark.slow
 def test_the_weights_of_an_untrained_bridge_stay_exact():
     """The mean weight is the evidence, and ends are in the model's coordinates."""
     known = targets.conjugate_normal()
@@ -299,7 +297,6 @@ def test_two_dimensions_are_tried_from_both_ends():
     assert jnp.mean(log_weight) > known.log_evidence - 0.02
 
 
-@pytest.mark.slow
 def test_an_update_that_is_not_finite_is_left_out():
     flat = nb.target_from_log_density(lambda x: 0.0 * jnp.sum(x), 2)
     map, _ = fit_coupling(jax.random.key(0), flat, DenseMap(jnp.zeros(2), jnp.eye(2)))
@@ -321,7 +318,6 @@ def test_a_coupling_that_is_no_better_is_not_taken(monkeypatch):
     assert result.fit.candidates["coupling"] < result.fit.elbo
 
 
-@pytest.mark.slow
 def test_a_target_of_one_dimension_can_be_shaped():
     known = targets.skewed()
     target = nb.target_from_log_density(lambda x: 0.75 - jnp.sum(x + jnp.exp(-x)), 1)
