@@ -21,7 +21,7 @@ class Reading(NamedTuple):
     """Of every operation, and of every number that is not in the arguments. Two functions of the
     same digest compute the same, so that one may use code that was compiled for the other."""
     numbers: str = ""
-    """Of the numbers alone, which differ where data do."""
+    """Of the numbers only: it changes when the data do."""
 
 
 def read(function: Callable[..., Any], *args: Any) -> Reading:

@@ -7,9 +7,9 @@ def doubts(rounded: tuple[str, ...]) -> Iterator[str]:
     """Why the density is not the one that was meant."""
     if rounded:
         yield (
-            f"The numbers of {', '.join(rounded)} need more than 32 bits: rounding moves them by a "
-            "good part of their spread. Call numpyro.enable_x64() at the start, or subtract their "
-            "mean before."
+            f"The numbers of {', '.join(rounded)} need more than 32 bits: rounding moves them by "
+            "more than a thousandth of their range. Call numpyro.enable_x64() at the start, or "
+            "subtract their mean before."
         )
 
 

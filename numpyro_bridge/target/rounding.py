@@ -10,9 +10,8 @@ from numpyro_bridge.target.arguments import has_unsortable_keys
 from numpyro_bridge.target.seen_data import by_name
 
 TOLERANCE = 1e-3
-"""Rounding matters where it is as large as this share of the spread of the values. The dates of one
-night as Julian days are off by half of their spread in float32, those of a decade by a millionth.
-"""
+"""Rounding matters where it is more than this share of the range of the values. In float32 Julian
+days are rounded to quarters: a third of the range of one night, and next to nothing of a decade."""
 
 
 def rounded_arguments(model: Any, args: tuple, kwargs: dict[str, Any]) -> tuple[str, ...]:
@@ -51,5 +50,5 @@ def _loses(values: np.ndarray) -> bool:
     if np.any(~np.isfinite(kept[finite])):
         return True
     change = np.abs(kept[finite].astype(values.dtype) - values[finite])
-    spread = np.ptp(values[finite]) if np.any(finite) else 0.0
-    return bool(spread > 0 and np.max(change) > TOLERANCE * spread)
+    extent = np.ptp(values[finite]) if np.any(finite) else 0.0
+    return bool(extent > 0 and np.max(change) > TOLERANCE * extent)
