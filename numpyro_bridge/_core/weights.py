@@ -116,7 +116,9 @@ class Smoothed(NamedTuple):
     pareto_k: float
 
 
-def pareto_smooth(log_weight: Float[Array | np.ndarray, " num"]) -> Smoothed:
+def pareto_smooth(
+    log_weight: Float[Array | np.ndarray, " num"], resolution: float = 0.0
+) -> Smoothed:
     """Replace the largest weights by quantiles of a Pareto distribution that is fitted to them.
 
     The distribution is the generalised Pareto distribution. Its fitted shape, k-hat, is the honest
@@ -129,6 +131,9 @@ def pareto_smooth(log_weight: Float[Array | np.ndarray, " num"]) -> Smoothed:
 
     Args:
         log_weight: log target minus log proposal, in nats; `-inf` is a weight of zero.
+        resolution: the step that rounding left between log weights, in nats. Equal weights are
+            spread over one such step while the tail is fitted, since it is one of numbers that
+            differ.
 
     Returns:
         `(log_weight, pareto_k)`; the smoothed weights sum to one and keep the order of the draws.
@@ -140,10 +145,20 @@ def pareto_smooth(log_weight: Float[Array | np.ndarray, " num"]) -> Smoothed:
     """
     require_usable(log_weight)
     value = np.asarray(log_weight, np.float64)
-    value = value - np.max(value)
+    value = _spread(value - np.max(value), resolution)
     smoothed, pareto_k = _smoothed(value)
     smoothed = smoothed - np.logaddexp.reduce(smoothed)
     return Smoothed(jnp.asarray(smoothed, jnp.result_type(log_weight)), pareto_k)
+
+
+def _spread(value: Float[np.ndarray, " num"], resolution: float) -> Float[np.ndarray, " num"]:
+    """Move equal values apart, evenly over one step of this width; others stay where they are."""
+    _, group, count = np.unique(value, return_inverse=True, return_counts=True)
+    order = np.argsort(group, kind="stable")
+    first = np.repeat(np.cumsum(count) - count, count)
+    number = np.empty(value.size)
+    number[order] = np.arange(value.size) - first
+    return value + resolution * ((number + 0.5) / count[group] - 0.5)
 
 
 def _smoothed(log_weight: Float[np.ndarray, " num"]) -> tuple[Float[np.ndarray, " num"], float]:

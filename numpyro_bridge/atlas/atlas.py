@@ -1,5 +1,7 @@
 """Atlas: the charts of a posterior, and what was seen while they were made."""
 
+from typing import Any
+
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
@@ -50,7 +52,7 @@ class Atlas(eqx.Module):
         maps: From standard normal coordinates to those of the model, one for each chart; the
             heaviest chart comes first.
         normals: The normal distribution that each map was made from, stacked.
-        log_mass: Log of the mass that each chart is responsible for, in nats.
+        log_mass: Log of the mass that each chart is responsible for, in nats, up to a constant.
         log_evidence: Estimate from draws of the charts alone, in nats.
         ess: Effective share of these draws.
         tail_share: The share of the mass that the heaviest of these draws, and those beyond it, may
@@ -124,6 +126,16 @@ class Atlas(eqx.Module):
     def overflows(self) -> bool:
         """Whether there are more places than charts can be made of, so that none can mend it."""
         return not self.settled and self.num_places >= MAX_PLACES
+
+    def raised(self, log_scale: float) -> "Atlas":
+        """The same with what was left out of the log densities, in nats."""
+
+        def evidences(atlas: Any) -> list[Any]:
+            both = (atlas.log_evidence, atlas.witness.log_evidence)
+            return [each for each in both if each is not None]
+
+        raised = [each + log_scale for each in evidences(self)]
+        return eqx.tree_at(evidences, self, raised)
 
     def judged_again(self, log_evidence: float, uncovered) -> "Atlas":
         """The atlas with the evidence of bridges on its charts, and what they do not cover."""

@@ -85,6 +85,14 @@ class Standardisation(NamedTuple):
     """None where no map was fitted to the density: the map is the identity, or it was given by a
     user, or it was computed from draws."""
 
+    def raised(self, log_scale: float) -> "Standardisation":
+        """The same with what was left out of the log densities, in nats."""
+        if self.fit is None:
+            return self
+        elbos = {name: elbo + log_scale for name, elbo in self.fit.candidates.items()}
+        fit = self.fit._replace(elbo=self.fit.elbo + log_scale, candidates=elbos)
+        return self._replace(fit=fit)
+
     @property
     def num_gradient_evaluations(self) -> int:
         """Roughly how many scores the fit evaluated."""

@@ -96,7 +96,7 @@ def _check_same_density(mcmc: MCMC, target: Target, sites: list[str]) -> None:
         return  # not every kernel keeps them
     rows = [jnp.reshape(unconstrained[name], (mcmc.num_chains, -1)) for name in sites]
     positions = jnp.concatenate(rows, axis=1).astype(jnp.result_type(float))
-    expected = np.asarray(jax.vmap(target.log_density)(positions))
+    expected = np.asarray(jax.vmap(target.log_density)(positions)) + target.log_scale
     got = -np.reshape(np.asarray(energy), -1)
     if not np.allclose(expected, got, rtol=1e-3, atol=1e-2):
         raise ValueError(

@@ -27,10 +27,12 @@ class BackwardRuns:
         log_weight: Shape `(num,)`, in nats.
         num_non_finite: Number of draws that were left out because they or their trajectories were
             not finite.
+        log_scale: what was left out of the log weights, in nats; see `Draws`.
     """
 
     log_weight: Float[Array, " num"]
     num_non_finite: int = 0
+    log_scale: float = 0.0
 
     def __repr__(self) -> str:
         """Show the upper bound and the effective sample size."""
@@ -39,7 +41,7 @@ class BackwardRuns:
     @cached_property
     def eubo(self) -> float:
         """Mean log weight in nats, an upper bound on the log evidence."""
-        return float(weights.elbo(self.log_weight)[0])
+        return float(weights.elbo(self.log_weight)[0]) + self.log_scale
 
     @cached_property
     def eubo_error(self) -> float:
@@ -49,7 +51,7 @@ class BackwardRuns:
     @cached_property
     def log_evidence(self) -> float:
         """Estimate of the log evidence: minus the log of the mean inverse weight."""
-        return -float(weights.log_evidence(-self.log_weight)[0])
+        return self.log_scale - float(weights.log_evidence(-self.log_weight)[0])
 
     @cached_property
     def log_evidence_error(self) -> float:
@@ -64,9 +66,9 @@ class BackwardRuns:
         divided by the mean squared weight. The latter is the evidence times the mean weight over
         the backward chain.
         """
-        return min(
-            1.0, float(jnp.exp(self.log_evidence - weights.log_evidence(self.log_weight)[0]))
-        )
+        mean, mean_inverse = self.log_weight, -self.log_weight
+        log_ess = -sum(weights.log_evidence(each)[0] for each in (mean, mean_inverse))
+        return min(1.0, float(jnp.exp(log_ess)))
 
 
 @eqx.filter_jit

@@ -14,7 +14,8 @@ from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.draws.prediction import model_of, pointwise_log_likelihood
 from numpyro_bridge.draws.summary import table_lines
 from numpyro_bridge.draws.verdict import ReliabilityWarning, Seen, Verdict, verdict_on
-from numpyro_bridge.target import Target
+from numpyro_bridge.target import Target, remarks
+from numpyro_bridge.target.reference import spacing
 from numpyro_bridge.training.report import RunReport
 
 MOST_CHARTS_SHOWN = 8
@@ -32,7 +33,10 @@ class Draws:
     Attributes:
         sites: constrained values of each site by name, shape (num_samples, ...), deterministic
             sites included.
-        log_weight: log target minus log proposal, in nats, shape (num_samples,).
+        log_weight: log target minus log proposal, in nats, shape (num_samples,). Where log
+            densities are so large that rounding would blur their differences, `target.log_scale` is
+            left out of these and of `log_density`; it is part of the evidence and its bounds. It is
+            zero for most models.
         position: unconstrained draws in the model's own coordinates, shape (num_samples, dim).
         log_density: unnormalised log density of the target at `position`, in nats.
         target: what was sampled from.
@@ -96,7 +100,8 @@ class Draws:
 
     @cached_property
     def _bound(self) -> tuple[float, float]:
-        return strata.stratified_elbo(np.asarray(self.log_weight), self._strata)
+        bound, error = strata.stratified_elbo(np.asarray(self.log_weight), self._strata)
+        return bound + self.target.log_scale, error
 
     @property
     def _strata(self) -> np.ndarray:
@@ -124,7 +129,9 @@ class Draws:
 
     @cached_property
     def _evidence(self) -> tuple[float, float]:
-        return strata.stratified_log_evidence(np.asarray(self.log_weight), self._strata)
+        log_weight = np.asarray(self.log_weight)
+        estimate, error = strata.stratified_log_evidence(log_weight, self._strata)
+        return estimate + self.target.log_scale, error
 
     @property
     def _has_evidence(self) -> bool:
@@ -155,7 +162,14 @@ class Draws:
 
     @cached_property
     def _smoothed(self) -> weights.Smoothed:
-        return weights.pareto_smooth(self.log_weight)
+        return weights.pareto_smooth(self.log_weight, self._resolution)
+
+    @cached_property
+    def _resolution(self) -> float:
+        """Distance of neighbouring numbers as large as the log densities, in nats."""
+        if self.target.reference is not None:
+            return self.target.reference.resolution
+        return spacing(float(np.median(np.abs(np.asarray(self.log_density)))))
 
     @cached_property
     def _num_unusable(self) -> int:
@@ -211,7 +225,7 @@ class Draws:
             self.ess,
             self.pareto_k,
             self.tail_share,
-            (*self.warnings, *self.target.doubts),
+            (*self.warnings, *self.target.doubts, *remarks.coarse(self._resolution)),
             (*self.notes, *self.target.notes),
         )
 

@@ -106,8 +106,8 @@ def _groups(
     groups: Groups = {
         "posterior": {name: value[indices] for name, value in draws.sites.items()},
         "sample_stats": {
-            "lp": draws.log_density[indices],
-            "log_weight": draws.log_weight[indices],
+            "lp": _whole(draws.log_density[indices], draws),
+            "log_weight": _whole(draws.log_weight[indices], draws),
             **({"chart": jnp.asarray(draws.chart)[indices]} if draws.num_charts > 1 else {}),
             **extra_stats,
         },
@@ -117,6 +117,12 @@ def _groups(
         return groups, {}
     groups |= _model_groups(keys[1], draws.target, groups["posterior"], **wanted)
     return groups, _dims_of_plates(draws.target)
+
+
+def _whole(value: Array, draws: Draws) -> Array | np.ndarray:
+    """Add what was left out of log densities, in double precision, where there is anything."""
+    log_scale = draws.target.log_scale
+    return value if log_scale == 0 else np.asarray(value, np.float64) + log_scale
 
 
 def _import_arviz() -> Any:

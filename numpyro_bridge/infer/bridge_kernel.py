@@ -250,8 +250,9 @@ def _whole(posterior: Posterior) -> StandardisedTarget:
 
 def _state(i, target, end: End, probability, accepted, mean, local, rng_key) -> BridgeKernelState:
     z = target.base.by_site(end.position)
+    energy = -target.base.absolute(end.log_density)
     return BridgeKernelState(
-        i, z, -end.log_density, end.log_weight, probability, accepted, mean, local, rng_key
+        i, z, energy, end.log_weight, probability, accepted, mean, local, rng_key
     )
 
 

@@ -30,6 +30,7 @@ from numpyro_bridge.atlas.chart import Chart, Explore, chart
 from numpyro_bridge.atlas.explore import explore
 from numpyro_bridge.atlas.seen_target import pieces_of
 from numpyro_bridge.atlas.standardised_target import StandardisedTarget
+from numpyro_bridge.infer.absolute import absolute
 from numpyro_bridge.infer.annealed import annealed
 from numpyro_bridge.infer.check_model import check_model
 from numpyro_bridge.infer.coverage import covered
@@ -167,7 +168,7 @@ class BridgeSampler:
         if self.checkpoint is not None:
             check_writable("checkpoint", self.checkpoint)
         with stages(self.progress_bar):
-            return self._run(rng_key, args, kwargs)
+            return absolute(self._run(rng_key, args, kwargs))
 
     def _run(self, rng_key: RNGKey, args: tuple, kwargs: dict[str, Any]):
         stage("reading the model")

@@ -92,7 +92,7 @@ class Learner:
         if self.chart is not None:
             # Given draws may have the masses of the modes wrong, as those of NUTS often have.
             _, drawn_weight = self._draw(jax.random.fold_in(rng_key, 1), NUM_PILOT)
-            evidence = float(weights.log_evidence(drawn_weight)[0])
+            evidence = self._log_evidence(drawn_weight)
         return Learned(self._process(self.denoiser), [training], [], evidence)
 
     def learn(self, rng_key, position, log_weight) -> Training[LossMetrics]:
@@ -127,7 +127,7 @@ class Learner:
             drawn, drawn_weight = self._draw(draw_key, num)
             ess = weights.effective_sample_size(drawn_weight)
             smoothed = weights.pareto_smooth(drawn_weight)
-            evidence = float(weights.log_evidence(drawn_weight)[0])
+            evidence = self._log_evidence(drawn_weight)
             highest = max((one.ess for one in rounds), default=0.0)
             seconds = time.perf_counter() - before
             rounds.append(Round(ess, evidence, smoothed.pareto_k, seconds, self.chart or 0))
@@ -146,6 +146,10 @@ class Learner:
             position, log_weight = store
         evidence = max(rounds, key=lambda one: one.ess).log_evidence
         return Learned(self._process(best), trainings, rounds, evidence)
+
+    def _log_evidence(self, log_weight) -> float:
+        """The estimate of draws, in nats, with what the target leaves out of its density."""
+        return float(weights.log_evidence(log_weight)[0]) + self.target.innermost.log_scale
 
     def _draw(self, rng_key, num: int):
         process = self._process(self.denoiser)

@@ -211,7 +211,8 @@ class Posterior(Generic[MetricsOrNone]):
                 "none of the draws can be used: the log density or its gradient is not finite "
                 "there; check that they are draws of this model's posterior"
             )
-        return BackwardRuns(log_weight[usable], int(np.sum(~usable)))
+        log_scale = self.target.base.log_scale
+        return BackwardRuns(log_weight[usable], int(np.sum(~usable)), log_scale)
 
     def chart_shares(
         self, draws: Draws | Mapping[str, Any] | Float[Array, "num dim"]

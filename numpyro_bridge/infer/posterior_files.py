@@ -61,6 +61,7 @@ def write_posterior(path: str | os.PathLike, posterior: SavedPosterior) -> None:
         "metrics": metrics,
         "atlas": atlas,
         "doubts": doubts,
+        "reference": None if target.base.reference is None else target.base.reference.position,
     }
     base = target.base
     if isinstance(base, ModelTarget) and _can_be_saved(base.model_args, base.model_kwargs):
@@ -102,6 +103,8 @@ def read_posterior(
     trained = ("process", "coordinate_map", "charts", "atlas")
     parts |= in_present_precision({name: parts[name] for name in trained})
     base = _same_target(path, model, args, kwargs, parts.get("data"))
+    if parts["reference"] is not None:
+        base = base.relative_to(in_present_precision(parts["reference"]))
     target = seen_through(base, parts["charts"] or parts["coordinate_map"])
     _check_same_density(path, header, target)
     fit = None if header["fit"] is None else MapFit(**header["fit"])

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 
 from numpyro_bridge._core.types import RNGKey, Scalar, Vector
 from numpyro_bridge.target.point import Point
+from numpyro_bridge.target.reference import Reference
 from numpyro_bridge.target.starting_points import (
     NUM_ROUNDS,
     StartingPoints,
@@ -102,6 +103,24 @@ class Target(eqx.Module):
     def has_evidence(self) -> bool:
         """Whether the integral of the density means something (False under improper priors)."""
         return True
+
+    @property
+    def reference(self) -> Reference | None:
+        """Where the log density is taken to be zero; None where it is what it is."""
+        return None
+
+    @property
+    def log_scale(self) -> float:
+        """What to add to a log density of this target to have that of the model, in nats."""
+        return 0.0 if self.reference is None else self.reference.log_scale
+
+    def absolute(self, log_density: Array) -> Array:
+        """Log densities of the model, also inside compiled code; rounded where they are large."""
+        return log_density if self.reference is None else log_density + self.reference.total.sum()
+
+    def relative_to(self, position: Vector) -> "Target":
+        """The same target, its log density taken to be zero at a position, if it can be."""
+        return self
 
     @property
     def doubts(self) -> tuple[str, ...]:
@@ -248,6 +267,14 @@ class TargetWrapper(Target):
     @property
     def has_evidence(self) -> bool:
         return self.base.has_evidence
+
+    @property
+    def reference(self) -> Reference | None:
+        return self.base.reference
+
+    def relative_to(self, position: Vector) -> "TargetWrapper":
+        base = self.base.relative_to(self.to_model(position))
+        return eqx.tree_at(lambda wrapper: wrapper.base, self, base)
 
     def with_prior(self) -> "TargetWrapper":
         return eqx.tree_at(lambda wrapper: wrapper.base, self, self.base.with_prior())

@@ -1,6 +1,7 @@
 """A function as a target."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from operator import index
 from typing import Any
 
@@ -14,6 +15,7 @@ from numpyro_bridge.target.arguments import Skeleton, take_out_arrays
 from numpyro_bridge.target.base import Target, check_position
 from numpyro_bridge.target.guarded import guarded_point, guarded_value
 from numpyro_bridge.target.point import Point
+from numpyro_bridge.target.reference import Reference, reference_at
 
 
 def target_from_log_density(fn: Callable[[Vector], Scalar], dim: int) -> "LogDensityTarget":
@@ -59,6 +61,8 @@ class LogDensityTarget(Target):
     dim: int = eqx.field(static=True)
     arrays: tuple[Array, ...]
     _skeleton: Skeleton = eqx.field(static=True)
+    reference: Reference | None = None
+    """Where the log density is taken to be zero; None where its values are small enough."""
 
     def at(self, position: Vector) -> Point:
         return guarded_point(self._log_density, position)
@@ -70,6 +74,19 @@ class LogDensityTarget(Target):
         """Return the position itself, by the name "x"."""
         return {"x": position}
 
+    def relative_to(self, position: Vector) -> "LogDensityTarget":
+        reference = reference_at(position, lambda position: {"": _value(self, position)})
+        return replace(self, reference=reference)
+
     def _log_density(self, position: Vector) -> Scalar:
         check_position(position, self.dim)
+        value = self._given(position)
+        return value if self.reference is None else self.reference.difference({"": value})
+
+    def _given(self, position: Vector) -> Scalar:
         return self._skeleton.filled_with(self.arrays)(position).astype(position.dtype)
+
+
+@eqx.filter_jit
+def _value(target: LogDensityTarget, position: Vector) -> Scalar:
+    return target._given(position)

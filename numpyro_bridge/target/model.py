@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import equinox as eqx
@@ -21,8 +22,10 @@ from numpyro_bridge.target.layout import Layout
 from numpyro_bridge.target.point import Point, Prior
 from numpyro_bridge.target.prior_draws import PriorDraws
 from numpyro_bridge.target.readings import Reading, read
+from numpyro_bridge.target.reference import Reference, Terms, reference_at
 from numpyro_bridge.target.sites import (
     Repeatable,
+    check_values,
     is_data,
     joined_in_order,
     unconstrained_value,
@@ -59,6 +62,8 @@ class ModelTarget(Target):
     code that was compiled before such data changed is not used again."""
     points_have_prior: bool = eqx.field(static=True, default=False)
     """Whether each point carries the prior too, which costs another evaluation; `with_prior`."""
+    reference: Reference | None = None
+    """Where the log density is taken to be zero; None where its values are small enough."""
 
     def at(self, position: Vector) -> Point:
         point = guarded_point(self._log_density, position)
@@ -68,7 +73,10 @@ class ModelTarget(Target):
         return point._replace(prior=Prior(prior.log_density, prior.score))
 
     def log_density(self, position: Vector) -> Scalar:
-        """Evaluate the log joint density (nats), with the log-determinants of all transforms."""
+        """Evaluate the log joint density (nats), with the log-determinants of all transforms.
+
+        With a `reference` it is what this has more than there.
+        """
         return guarded_value(self._log_density, position)
 
     def log_prior(self, position: Vector) -> Scalar:
@@ -105,18 +113,9 @@ class ModelTarget(Target):
         Raises:
             ValueError: if a latent site is missing or has another shape.
         """
-        missing = [name for name in self.sites if name not in sites]
-        if missing:
-            raise ValueError(f"Latent sites {missing} are missing; got values of {sorted(sites)}.")
         position = jax.ShapeDtypeStruct((self.dim,), jnp.result_type(float))
         sites_here = eqx.filter_eval_shape(lambda target, x: target.constrain(x), self, position)
-        shapes = {name: sites_here[name].shape for name in self.sites}
-        given = {name: jnp.shape(sites[name]) for name in self.sites}
-        if given != shapes:
-            raise ValueError(
-                f"the latent sites have the shapes {shapes} at one draw, got {given}: several "
-                "draws should be rows, one axis in front of every site"
-            )
+        check_values({name: sites_here[name].shape for name in self.sites}, sites)
         return _unconstrained(self, {name: jnp.asarray(sites[name]) for name in self.sites})
 
     def prior_positions(self, rng_key: RNGKey, num: int) -> Float[Array, "{num} {self.dim}"] | None:
@@ -176,7 +175,12 @@ class ModelTarget(Target):
         inside `jax.vmap`, a batch of them makes a batch of targets.
         """
         arrays, skeleton = take_out_arrays((self.model, args, kwargs), self.data_are_constants)
-        return replace(self, arrays=arrays, _skeleton=skeleton).read_anew()
+        changed = replace(self, arrays=arrays, _skeleton=skeleton, reference=None)
+        return changed.read_anew()
+
+    def relative_to(self, position: Vector) -> "ModelTarget":
+        reference = reference_at(position, lambda position: _terms(self, position))
+        return replace(self, reference=reference)
 
     def read_anew(self) -> "ModelTarget":
         """The same target, after a look at the data that the model reads by itself."""
@@ -288,21 +292,28 @@ class ModelTarget(Target):
         return model_density.placed(model, self.by_site(position))
 
     def _log_density(self, position: Vector) -> Scalar:
-        return self._evaluated(model_density.log_joint, position)
+        part = partial(model_density.log_joint, reference=self.reference)
+        return self._evaluated(part, position)
 
     def _log_prior(self, position: Vector) -> Scalar:
         return self._evaluated(model_density.log_prior, position)
 
     def _log_likelihood(self, position: Vector) -> Scalar:
-        return self._evaluated(model_density.log_likelihood, position)
+        part = partial(model_density.log_likelihood, reference=self.reference)
+        return self._evaluated(part, position)
 
-    def _evaluated(self, part: Callable[..., Array], position: Vector) -> Scalar:
-        values = self.by_site(position)
-        return part(*self._arguments(), values, self._layout).astype(position.dtype)
+    def _evaluated(self, part: Callable[..., Any], position: Vector) -> Any:
+        found = part(*self._arguments(), self.by_site(position), self._layout)
+        return jax.tree.map(lambda value: value.astype(position.dtype), found)
 
 
 # Compiled, because run step by step NumPyro would look at every number and object to some of them
 # (a scale that underflows to zero), and because each is short once what it does not need is gone.
+
+
+@eqx.filter_jit
+def _terms(target: ModelTarget, position: Vector) -> Terms:
+    return replace(target, reference=None)._evaluated(model_density.terms, position)
 
 
 @eqx.filter_jit

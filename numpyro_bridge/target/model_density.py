@@ -9,6 +9,7 @@ from numpyro import handlers
 from numpyro.infer.util import _unconstrain_reparam, compute_log_probs, potential_energy
 
 from numpyro_bridge.target.layout import Layout
+from numpyro_bridge.target.reference import Reference, Terms, total
 from numpyro_bridge.target.sites import Repeatable, enumerated
 
 Values = Mapping[str, Array]
@@ -22,8 +23,20 @@ def placed(model: Callable, values: Values) -> Callable:
     return handlers.substitute(model, substitute_fn=partial(_unconstrain_reparam, values))
 
 
-def log_joint(model: Callable, args: tuple, kwargs: dict, values: Values, layout: Layout) -> Log:
-    """Evaluate minus the potential energy that NUTS sees, with discrete sites summed out."""
+def log_joint(
+    model: Callable,
+    args: tuple,
+    kwargs: dict,
+    values: Values,
+    layout: Layout,
+    reference: Reference | None = None,
+) -> Log:
+    """Evaluate minus the potential energy that NUTS sees, with discrete sites summed out.
+
+    With a reference it is what this has more than there.
+    """
+    if reference is not None:
+        return reference.difference(terms(model, args, kwargs, values, layout))
     model = Repeatable(model)
     if layout.sums_out:
         model = enumerated(model, layout.num_plate_dims)
@@ -32,30 +45,57 @@ def log_joint(model: Callable, args: tuple, kwargs: dict, values: Values, layout
 
 def log_prior(model: Callable, args: tuple, kwargs: dict, values: Values, layout: Layout) -> Log:
     """Sum the log densities of the latent sites, and all log-determinants."""
-    terms, in_prior = _terms(model, args, kwargs, values, layout)
-    return jnp.asarray(sum((term for name, term in terms.items() if in_prior[name]), start=0.0))
+    prior, _ = _split(model, args, kwargs, values, layout)
+    return _sum(prior)
 
 
 def log_likelihood(
-    model: Callable, args: tuple, kwargs: dict, values: Values, layout: Layout
+    model: Callable,
+    args: tuple,
+    kwargs: dict,
+    values: Values,
+    layout: Layout,
+    reference: Reference | None = None,
 ) -> Log:
-    """Sum the log densities of the observed sites, and the factors."""
-    terms, in_prior = _terms(model, args, kwargs, values, layout)
-    return jnp.asarray(sum((term for name, term in terms.items() if not in_prior[name]), start=0.0))
+    """Sum the log densities of the observed sites, and the factors.
+
+    With a reference, a constant is left out, so that this and the prior still sum to `log_joint`.
+    """
+    prior, likelihood = _split(model, args, kwargs, values, layout)
+    if reference is None:
+        return _sum(likelihood)
+    return reference.difference(likelihood) - reference.sum_of(list(prior))
 
 
-def _terms(
+def terms(model: Callable, args: tuple, kwargs: dict, values: Values, layout: Layout) -> Terms:
+    """Evaluate the log density in parts: one number for each row of each site.
+
+    Where discrete sites are summed out there are no such parts, but the whole by an empty name.
+    """
+    if layout.sums_out:
+        return {"": log_joint(model, args, kwargs, values, layout)}
+    prior, likelihood = _split(model, args, kwargs, values, layout)
+    return prior | likelihood
+
+
+def _sum(terms: Terms) -> Log:
+    return total(list(terms.values()))
+
+
+def _split(
     model: Callable, args: tuple, kwargs: dict, values: Values, layout: Layout
-) -> tuple[dict[str, Log], dict[str, bool]]:
-    """Evaluate the log density of each site, and tell whether it belongs to the prior."""
+) -> tuple[Terms, Terms]:
+    """Evaluate the log densities of all rows of the sites: of the prior, and of the others."""
     if layout.sums_out:
         raise ValueError(
             "The density of a model with discrete latent sites is a sum over their values, and "
             "does not split into prior and likelihood. Use `log_density`, or write the sum into "
             "the model (numpyro.factor, dist.MixtureSameFamily)."
         )
-    terms, trace = compute_log_probs(placed(Repeatable(model), values), args, kwargs, {})
+    model = placed(Repeatable(model), values)
+    terms, trace = compute_log_probs(model, args, kwargs, {}, sum_log_prob=False)
     # A handler such as `scope` may put a prefix before the name of a log-determinant.
     log_dets = tuple(f"_{name}_log_det" for name in values)
-    in_prior = {n: not trace[n]["is_observed"] or n.endswith(log_dets) for n in terms}
-    return terms, in_prior
+    in_prior = {n for n in terms if not trace[n]["is_observed"] or n.endswith(log_dets)}
+    prior = {name: jnp.asarray(terms[name]) for name in terms if name in in_prior}
+    return prior, {name: jnp.asarray(terms[name]) for name in terms if name not in in_prior}

@@ -2,6 +2,9 @@
 
 from collections.abc import Iterator
 
+COARSEST = 0.05
+"""Nats by which rounding may move a log weight; more would hide what the weights say."""
+
 
 def doubts(rounded: tuple[str, ...]) -> Iterator[str]:
     """Why the density is not the one that was meant."""
@@ -10,6 +13,16 @@ def doubts(rounded: tuple[str, ...]) -> Iterator[str]:
             f"The numbers of {', '.join(rounded)} need more than 32 bits: rounding moves them by "
             "more than a thousandth of their range. Call numpyro.enable_x64() at the start, or "
             "subtract their mean before."
+        )
+
+
+def coarse(resolution: float) -> Iterator[str]:
+    """Why differences of log densities are not to be trusted: neighbours are this far apart."""
+    if resolution > COARSEST:
+        yield (
+            "The log density, or one part of it, is so large that 32 bits know it to "
+            f"{resolution:.2g} nats only. Call numpyro.enable_x64() at the start, or subtract a "
+            "constant from the log density."
         )
 
 

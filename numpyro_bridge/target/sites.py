@@ -87,3 +87,16 @@ def enumerated(model: Callable[..., Any], num_plate_dims: int) -> Callable[..., 
             "Install it with: pip install funsor"
         ) from error
     return enum(config_enumerate(model), first_available_dim=-num_plate_dims - 1)
+
+
+def check_values(shapes: dict[str, tuple[int, ...]], values: dict[str, Any]) -> None:
+    """Raise a ValueError unless there is a value of this shape for every latent site."""
+    missing = [name for name in shapes if name not in values]
+    if missing:
+        raise ValueError(f"Latent sites {missing} are missing; got values of {sorted(values)}.")
+    given = {name: jnp.shape(values[name]) for name in shapes}
+    if given != shapes:
+        raise ValueError(
+            f"the latent sites have the shapes {shapes} at one draw, got {given}: several "
+            "draws should be rows, one axis in front of every site"
+        )

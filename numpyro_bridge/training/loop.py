@@ -18,6 +18,7 @@ from numpyro_bridge._core.stopwatch import stopwatch
 from numpyro_bridge._core.types import RNGKey, Scalar
 from numpyro_bridge._core.writing import check_writable
 from numpyro_bridge.objectives.curricula import AbstractCurriculum, Unchanged
+from numpyro_bridge.target import Target
 from numpyro_bridge.training.checkpoints import Keeper, resume
 from numpyro_bridge.training.metrics import FitMetrics, TrajectoryMetrics, concatenate
 from numpyro_bridge.training.progress import Bar
@@ -104,13 +105,14 @@ def _trained(rng_key, state, static, data, settings, progress, history, watchers
         _run_chunk, rng_key, static, loss, data, optimizer, curriculum, metrics, devices
     )
     stopped = Stop.INTERRUPTED
+    log_scale = data.innermost.log_scale if isinstance(data, Target) else 0.0
     try:
         while progress.iteration < progress.end:
             state, latest = _timed(chunk, state, progress)
             history.append(latest)
             state = decision(state, progress, history)
             keeper.offer(state, progress, history)
-            bar.show(progress, latest)
+            bar.show(progress, latest.raised(log_scale))
         stopped = Stop.PLATEAU if progress.plateaued else Stop.BUDGET
     except KeyboardInterrupt:
         pass  # `stopped` says so, and what has been trained is returned

@@ -2,7 +2,7 @@
 
 import abc
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
@@ -25,6 +25,7 @@ COLLAPSE = 10.0
 """This many nats below its best height, training has gone wrong, however noisy it is."""
 
 
+Each = TypeVar("Each", bound="AbstractMetrics")
 Own = TypeVar("Own", bound="AbstractFitMetrics")
 
 
@@ -41,6 +42,10 @@ class Curve(NamedTuple):
 
 class AbstractMetrics(eqx.Module):
     """Numbers of every iteration of a training, each an array over iterations."""
+
+    def raised(self: Each, log_scale: float) -> Each:
+        """The same with what was left out of the log densities, in nats, if that matters here."""
+        return self
 
     @abc.abstractmethod
     def curves(self) -> tuple[Curve, ...]:
@@ -148,6 +153,11 @@ class TrajectoryMetrics(AbstractFitMetrics):
     def nearly_perfect(self) -> bool:
         # For nearly equal weights the gap between ELBO and log evidence is half their variance.
         return 0.5 * finite_mean(np.square(self.log_weight_sd)) < SMALL_GAP
+
+    def raised(self, log_scale: float) -> "TrajectoryMetrics":
+        if log_scale == 0:
+            return self
+        return replace(self, elbo=np.asarray(self.elbo, np.float64) + log_scale)
 
     def averages(self) -> dict[str, float]:
         return {"ELBO": float(np.mean(self.elbo)), "ESS": float(np.mean(self.ess))}
