@@ -175,8 +175,7 @@ class ModelTarget(Target):
         inside `jax.vmap`, a batch of them makes a batch of targets.
         """
         arrays, skeleton = take_out_arrays((self.model, args, kwargs), self.data_are_constants)
-        changed = replace(self, arrays=arrays, _skeleton=skeleton, reference=None)
-        return changed.read_anew()
+        return replace(self, arrays=arrays, _skeleton=skeleton, reference=None).read_anew()
 
     def relative_to(self, position: Vector) -> "ModelTarget":
         reference = reference_at(position, lambda position: _terms(self, position))
@@ -326,8 +325,7 @@ def _constrained_now(target: ModelTarget, position: Vector) -> dict[str, Array]:
     model = Repeatable(model)
     if target._layout.sums_out:
         model = handlers.seed(model, 0)
-    values = target.by_site(position)
-    sites = constrain_fn(model, args, kwargs, values, return_deterministic=True)
+    sites = constrain_fn(model, args, kwargs, target.by_site(position), return_deterministic=True)
     kept = {name: site for name, site in sites.items() if name not in target._layout.hidden}
     return jax.tree.map(jnp.asarray, kept)
 
