@@ -99,7 +99,10 @@ def climb_from(rng_key: RNGKey, target: Target, starts: Float[Array, "climbs dim
         num = jnp.asarray(climb.njev) + 2 + (num_newton + 1) * (target.dim + 2 + len(SHARES))
         return Tops(DenseMap(top, factor), log_mass, arrived & jnp.isfinite(log_mass), num)
 
-    return jax.vmap(one)(jax.random.split(rng_key, len(starts)), starts)
+    keys = jax.random.split(rng_key, len(starts))
+    if target.innermost.has_loops:
+        return jax.lax.map(lambda climb: one(*climb), (keys, starts))
+    return jax.vmap(one)(keys, starts)
 
 
 class _Newton(NamedTuple):

@@ -102,7 +102,7 @@ def num_climbs(dim: int) -> int:
 
 def _climbed(rng_key: RNGKey, target: Target, max_rounds: int) -> tuple[Exploration, np.ndarray]:
     """What the climbs found, and the positions where they ended."""
-    num = num_climbs(target.dim)
+    num = NUM_GROUPS if target.innermost.has_loops else num_climbs(target.dim)
     rounds: list[Tops] = []
     places, mass, chosen = None, np.zeros(0), np.zeros(0, int)
     counts, num_new, settled, climbing, quiet = chosen, 0, False, 0, 0

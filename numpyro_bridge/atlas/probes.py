@@ -105,7 +105,9 @@ def _draw(rng_key: RNGKey, places: WhitenedMap, log_mass, prior, size: int):
 def _best(target: Target, places: WhitenedMap, log_mass, probes, num_each: int):
     # Not all at once, since the data of a model may be large.
     excess, nearest = jax.lax.map(
-        lambda x: _excess(target, places, log_mass, x), probes, batch_size=GROUP_SIZE
+        lambda x: _excess(target, places, log_mass, x),
+        probes,
+        batch_size=1 if target.innermost.has_loops else GROUP_SIZE,
     )
     size = len(probes) // NUM_GROUPS
     by_normal, by_heavy = excess.T.reshape(2, NUM_GROUPS, size)

@@ -25,7 +25,8 @@ def first_starts(
     """Draw the starts of the first climbs.
 
     Where there is a prior, half of them are drawn from it, a quarter from wide normal
-    distributions, and a quarter as NUTS would start. Elsewhere three quarters are wide.
+    distributions, and a quarter as NUTS would start. Elsewhere three quarters are wide. A target
+    that takes longer at some positions than at others has no wide ones beside a prior.
 
     Args:
         rng_key: The same key gives the same starts.
@@ -34,17 +35,20 @@ def first_starts(
         prior: At least half as many draws from the prior; None where there is none.
     """
     box_key, wide_key = jax.random.split(rng_key)
-    return _mixed(wide_key, target.initial_positions(box_key, num), prior)
+    starts = target.initial_positions(box_key, num)
+    return _mixed(wide_key, starts, prior, not target.innermost.has_loops)
 
 
 @quick_jit
-def _mixed(rng_key: RNGKey, starts, prior):
+def _mixed(rng_key: RNGKey, starts, prior, wide_too: bool):
     num, dim = starts.shape
     if prior is None:
         wide = wide_draws(rng_key, 3 * num // 4, dim, has_prior=False)
         return starts.at[num - len(wide) :].set(wide)
     usable = jnp.all(jnp.isfinite(prior[: num // 2]), axis=1, keepdims=True)
     starts = starts.at[: num // 2].set(jnp.where(usable, prior[: num // 2], starts[: num // 2]))
+    if not wide_too:
+        return starts
     wide = wide_draws(rng_key, num // 4, dim, has_prior=True)
     return starts.at[num - len(wide) :].set(wide)
 

@@ -137,6 +137,15 @@ class Target(eqx.Module):
         """Whether some of the density may be that of data: so it is unless a model has none."""
         return True
 
+    @property
+    def has_loops(self) -> bool:
+        """Whether some positions may take far longer than others, as with an adaptive solver.
+
+        A batch of positions takes as long as its slowest, so that such a target is explored one
+        position after the other, and not far from where its prior draws.
+        """
+        return False
+
     def reads_as_before(self) -> bool:
         """Whether data that a model reads by itself, from a global, are those of the beginning."""
         return True
@@ -267,6 +276,10 @@ class TargetWrapper(Target):
     @property
     def has_evidence(self) -> bool:
         return self.base.has_evidence
+
+    @property
+    def has_loops(self) -> bool:
+        return self.base.has_loops
 
     @property
     def reference(self) -> Reference | None:

@@ -15,6 +15,7 @@ from numpyro_bridge.target.arguments import Skeleton, take_out_arrays
 from numpyro_bridge.target.base import Target, check_position
 from numpyro_bridge.target.guarded import guarded_point, guarded_value
 from numpyro_bridge.target.point import Point
+from numpyro_bridge.target.readings import has_loops
 from numpyro_bridge.target.reference import Reference, reference_at
 
 
@@ -44,7 +45,8 @@ def target_from_log_density(fn: Callable[[Vector], Scalar], dim: int) -> "LogDen
             f"`fn` must map one position of shape ({size},) to a real JAX scalar, its log density; "
             f"it returned {got}. Sum over the dimensions; batches are left to jax.vmap."
         )
-    return LogDensityTarget(size, *take_out_arrays(fn))
+    loops = has_loops(jax.make_jaxpr(lambda x: fn(x))(position))
+    return LogDensityTarget(size, *take_out_arrays(fn), has_loops=loops)
 
 
 def _as_integer(dim: Any) -> int:
@@ -61,6 +63,8 @@ class LogDensityTarget(Target):
     dim: int = eqx.field(static=True)
     arrays: tuple[Array, ...]
     _skeleton: Skeleton = eqx.field(static=True)
+    has_loops: bool = eqx.field(static=True, default=False)
+    """Whether some positions may take far longer than others."""
     reference: Reference | None = None
     """Where the log density is taken to be zero; None where its values are small enough."""
 

@@ -197,6 +197,10 @@ class ModelTarget(Target):
     def may_observe_data(self) -> bool:
         return bool(self.observed) or self._layout.has_factors
 
+    @property
+    def has_loops(self) -> bool:
+        return self._reading.has_loops
+
     def reads_as_before(self) -> bool:
         return self._read_now().numbers == self._reading.numbers
 

@@ -22,6 +22,8 @@ class Reading(NamedTuple):
     same digest compute the same, so that one may use code that was compiled for the other."""
     numbers: str = ""
     """Of the numbers only: it changes when the data do."""
+    has_loops: bool = False
+    """Whether there is a loop whose end depends on numbers, as in an adaptive solver."""
 
 
 def read(function: Callable[..., Any], *args: Any) -> Reading:
@@ -40,7 +42,18 @@ def read(function: Callable[..., Any], *args: Any) -> Reading:
     _add(state, closed)
     numbers = state.hexdigest()
     state.update(ADDRESS.sub("", str(closed.jaxpr)).encode())
-    return Reading(state.hexdigest(), numbers)
+    return Reading(state.hexdigest(), numbers, has_loops(closed))
+
+
+def has_loops(part: Any) -> bool:
+    """Whether a computation has a loop whose end depends on numbers."""
+    if isinstance(part, tuple | list):
+        return any(map(has_loops, part))
+    equations = getattr(getattr(part, "jaxpr", part), "eqns", ())
+    return any(
+        equation.primitive.name == "while" or has_loops(list(equation.params.values()))
+        for equation in equations
+    )
 
 
 def _add(state, part: Any) -> None:
