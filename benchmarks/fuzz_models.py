@@ -18,15 +18,20 @@ NUM_RECIPES = 170
 compiled for one serves the others."""
 
 DIMS, DIM_SHARES = (1, 2, 3, 4, 5, 6), (0.2, 0.35, 0.2, 0.1, 0.1, 0.05)
-SHARE_OF_FAULTS = 0.12
+SHARE_OF_FAULTS = 0.06
 OFTEN = {
     "effects": 4.0,
-    "enumerated once": 3.0,
+    "dynamic support": 1.5,
+    "enumerated once": 2.0,
     "enumerated rows": 4.0,
     "far numbers": 0.4,
-    "holes": 6.0,
+    "holes": 8.0,
+    "lift": 1.5,
     "imputed outcome": 5.0,
     "mask none": 0.4,
+    "noise": 8.0,
+    "scale": 1.5,
+    "scope": 2.0,
     "substitute": 0.5,
 }
 """How often a twist is drawn, where not once: some go together with little else."""
