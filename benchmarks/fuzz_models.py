@@ -1,6 +1,6 @@
 """Random NumPyro models, numbered: what is in each, and its data."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -12,13 +12,14 @@ from numpyro import handlers
 from benchmarks import fuzz_parts
 from benchmarks.fuzz_model import FAULTS, NUM_INNER, NUM_OUTER, TWISTS, Recipe, fuzzed
 
-SEED = 20_250_119
+SEED = 20_250_123
 NUM_RECIPES = 170
 """Numbers that differ by this have the same recipe, with other numbers and other data: what was
 compiled for one serves the others."""
 
 DIMS, DIM_SHARES = (1, 2, 3, 4, 5, 6), (0.2, 0.35, 0.2, 0.1, 0.1, 0.05)
-SHARE_OF_FAULTS = 0.06
+ONE_FAULT_IN = 8
+"""One recipe in so many cannot be sampled, for each reason in turn."""
 OFTEN = {
     "effects": 4.0,
     "dynamic support": 1.5,
@@ -78,10 +79,13 @@ def fuzz_of(number: int) -> Fuzz:
 
 def recipe_of(number: int) -> Recipe:
     """Draw the recipe of this number."""
-    rng = np.random.default_rng([SEED, number % NUM_RECIPES])
+    number = number % NUM_RECIPES
+    rng = np.random.default_rng([SEED, number])
+    turn, is_whole = divmod(number, ONE_FAULT_IN)
+    fault = "" if is_whole else list(FAULTS)[turn % len(FAULTS)]
     dim = int(rng.choice(DIMS, p=DIM_SHARES))
     for _ in range(10_000):
-        recipe = _draw_recipe(rng)
+        recipe = _draw_recipe(rng, fault)
         if dim_of(recipe) == dim and _goes_together(recipe):
             return recipe
     raise RuntimeError(f"no recipe of {dim} dimensions was drawn for number {number}")
@@ -97,14 +101,12 @@ def dim_of(recipe: Recipe) -> int:
 # --- recipes --------------------------------------------------------------------------------------
 
 
-def _draw_recipe(rng: np.random.Generator) -> Recipe:
+def _draw_recipe(rng: np.random.Generator, fault: str) -> Recipe:
     priors = rng.choice(list(fuzz_parts.PRIORS), rng.choice([1, 2, 3], p=[0.5, 0.4, 0.1]))
-    fault = str(rng.choice(list(FAULTS))) if rng.uniform() < SHARE_OF_FAULTS else ""
     likelihood = str(rng.choice([*fuzz_parts.LIKELIHOODS, "none"]))
     kind = "real" if likelihood == "none" else fuzz_parts.LIKELIHOODS[likelihood].kind
     num_twists = 0 if fault else rng.choice([0, 1, 2, 3], p=[0.1, 0.35, 0.35, 0.2])
-    shares = np.asarray([OFTEN.get(name, 1.0) for name in TWISTS])
-    twists = rng.choice(list(TWISTS), num_twists, replace=False, p=shares / shares.sum())
+    twists = rng.choice(list(TWISTS), num_twists, replace=False, p=_shares(TWISTS))
     call = str(rng.choice(CALLS, p=CALL_SHARES))
     return Recipe(
         priors=tuple(map(str, priors)),
@@ -117,6 +119,12 @@ def _draw_recipe(rng: np.random.Generator) -> Recipe:
         call="function" if fault else call,
         fault=fault,
     )
+
+
+def _shares(names: Iterable[str]) -> np.ndarray:
+    """The probability of each."""
+    often = np.asarray([OFTEN.get(name, 1.0) for name in names])
+    return often / often.sum()
 
 
 NEEDS_ROWS = {"mask none", "mask rows", "holes", "scale", "event", "noise", "imputed outcome"}
