@@ -151,8 +151,8 @@ def _goes_together(recipe: Recipe) -> bool:
         return False  # its density is zero for NumPyro, and NUTS finds no start either
     if "event" in twists and twists & NOT_WITH_EVENT:
         return False
-    # What is given from outside has another name inside, and NumPyro loses track of axes.
-    if "scope" in twists and twists & {"condition", "substitute", *ENUMERATED}:
+    # What is given from outside has another name inside, where NumPyro loses track of it.
+    if "scope" in twists and twists & {"condition", "substitute", "scan", *ENUMERATED}:
         return False
     if {"lift", "substitute"} <= twists:
         return False
