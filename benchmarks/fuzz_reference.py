@@ -152,6 +152,8 @@ def _on_grid(posterior: Independent) -> Reference | None:
         if still:
             break
         place, scale = moved, spread
+    else:
+        return None
     with np.errstate(divide="ignore"):
         half, half_evidence = _normalised(np.log(weight[every_second]))
     shift = half_evidence + dim * np.log(2.0)
