@@ -24,7 +24,8 @@ VALUES_WITHIN, SCORES_WITHIN = 1e-9, 1e-6
 SHORT_TYPES, SHORT_WITHIN = ("float32", "float16", "int32", "uint8"), 3e-5
 """Of data in 32 bits and fewer NumPyro takes logarithms in these."""
 
-NUM_DRAWS = 4_000
+NUM_DRAWS, MANY_DRAWS = 4_000, 64_000
+"""What is wrong in the first has to be wrong in as many as the second too."""
 EVIDENCE_ERRORS, EVIDENCE_SLACK = 3.0, 0.03
 """A log evidence is right within so many errors (stated and of the reference), and nats besides."""
 MEAN_WITHIN = SD_WITHIN = 0.1
@@ -55,7 +56,7 @@ class Outcome(NamedTuple):
     right: bool | None = None
 
 
-GOOD = ("agrees", "untrusted", "refused", "no reference")
+GOOD = ("agrees", "agrees in more draws", "untrusted", "refused", "no reference")
 BAD = ("crash", "silent disagreement", "wrongly refused", "wrongly accepted")
 """Every outcome; none of these last ones may be."""
 
@@ -196,7 +197,6 @@ def sampler(fuzz: Fuzz, find_answer: FindAnswer = answer_to, **settings) -> Outc
     atlas = posterior.atlas
     found = Outcome(
         "no reference",
-        log_evidence_error=float(draws.log_evidence_error),
         ess=float(draws.ess),
         pareto_k=float(draws.pareto_k),
         num_charts=1 if atlas is None else atlas.num_charts,
@@ -204,11 +204,29 @@ def sampler(fuzz: Fuzz, find_answer: FindAnswer = answer_to, **settings) -> Outc
     )
     if answer is None:
         return found
+    found = _compared(found, answer, draws)
+    if not found.trusted:
+        text = " ".join(draws.verdict.text.split())
+        why = "; ".join(filter(None, [found.why, text]))
+        return found._replace(outcome="untrusted", why=why)
+    if found.right:
+        return found._replace(outcome="agrees")
+    # Is it the posterior that is wrong, or were these draws unlucky?
+    more = posterior.sample(jax.random.fold_in(draw_key, 1), MANY_DRAWS)
+    again = _compared(found, answer, more)
+    outcome = "agrees in more draws" if again.right else "silent disagreement"
+    why = f"{found.why}; of {MANY_DRAWS:,} draws: {again.why or 'right'}"
+    return found._replace(outcome=outcome, why=why)
+
+
+def _compared(found: Outcome, answer: Reference, draws: nb.Draws) -> Outcome:
+    """Say how far these draws are from the answer, and what of it is wrong."""
     mean_off, sd_off = _moment_errors(answer, draws)
     off = None
     if answer.log_evidence is not None and draws.target.has_evidence:
         off = float(draws.log_evidence) - answer.log_evidence
     found = found._replace(
+        log_evidence_error=float(draws.log_evidence_error),
         method=answer.method,
         truth=answer.log_evidence,
         evidence_off=off,
@@ -216,14 +234,10 @@ def sampler(fuzz: Fuzz, find_answer: FindAnswer = answer_to, **settings) -> Outc
         sd_off=sd_off,
     )
     wrong = "; ".join(_what_is_wrong(found, answer))
-    found = found._replace(right=not wrong)
-    if not found.trusted:
-        text = " ".join(draws.verdict.text.split())
-        return found._replace(outcome="untrusted", why="; ".join(filter(None, [wrong, text])))
-    return found._replace(outcome="silent disagreement" if wrong else "agrees", why=wrong)
+    return found._replace(why=wrong, right=not wrong)
 
 
-def _moment_errors(answer: Reference, draws) -> tuple[float, float]:
+def _moment_errors(answer: Reference, draws: nb.Draws) -> tuple[float, float]:
     """The largest errors of the weighted means and deviations, in deviations of the answer.
 
     Raises:
