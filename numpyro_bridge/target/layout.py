@@ -1,7 +1,8 @@
 """What one run of a model says about its sites: shapes, names of axes, and what can be drawn."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpyro.distributions as dist
@@ -9,7 +10,13 @@ from numpyro import handlers
 from numpyro.infer.initialization import init_to_uniform
 from numpyro.util import _validate_model
 
-from numpyro_bridge.target.refusals import RefuseSites, check_param, check_trace, is_centring
+from numpyro_bridge.target.refusals import (
+    RefuseSites,
+    check_asked,
+    check_param,
+    check_trace,
+    is_centring,
+)
 from numpyro_bridge.target.sites import (
     Repeatable,
     enumerated,
@@ -50,12 +57,14 @@ def read_layout(model: Callable, args: tuple, kwargs: dict) -> Layout:
     The run may be abstract (`jax.eval_shape`): no number is looked at.
     """
     checked = RefuseSites(handlers.seed(Repeatable(model), 0))
-    started = handlers.substitute(checked, substitute_fn=init_to_uniform)
+    asked: set[str] = set()
+    started = handlers.substitute(checked, substitute_fn=partial(_start, asked))
     trace = handlers.trace(started).get_trace(*args, **kwargs)
     held = {name for name in checked.params if is_centring(name, trace)}
     for name in sorted(checked.params - held):
         check_param(name, trace[name]["value"], started, args, kwargs)
     check_trace(trace)
+    check_asked(trace, asked)
     samples = {name: site for name, site in trace.items() if site["type"] == "sample"}
     latent = {name: samples[name] for name in sorted(samples) if not samples[name]["is_observed"]}
     discrete = {name for name, site in latent.items() if is_discrete(site["fn"])}
@@ -79,6 +88,12 @@ def read_layout(model: Callable, args: tuple, kwargs: dict) -> Layout:
         held=tuple(sorted(held)),
         has_factors=any(is_factor(site) for site in samples.values()),
     )
+
+
+def _start(asked: set[str], site: dict) -> Any:
+    """Give a site a starting value, and note that it asked for one."""
+    asked.add(site["name"])
+    return init_to_uniform(site)
 
 
 def _has_value(site: dict) -> bool:

@@ -136,6 +136,23 @@ def check_trace(trace: dict) -> None:
             )
 
 
+def check_asked(trace: dict, asked: set[str]) -> None:
+    """Raise if a latent site has values of its own, whatever it is given.
+
+    Args:
+        trace: One run of the model.
+        asked: Names by which sites asked for a value in this run.
+    """
+    for name, site in trace.items():
+        if site["type"] == "sample" and not site["is_observed"] and name not in asked:
+            raise ModelRefusedError(
+                f"Latent site '{name}' does not take the value that it is given: it has another "
+                "name inside of a scan than outside, and NumPyro would draw it at random in every "
+                "evaluation, with NUTS too. Do not put handlers.scope around a scan; put it inside "
+                "of the function that is scanned."
+            )
+
+
 def is_centring(name: str, trace: dict) -> bool:
     """Whether a `numpyro.param` says how far `LocScaleReparam(None)` centres a site.
 

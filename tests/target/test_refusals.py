@@ -16,6 +16,7 @@ import pytest
 import scipy.special
 import scipy.stats
 from numpyro import handlers
+from numpyro.contrib.control_flow import scan
 from numpyro.contrib.module import random_eqx_module
 from numpyro.distributions import constraints
 from numpyro.infer.reparam import CircularReparam, LocScaleReparam
@@ -79,6 +80,26 @@ def impossible():
     numpyro.factor("never", jnp.where(x > 100, 0.0, -jnp.inf))
 
 
+def walk():
+    def step(level, _):
+        level = numpyro.sample("level", dist.Normal(level))
+        return level, level
+
+    _, levels = scan(step, numpyro.sample("first", dist.Normal()), None, length=2)
+    numpyro.factor("data", -(levels.sum() ** 2))
+
+
+def walk_of_scoped_steps():
+    scan(
+        handlers.scope(
+            lambda level, _: (numpyro.sample("level", dist.Normal(level)), None), prefix="inner"
+        ),
+        0.0,
+        None,
+        length=2,
+    )
+
+
 REFUSALS = {
     "no latent": (handlers.condition(one_site(dist.Normal()), {"x": 0.0}), (), "no continuous"),
     "discrete": (one_site(dist.Bernoulli(0.5), infer=ENUMERATE), (), "no continuous"),
@@ -96,6 +117,7 @@ REFUSALS = {
     "outside": (positive_data, (np.array([1.0, -2.0]),), "'y'.*outside the support of LogNormal"),
     "infinite factor": (impossible, (), "factor 'never' has log probability -inf"),
     "gradient": (kinked, (Y,), "its gradient never is"),
+    "scan in a scope": (handlers.scope(walk, "inner"), (), "'inner/level' does not take"),
     "unexpected": (eight_schools, (1, 2, 3), r"signature is eight_schools\(errors, effects=None\)"),
     "missing": (eight_schools, (), "missing a required argument: 'errors'.*given ()"),
 }  # fmt: skip
@@ -106,6 +128,14 @@ def test_model_is_refused_with_advice(name):
     model, args, message = REFUSALS[name]
     with pytest.raises(ValueError, match=message):
         target_from_model(KEY, model, *args)
+
+
+def test_a_scope_inside_of_a_scan_is_accepted():
+    target = target_from_model(KEY, walk_of_scoped_steps)
+    position = jnp.array([0.5, 2.0])
+    np.testing.assert_array_equal(target.constrain(position)["inner/level"], position)
+    expected = scipy.stats.norm([0.0, 0.5]).logpdf(position).sum()
+    np.testing.assert_allclose(target.log_density(position), expected)
 
 
 def test_wrong_arguments_are_shown_with_their_cause():
