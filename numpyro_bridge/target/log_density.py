@@ -1,6 +1,7 @@
 """A function as a target."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from operator import index
 from typing import Any
 
@@ -14,6 +15,7 @@ from numpyro_bridge.target.arguments import Skeleton, take_out_arrays
 from numpyro_bridge.target.base import Target, check_position
 from numpyro_bridge.target.guarded import guarded_point, guarded_value
 from numpyro_bridge.target.point import Point
+from numpyro_bridge.target.readings import Reading, read
 
 
 def target_from_log_density(fn: Callable[[Vector], Scalar], dim: int) -> "LogDensityTarget":
@@ -42,7 +44,7 @@ def target_from_log_density(fn: Callable[[Vector], Scalar], dim: int) -> "LogDen
             f"`fn` must map one position of shape ({size},) to a real JAX scalar, its log density; "
             f"it returned {got}. Sum over the dimensions; batches are left to jax.vmap."
         )
-    return LogDensityTarget(size, *take_out_arrays(fn))
+    return LogDensityTarget(size, *take_out_arrays(fn)).read_anew()
 
 
 def _as_integer(dim: Any) -> int:
@@ -59,6 +61,8 @@ class LogDensityTarget(Target):
     dim: int = eqx.field(static=True)
     arrays: tuple[Array, ...]
     _skeleton: Skeleton = eqx.field(static=True)
+    _reading: Reading = eqx.field(static=True, default=Reading())
+    """Digests of what the function reads besides its argument, as for `ModelTarget`."""
 
     def at(self, position: Vector) -> Point:
         return guarded_point(self._log_density, position)
@@ -69,6 +73,17 @@ class LogDensityTarget(Target):
     def constrain(self, position: Vector) -> dict[str, Array]:
         """Return the position itself, by the name "x"."""
         return {"x": position}
+
+    def read_anew(self) -> "LogDensityTarget":
+        """The same target, after a look at the data that the function reads by itself."""
+        return replace(self, _reading=self._read_now())
+
+    def reads_as_before(self) -> bool:
+        return self._read_now().numbers == self._reading.numbers
+
+    def _read_now(self) -> Reading:
+        position = jax.ShapeDtypeStruct((self.dim,), jnp.result_type(float))
+        return read(LogDensityTarget._log_density, self, position)
 
     def _log_density(self, position: Vector) -> Scalar:
         check_position(position, self.dim)

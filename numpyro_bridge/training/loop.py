@@ -14,6 +14,7 @@ from jaxtyping import Array, PyTree
 
 from numpyro_bridge._core.checks import check_count
 from numpyro_bridge._core.devices import Device, copy_back, copy_to, divided_among
+from numpyro_bridge._core.sameness import Same
 from numpyro_bridge._core.stopwatch import stopwatch
 from numpyro_bridge._core.types import RNGKey, Scalar
 from numpyro_bridge._core.writing import check_writable
@@ -101,7 +102,7 @@ def _trained(rng_key, state, static, data, settings, progress, history, watchers
     decision, keeper, bar = watchers
     rng_key, state, data = copy_to(devices, (rng_key, state, data))
     chunk = partial(
-        _run_chunk, rng_key, static, loss, data, optimizer, curriculum, metrics, devices
+        _run_chunk, rng_key, static, loss, data, Same(optimizer), curriculum, metrics, devices
     )
     stopped = Stop.INTERRUPTED
     try:
@@ -174,7 +175,7 @@ def _run_chunk(
     static,
     loss,
     data,
-    optimizer,
+    optimizer: Same,
     curriculum,
     metrics: type[FitMetrics],
     devices,
@@ -196,7 +197,15 @@ def _run_chunk(
         key = jax.random.fold_in(rng_key, iteration)
         step_size = rate * jnp.clip(remaining, 0.0, 1.0)
         params, optimizer_state, latest = gradient_step(
-            key, state.params, state.optimizer, static, loss, shown, optimizer, step_size, metrics
+            key,
+            state.params,
+            state.optimizer,
+            static,
+            loss,
+            shown,
+            optimizer.value,
+            step_size,
+            metrics,
         )
         state = state._replace(params=params, optimizer=optimizer_state)
         return state, jax.tree.map(lambda b, m: b.at[offset].set(m), buffers, latest)
