@@ -70,11 +70,11 @@ def _identity(value: Any, around: tuple[int, ...]) -> Any:
     if kind is partial and not vars(value):
         keywords = tuple((name, _identity(v, inside)) for name, v in value.keywords.items())
         return kind, _identity(value.func, inside), _identity(value.args, inside), keywords
-    if kind is tuple or isinstance(value, tuple) and hasattr(value, "_fields"):
-        return kind, tuple(_identity(item, inside) for item in value)
     if kind is float:
         # Zero has two signs, which are equal in Python; no NaN is equal to itself.
         return kind, math.copysign(1.0, value), None if math.isnan(value) else value
+    if kind is tuple or isinstance(value, tuple) and hasattr(value, "_fields"):
+        return kind, tuple(_identity(item, inside) for item in value)
     try:
         hash(value)
     except TypeError:  # a data frame, or an array
@@ -84,7 +84,7 @@ def _identity(value: Any, around: tuple[int, ...]) -> Any:
 
 
 def _surroundings(function: FunctionType, inside: tuple[int, ...]) -> Any:
-    """What a function has from where it was defined: defaults, and variables that it closes over."""
+    """What a function has from where it was defined: defaults, and what it closes over."""
     defaults = tuple(_identity(value, inside) for value in function.__defaults__ or ())
     keywords = function.__kwdefaults__ or {}
     named = tuple((name, _identity(value, inside)) for name, value in keywords.items())

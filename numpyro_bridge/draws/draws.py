@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from numpyro_bridge._core import strata, weights
+from numpyro_bridge._core.doors import check_process
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.draws.prediction import model_of, pointwise_log_likelihood
 from numpyro_bridge.draws.summary import table_lines
@@ -181,6 +182,7 @@ class Draws:
         Raises:
             ValueError: if a weight is NaN or infinite.
         """
+        check_process("Draws.resample")
         indices = weights.resample_indices(rng_key, self._smoothed.log_weight, num_samples)
         return {name: value[indices] for name, value in self.sites.items()}
 

@@ -31,6 +31,20 @@ class Skeleton(NamedTuple):
         leaves = [next(rest) if const is None else const.value for const in self.constants]
         return jax.tree.unflatten(self.structure, leaves)
 
+    def __reduce__(self):
+        """Pickle the pytree itself, because its structure is pickled with parts of Equinox."""
+        leaves = [_AnArray if const is None else const for const in self.constants]
+        return _skeleton_of, (jax.tree.unflatten(self.structure, leaves),)
+
+
+class _AnArray:
+    """Stands for an array in the pickle of a skeleton."""
+
+
+def _skeleton_of(tree: Any) -> Skeleton:
+    leaves, structure = jax.tree.flatten(tree, is_leaf=lambda leaf: isinstance(leaf, Same))
+    return Skeleton(structure, tuple(None if leaf is _AnArray else leaf for leaf in leaves))
+
 
 def take_out_arrays(tree: Any, keep_constant: bool = False) -> tuple[tuple[Array, ...], Skeleton]:
     """Separate the arrays of a pytree, as JAX arrays, from its skeleton.

@@ -9,6 +9,7 @@ from numpyro import handlers
 from numpyro.infer.initialization import init_to_uniform
 from numpyro.util import _validate_model
 
+from numpyro_bridge.target.alone import alone
 from numpyro_bridge.target.refusals import RefuseSites, check_param, check_trace, is_centring
 from numpyro_bridge.target.sites import (
     Repeatable,
@@ -44,6 +45,7 @@ class Layout(NamedTuple):
     """Whether there are `numpyro.factor` statements, which may hold data of their own."""
 
 
+@alone
 def read_layout(model: Callable, args: tuple, kwargs: dict) -> Layout:
     """Run a model once, at an arbitrary position, and refuse it or note what its sites are.
 

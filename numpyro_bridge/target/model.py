@@ -14,6 +14,7 @@ from numpyro.infer.util import constrain_fn
 
 from numpyro_bridge._core.types import RNGKey, Scalar, Vector
 from numpyro_bridge.target import model_density, remarks
+from numpyro_bridge.target.alone import alone
 from numpyro_bridge.target.arguments import Skeleton, take_out_arrays
 from numpyro_bridge.target.base import Target, check_position
 from numpyro_bridge.target.guarded import guarded_point, guarded_value
@@ -197,6 +198,7 @@ class ModelTarget(Target):
     def reads_as_before(self) -> bool:
         return self._read_now().numbers == self._reading.numbers
 
+    @alone
     def _read_now(self) -> Reading:
         position = jax.ShapeDtypeStruct((self.dim,), jnp.result_type(float))
         with handlers.block():  # a guide that asks has handlers of its own around it
@@ -296,6 +298,7 @@ class ModelTarget(Target):
     def _log_likelihood(self, position: Vector) -> Scalar:
         return self._evaluated(model_density.log_likelihood, position)
 
+    @alone
     def _evaluated(self, part: Callable[..., Array], position: Vector) -> Scalar:
         values = self.by_site(position)
         return part(*self._arguments(), values, self._layout).astype(position.dtype)
@@ -310,6 +313,7 @@ def _constrained(target: ModelTarget, position: Vector) -> dict[str, Array]:
     return _constrained_now(target, position)
 
 
+@alone
 def _constrained_now(target: ModelTarget, position: Vector) -> dict[str, Array]:
     model, args, kwargs = target._arguments()
     model = Repeatable(model)
@@ -327,6 +331,7 @@ def _everything(target: ModelTarget, position: Vector):
 
 
 @eqx.filter_jit
+@alone
 def _unconstrained(target: ModelTarget, values: dict[str, Array]) -> Vector:
     model, args, kwargs = target._arguments()
     model = handlers.substitute(handlers.seed(Repeatable(model), 0), data=values)
@@ -334,6 +339,7 @@ def _unconstrained(target: ModelTarget, values: dict[str, Array]) -> Vector:
 
 
 @eqx.filter_jit
+@alone
 def _observed_values(target: ModelTarget) -> dict[str, Array]:
     model, args, kwargs = target._arguments()
     model = target._placed(handlers.seed(Repeatable(model), 0), jnp.zeros(target.dim))

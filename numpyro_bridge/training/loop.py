@@ -14,6 +14,8 @@ from jaxtyping import Array, PyTree
 
 from numpyro_bridge._core.checks import check_count
 from numpyro_bridge._core.devices import Device, copy_back, copy_to, divided_among
+from numpyro_bridge._core.finite import all_finite, where
+from numpyro_bridge._core.interrupts import forget_interrupt, noticed_interrupts, raise_interrupt
 from numpyro_bridge._core.sameness import Same
 from numpyro_bridge._core.stopwatch import stopwatch
 from numpyro_bridge._core.types import RNGKey, Scalar
@@ -91,7 +93,11 @@ def fit(
             state, progress, history = resume(checkpoint, state, run, metrics)
     settings = (loss, optimizer, curriculum, metrics, tuple(devices))
     decision = partial(decide, optimizer=optimizer, warm_up=curriculum.warm_up, tolerance=tolerance)
-    with Bar(progress, progress_bar) as bar, Keeper(checkpoint, run) as keeper:
+    with (
+        noticed_interrupts(),
+        Bar(progress, progress_bar) as bar,
+        Keeper(checkpoint, run) as keeper,
+    ):
         watchers = (decision, keeper, bar)
         return _trained(rng_key, state, static, data, settings, progress, history, watchers)
 
@@ -107,6 +113,7 @@ def _trained(rng_key, state, static, data, settings, progress, history, watchers
     stopped = Stop.INTERRUPTED
     try:
         while progress.iteration < progress.end:
+            raise_interrupt()
             state, latest = _timed(chunk, state, progress)
             history.append(latest)
             state = decision(state, progress, history)
@@ -114,7 +121,7 @@ def _trained(rng_key, state, static, data, settings, progress, history, watchers
             bar.show(progress, latest)
         stopped = Stop.PLATEAU if progress.plateaued else Stop.BUDGET
     except KeyboardInterrupt:
-        pass  # `stopped` says so, and what has been trained is returned
+        forget_interrupt()  # `stopped` says so, and what has been trained is returned
     return Training(
         eqx.combine(copy_back(devices, state.best), static),
         concatenate([metrics.blank(0), *history]),
@@ -234,17 +241,12 @@ def gradient_step(
         return loss(rng_key, eqx.combine(params, static), data)
 
     (value, report), gradient = eqx.filter_value_and_grad(objective, has_aux=True)(params)
-    finite = _all_finite((value, gradient))
     updates, proposed_state = optimizer.update(gradient, optimizer_state, params)
     # The step of an optax chain is proportional to its rate: scaling one is scaling the other.
     updates = jax.tree.map(lambda u: step_size.astype(u.dtype) * u, updates)
-    proposed = (optax.apply_updates(params, updates), proposed_state)
-    params, optimizer_state = jax.tree.map(
-        lambda new, old: jnp.where(finite, new, old), proposed, (params, optimizer_state)
-    )
+    proposed = optax.apply_updates(params, updates)
+    # Of the optimiser's own state nothing is asked: it may hold an infinity on purpose.
+    finite = all_finite((value, gradient, proposed))
+    params, optimizer_state = where(finite, (proposed, proposed_state), (params, optimizer_state))
     skipped = (~finite).astype(step_size.dtype)
     return params, optimizer_state, metrics.of(report, skipped)
-
-
-def _all_finite(tree: PyTree) -> Array:
-    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]))

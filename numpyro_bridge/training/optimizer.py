@@ -13,6 +13,7 @@ from numpyro_bridge.processes.diffusion import Diffusion
 from numpyro_bridge.processes.initial import AbstractInitialDistribution
 from numpyro_bridge.processes.parts import map_parts
 from numpyro_bridge.processes.underdamped.scales import UnderdampedScales
+from numpyro_bridge.training.remade import Remade
 
 KINDS: dict[type, str] = {
     AnnealingSchedule: "annealing",
@@ -49,9 +50,12 @@ def bridge_optimizer(
         "annealing": annealing,
         "log_evidence": log_evidence,
     }
-    return optax.chain(
+    optimizer = optax.chain(
         optax.clip_by_global_norm(max_norm),
         optax.partition({name: optax.adam(rate) for name, rate in rates.items()}, parameter_kinds),
+    )
+    return Remade.of(
+        optimizer, functools.partial(bridge_optimizer, *rates.values(), max_norm=max_norm)
     )
 
 
