@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
@@ -156,7 +157,10 @@ class Draws:
 
     @cached_property
     def _smoothed(self) -> weights.Smoothed:
-        return weights.pareto_smooth(self.log_weight)
+        # The weights are known, also where the first to ask is compiled code, which would leave
+        # values of its own behind.
+        with jax.ensure_compile_time_eval():
+            return weights.pareto_smooth(self.log_weight)
 
     @cached_property
     def _num_unusable(self) -> int:

@@ -93,11 +93,7 @@ def fit(
             state, progress, history = resume(checkpoint, state, run, metrics)
     settings = (loss, optimizer, curriculum, metrics, tuple(devices))
     decision = partial(decide, optimizer=optimizer, warm_up=curriculum.warm_up, tolerance=tolerance)
-    with (
-        noticed_interrupts(),
-        Bar(progress, progress_bar) as bar,
-        Keeper(checkpoint, run) as keeper,
-    ):
+    with Bar(progress, progress_bar) as bar, Keeper(checkpoint, run) as keeper:
         watchers = (decision, keeper, bar)
         return _trained(rng_key, state, static, data, settings, progress, history, watchers)
 
@@ -112,13 +108,14 @@ def _trained(rng_key, state, static, data, settings, progress, history, watchers
     )
     stopped = Stop.INTERRUPTED
     try:
-        while progress.iteration < progress.end:
-            raise_interrupt()
-            state, latest = _timed(chunk, state, progress)
-            history.append(latest)
-            state = decision(state, progress, history)
-            keeper.offer(state, progress, history)
-            bar.show(progress, latest)
+        with noticed_interrupts():
+            while progress.iteration < progress.end:
+                raise_interrupt()
+                state, latest = _timed(chunk, state, progress)
+                history.append(latest)
+                state = decision(state, progress, history)
+                keeper.offer(state, progress, history)
+                bar.show(progress, latest)
         stopped = Stop.PLATEAU if progress.plateaued else Stop.BUDGET
     except KeyboardInterrupt:
         forget_interrupt()  # `stopped` says so, and what has been trained is returned

@@ -67,8 +67,8 @@ def refuse_non_finite(process: AbstractProcess) -> None:
     if not bool(all_finite(process)):
         raise ValueError(
             "some of the guide's parameters are not finite, because an update of SVI was not: "
-            "svi.run(..., stable_update=True), or svi.stable_update in a loop of your own, leaves "
-            "such updates out"
+            "svi.run(..., stable_update=True) leaves out those whose loss or gradient is not "
+            "finite; otherwise choose a smaller learning rate"
         )
 
 
