@@ -70,3 +70,16 @@ def interrupt_after(monkeypatch, num_chunks: int):
             raise KeyboardInterrupt
 
     monkeypatch.setattr(train.Bar, "show", show)
+
+
+def interrupt_first_of(monkeypatch) -> list:
+    """Press Ctrl-C in the first training, and list the trainings that begin."""
+    begun, first = [], train._first_memory
+
+    def counted(*args):
+        begun.append(None)
+        return first(*args)
+
+    monkeypatch.setattr(train, "_first_memory", counted)
+    interrupt_after(monkeypatch, 1)
+    return begun

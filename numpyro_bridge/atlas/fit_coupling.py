@@ -11,6 +11,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float
 
+from numpyro_bridge._core.finite import all_finite, where
 from numpyro_bridge._core.quick_jit import quick_jit
 from numpyro_bridge._core.types import RNGKey, Scalar, Vector
 from numpyro_bridge.atlas.coupling import Coupling, CouplingMap, most_leading
@@ -241,13 +242,11 @@ def _fitted(rng_key: RNGKey, target: StandardisedTarget, directions, start: Coup
         bent, state = carry
         noise = jax.random.normal(key, (BATCH // 2, dim), dtype)
         gradient = jax.grad(_loss)(bent, target, jnp.concatenate([noise, -noise]))
-        finite = jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(gradient)]))
         updates, following = optimizer.update(gradient, state, bent)
         moved: Any = optax.apply_updates(bent, updates)
         rates = tuple(jnp.clip(rate, 0.0, HEAVIEST) for rate in _rates(moved))
         following = (eqx.tree_at(_rates, moved, rates), following)
-        # An update that is not finite is skipped, as in `fit`.
-        return jax.tree.map(lambda new, old: jnp.where(finite, new, old), following, carry), None
+        return where(all_finite((gradient, moved)), following, carry), None
 
     light = jnp.asarray(LIGHT, dtype)
     bent: Any = _Bent(jnp.zeros(dim, dtype), directions, start, Radial(light))

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax.scipy.optimize import minimize
 from jaxtyping import Array, Float, Int
 
+from numpyro_bridge._core.finite import where
 from numpyro_bridge._core.quick_jit import quick_jit
 from numpyro_bridge._core.types import RNGKey, Vector
 from numpyro_bridge.atlas.maps import (
@@ -214,8 +215,8 @@ def _climb_one(rng_key: RNGKey, transform, target: Target, num_iterations: int, 
         worse = ~(elbo > best_elbo - 4 * error - 0.1)
         rate = 0.5 / (1 + jnp.maximum(0, iteration - num_iterations // 2) / 8)
         climbed = step(transform, noise, _shortened(points.score), damping * rate)
-        following = _where(worse, best, climbed)
-        best = _where(worse, best, transform)
+        following = where(worse, best, climbed)
+        best = where(worse, best, transform)
         best_elbo = jnp.where(worse, best_elbo, elbo)
         damping = jnp.where(worse, 0.5 * damping, jnp.minimum(1.0, 1.2 * damping))
         return (following, best, best_elbo, damping), None
@@ -228,10 +229,6 @@ def _climb_one(rng_key: RNGKey, transform, target: Target, num_iterations: int, 
 
 def _mean_and_error(log_density):
     return jnp.mean(log_density), jnp.std(log_density) / math.sqrt(log_density.size)
-
-
-def _where(condition, yes, no):
-    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)
 
 
 def _dense_step(transform: DenseMap, noise, score, rate) -> DenseMap:

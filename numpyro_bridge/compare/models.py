@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
+from numpyro_bridge._core.doors import check_here
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.draws.draws import Draws
 from numpyro_bridge.draws.verdict import GOOD_PARETO_K, MAX_PARETO_K, ReliabilityWarning
@@ -154,6 +155,7 @@ def compare_models(
             lost, weights are not finite, or the prior is improper. The result has these warnings
             too.
     """
+    check_here("compare_models", rng_key)
     _check_models(models)
     names = tuple(models)
     keys = jax.random.split(jax.random.key(0) if rng_key is None else rng_key, len(names))

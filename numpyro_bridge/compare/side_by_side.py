@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from numpyro.infer import MCMC
 
+from numpyro_bridge._core.doors import check_door
 from numpyro_bridge._core.stopwatch import stopwatch
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.compare.agreement import agreement, doubts_about_nuts, unseen_by_the_bridge
@@ -188,6 +189,7 @@ def compare_with_nuts(
     Warns:
         ReliabilityWarning: if the bridge's draws are not to be trusted.
     """
+    check_door("compare_with_nuts", rng_key)
     _check_posterior(posterior, mcmc)
     chains = {"num_chains": num_chains, "num_warmup": num_warmup, "num_samples": nuts_samples}
     _check_numbers(nuts_samples=nuts_samples, **(chains | {"num_samples": num_samples}))

@@ -5,11 +5,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
 from numpyro_bridge._core import strata, weights
+from numpyro_bridge._core.doors import check_process
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.draws.prediction import model_of, pointwise_log_likelihood
 from numpyro_bridge.draws.summary import table_lines
@@ -162,7 +164,10 @@ class Draws:
 
     @cached_property
     def _smoothed(self) -> weights.Smoothed:
-        return weights.pareto_smooth(self.log_weight, self._resolution)
+        # The weights are known, also where the first to ask is compiled code, which would leave
+        # values of its own behind.
+        with jax.ensure_compile_time_eval():
+            return weights.pareto_smooth(self.log_weight, self._resolution)
 
     @cached_property
     def _resolution(self) -> float:
@@ -195,6 +200,7 @@ class Draws:
         Raises:
             ValueError: if a weight is NaN or infinite.
         """
+        check_process("Draws.resample")
         indices = weights.resample_indices(rng_key, self._smoothed.log_weight, num_samples)
         return {name: value[indices] for name, value in self.sites.items()}
 

@@ -30,6 +30,7 @@ from jaxtyping import Array, Float, Int
 from numpyro.primitives import Messenger
 
 from numpyro_bridge._core import weights
+from numpyro_bridge._core.doors import check_here
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.draws.draws import Draws
 from numpyro_bridge.draws.prediction import pointwise_log_likelihood, predict
@@ -88,6 +89,7 @@ def to_inference_data(
     Warns:
         ReliabilityWarning: if the draws are not to be trusted.
     """
+    check_here("to_inference_data", rng_key)
     arviz = _import_arviz()
     _check_request(draws, num_chains, correction)
     draws.warn_if_unreliable(stacklevel=3)

@@ -10,6 +10,7 @@ from numpyro.infer import Predictive, log_likelihood
 
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.target import ModelTarget, Target
+from numpyro_bridge.target.alone import alone
 
 
 def model_of(target: Target, what: str, instead: str = "") -> ModelTarget:
@@ -32,6 +33,7 @@ def model_of(target: Target, what: str, instead: str = "") -> ModelTarget:
 
 
 @eqx.filter_jit
+@alone
 def pointwise_log_likelihood(
     target: ModelTarget, latents: dict[str, Array], batch_ndims: int = 2
 ) -> dict[str, Array]:
@@ -82,6 +84,7 @@ def predict(
         return {}  # an observed distribution has a density but no sampler
 
 
+@alone
 def run_model(
     rng_key: RNGKey,
     model: Any,

@@ -13,6 +13,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float
 
 from numpyro_bridge._core.checks import check_function, check_optimizer
+from numpyro_bridge._core.doors import check_process
 from numpyro_bridge._core.types import RNGKey, Scalar, Vector
 from numpyro_bridge.atlas.chart import Chart, Explore, chart
 from numpyro_bridge.atlas.explore import explore
@@ -136,6 +137,7 @@ class _Algorithm:
     optimizer: optax.GradientTransformation
 
     def init(self, position: Any, rng_key: RNGKey | None = None) -> BridgeVIState:
+        check_process("init")
         rng_key = jax.random.key(0) if rng_key is None else rng_key
         hidden = holds_tracers((rng_key, position))
         if hidden and not self.can_be_compiled:

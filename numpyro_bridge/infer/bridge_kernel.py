@@ -11,6 +11,7 @@ from numpyro.infer.mcmc import MCMCKernel
 from numpyro.util import is_prng_key
 
 from numpyro_bridge._core.checks import check_key
+from numpyro_bridge._core.doors import check_process
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.atlas.standardised_target import StandardisedTarget
 from numpyro_bridge.infer.bridge_sampler import BridgeSampler
@@ -18,6 +19,7 @@ from numpyro_bridge.infer.posterior import Posterior
 from numpyro_bridge.target import ModelTarget, Target
 from numpyro_bridge.target.arguments import holds_tracers
 from numpyro_bridge.target.seen_data import SeenData
+from numpyro_bridge.training.training import Stop
 from numpyro_bridge.trajectories.ends import End, draw_path_to
 from numpyro_bridge.trajectories.path_moves import first_end, global_move
 
@@ -124,6 +126,7 @@ class BridgeKernel(MCMCKernel):
         model_kwargs: dict[str, Any],
     ) -> BridgeKernelState:
         """Train the bridge if needed, and find the first state of one chain or of all chains."""
+        check_process("BridgeKernel.init")
         # With chain_method="parallel" this function is being compiled, yet the data are known.
         with jax.ensure_compile_time_eval():
             posterior = self._posterior_for(model_args, model_kwargs)
@@ -179,6 +182,11 @@ class BridgeKernel(MCMCKernel):
             )
         self.posterior = self._sampler.run(self.training_key, *args, **kwargs)
         self._trained_on = SeenData.of(self.model, args, kwargs)
+        if self.posterior.report.stopped is Stop.INTERRUPTED:
+            raise KeyboardInterrupt(
+                "the training of the bridge was interrupted, and no chain has begun; the bridge as "
+                "it is now is kernel.posterior, which the next mcmc.run of this kernel samples with"
+            )
         return self.posterior
 
     def _is_trained_on(self, args: tuple, kwargs: dict[str, Any]) -> bool:

@@ -13,7 +13,6 @@ import optax
 from numpyro_bridge._core.checks import (
     check_count,
     check_instance,
-    check_key,
     check_not_negative,
     check_objective,
     check_optimizer,
@@ -21,17 +20,17 @@ from numpyro_bridge._core.checks import (
     check_trainable,
 )
 from numpyro_bridge._core.devices import Device, check_devices
+from numpyro_bridge._core.doors import check_door
 from numpyro_bridge._core.functions import name_of
+from numpyro_bridge._core.interrupts import forget_interrupt
 from numpyro_bridge._core.stages import stage, stages
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge._core.writing import check_writable, file_path
-from numpyro_bridge.atlas.atlas import one_chart
 from numpyro_bridge.atlas.chart import Chart, Explore, chart
 from numpyro_bridge.atlas.explore import explore
 from numpyro_bridge.atlas.seen_target import pieces_of
 from numpyro_bridge.atlas.standardised_target import StandardisedTarget
 from numpyro_bridge.infer.absolute import absolute
-from numpyro_bridge.infer.annealed import annealed
 from numpyro_bridge.infer.check_model import check_model
 from numpyro_bridge.infer.coverage import covered
 from numpyro_bridge.infer.need import needs_training
@@ -45,9 +44,15 @@ from numpyro_bridge.infer.seeing import (
     see,
     stacked,
 )
+from numpyro_bridge.infer.untrained import (
+    by_annealed_moves,
+    on_charts_after_interrupt,
+    on_charts_alone,
+    with_doubt,
+)
 from numpyro_bridge.objectives import reverse_kl_ld
 from numpyro_bridge.objectives.curricula import AbstractCurriculum
-from numpyro_bridge.processes import CMCD, AbstractProcess, Direct
+from numpyro_bridge.processes import CMCD, AbstractProcess
 from numpyro_bridge.target import Target
 from numpyro_bridge.target.resolve import resolve_target
 from numpyro_bridge.training.loop import UNCHANGED, fit
@@ -55,6 +60,11 @@ from numpyro_bridge.training.metrics import TrajectoryMetrics, concatenate
 from numpyro_bridge.training.optimizer import bridge_optimizer
 from numpyro_bridge.training.report import RunReport, Seconds
 from numpyro_bridge.training.training import Stop, Training
+
+FOR_MANY = (
+    "for many data sets of one shape call it once for each: from the second on nothing is compiled"
+)
+"""What to do in place of calling `run` inside `jax.vmap`."""
 
 
 class BridgeSampler:
@@ -164,7 +174,7 @@ class BridgeSampler:
         Raises:
             ValueError: if the model cannot be sampled. The message says what to change.
         """
-        check_key(rng_key)
+        check_door("BridgeSampler.run", rng_key, self.model, args, kwargs, instead=FOR_MANY)
         if self.checkpoint is not None:
             check_writable("checkpoint", self.checkpoint)
         with stages(self.progress_bar):
@@ -191,14 +201,34 @@ class BridgeSampler:
         atlas = seen.atlas
         # Where there are too many places for charts, training these would not find the others.
         if atlas is not None and self.process is None and (atlas.good or atlas.overflows):
-            return _untrained(process_key, seen, report)
-        posterior = None
+            return on_charts_alone(process_key, seen, report)
+        try:
+            posterior = self._bridged(process_key, fit_key, target, seen, report)
+        except KeyboardInterrupt:
+            if atlas is None:
+                raise
+            return on_charts_after_interrupt(process_key, target, seen, report)
+        return posterior if atlas is None else self._covered(last_key, posterior)
+
+    def _bridged(self, process_key, fit_key, target: Target, seen: Seen, report: RunReport):
+        """The posterior by annealed moves where these suffice, else by a trained process."""
         one_map = isinstance(seen.target, StandardisedTarget)
         if one_map and self.process is None and self.standardise is None:
-            posterior, report = _annealed(process_key, target, seen, report)
-        if posterior is None:
-            posterior = self._trained(process_key, fit_key, seen, report)
-        return posterior if seen.atlas is None else covered(last_key, posterior)
+            posterior, report = by_annealed_moves(process_key, target, seen, report)
+            if posterior is not None:
+                return posterior
+        return self._trained(process_key, fit_key, seen, report)
+
+    def _covered(self, rng_key, posterior: Posterior) -> Posterior:
+        try:
+            stage("looking for what the sampler does not cover")
+            return covered(rng_key, posterior)
+        except KeyboardInterrupt:
+            forget_interrupt()
+            return with_doubt(
+                posterior,
+                "Ctrl-C was pressed before it was known whether all of the posterior is covered.",
+            )
 
     def _trained(self, process_key, fit_key, seen: Seen, report: RunReport):
         """Train the process on the charts that need it, with one compiled program for all."""
@@ -253,56 +283,6 @@ class BridgeSampler:
             progress_bar=self.progress_bar,
             **extra,
         )
-
-
-def _untrained(rng_key: RNGKey, seen: Seen, report: RunReport) -> Posterior:
-    """The posterior whose draws are those of the charts, since they suffice."""
-    assert seen.atlas is not None
-    process = Direct(rng_key, seen.target.dim)
-    return Posterior(
-        process=stacked([process] * seen.atlas.num_charts),
-        target=seen.target,
-        standardisation=seen.standardisation,
-        metrics=None,
-        report=replace(report, process="Direct", objective=None),
-        atlas=seen.atlas,
-        doubts=seen.atlas.doubts(),
-    )
-
-
-def _annealed(
-    rng_key: RNGKey, target: Target, seen: Seen, report: RunReport
-) -> tuple[Posterior | None, RunReport]:
-    """The posterior by a process that needs no training; None where training is better.
-
-    The report counts what was tried in either case.
-    """
-    start = time.perf_counter()
-    stage("choosing the annealed moves")
-    found = annealed(rng_key, target, seen.standardisation)
-    took = time.perf_counter() - start
-    chosen, place, atlas = found.standardisation, seen.exploration, seen.atlas
-    spent = found.num_gradient_evaluations + chosen.num_gradient_evaluations
-    spent += sum(one.num_gradient_evaluations for one in (place, atlas) if one is not None)
-    if place is not None:
-        atlas = one_chart(chosen, place, found.log_weight)
-    report = replace(
-        report,
-        num_gradient_evaluations=spent,
-        seconds=Seconds(standardise=(report.seconds.standardise or 0.0) + took),
-    )
-    if seen.atlas is not None and not found.sure:
-        return None, report
-    report = replace(report, process=type(found.process).__name__, objective=None)
-    posterior = Posterior(
-        process=found.process,
-        target=StandardisedTarget(target, chosen.map),
-        standardisation=chosen,
-        metrics=None,
-        report=report,
-        atlas=atlas,
-    )
-    return posterior, report
 
 
 def _check_functions(model, process, explore, charts, standardise) -> None:

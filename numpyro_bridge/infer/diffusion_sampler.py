@@ -2,13 +2,15 @@
 
 import time
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import jax
 import optax
 
-from numpyro_bridge._core.checks import check_function, check_key
+from numpyro_bridge._core.checks import check_function
+from numpyro_bridge._core.doors import check_door
+from numpyro_bridge._core.stages import stage, stages
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.atlas.from_places import from_places
 from numpyro_bridge.atlas.particles import Reference, tempered_particles
@@ -25,6 +27,7 @@ from numpyro_bridge.infer.posterior import Posterior
 from numpyro_bridge.target import Target
 from numpyro_bridge.target.resolve import resolve_target
 from numpyro_bridge.training.metrics import LossMetrics
+from numpyro_bridge.training.remade import Remade
 from numpyro_bridge.training.report import RunReport, Seconds
 
 small_denoiser = partial(untrained_denoiser, width=96, depth=2)
@@ -147,8 +150,15 @@ class DiffusionSampler:
             ValueError: if the model cannot be sampled, or the draws do not fit its latent sites.
             RuntimeError: if tempering does not reach the target.
         """
-        check_key(rng_key)
+        instead = "for many data sets use DiffusionSampler.amortise"
+        inputs = (self.model, args, kwargs, draws)
+        check_door("DiffusionSampler.run", rng_key, *inputs, instead=instead)
         check_function("weighting", weighting, "weightings.uniform")
+        with stages(False):  # which are only for whoever interrupts one
+            return self._run(rng_key, args, kwargs, draws, weighting)
+
+    def _run(self, rng_key: RNGKey, args: tuple, kwargs: dict[str, Any], draws, weighting):
+        stage("reading the model")
         target_key, draw_key, run_key = jax.random.split(rng_key, 3)
         target = resolve_target(target_key, self.model, args, kwargs)
         if draws is not None:
@@ -156,6 +166,7 @@ class DiffusionSampler:
             learning = self._learning_on_charts(run_key, target, position, log_weight, weighting)
             return learning.posterior(learning.from_draws(), RunReport(), 0)
         before = time.perf_counter()
+        stage("moving particles to the posterior")
         reference = self.start(draw_key, target, self.num_particles)
         particles = tempered_particles(draw_key, target, reference)
         position, log_weight = particles.position, particles.log_weight
@@ -209,16 +220,17 @@ class DiffusionSampler:
                 improper prior, a distribution without a sampler, or no observed site), or if the
                 denoiser does not read a context.
         """
-        return learn_amortised(
-            rng_key,
-            self.model,
-            self.learning,
-            args,
-            kwargs,
-            num_simulations=num_simulations,
-            summaries=summaries,
-            weighting=weighting,
-        )
+        with stages(False):
+            return learn_amortised(
+                rng_key,
+                self.model,
+                self.learning,
+                args,
+                kwargs,
+                num_simulations=num_simulations,
+                summaries=summaries,
+                weighting=weighting,
+            )
 
     @property
     def learning(self) -> LearningSettings:
@@ -234,5 +246,7 @@ class DiffusionSampler:
         )
 
 
+@cache
 def _optimizer() -> optax.GradientTransformation:
-    return optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(2e-3, weight_decay=0.1))
+    made = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(2e-3, weight_decay=0.1))
+    return Remade.of(made, _optimizer)

@@ -10,7 +10,9 @@ import numpy as np
 from jaxtyping import Array, Int
 
 from numpyro_bridge._core.devices import Devices, divide, divided_among
+from numpyro_bridge._core.interrupts import raise_interrupt
 from numpyro_bridge._core.quick_jit import quick_jit
+from numpyro_bridge._core.stages import stage, stages
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.atlas.charted_target import ChartedTarget
 from numpyro_bridge.atlas.seen_target import SeenTarget
@@ -45,6 +47,12 @@ def drawn(
     Returns:
         The ends and the sites, and how many trajectories were run.
     """
+    with stages(False):  # which is only for whoever interrupts it
+        stage("drawing")
+        return _drawn(rng_key, process, target, num_samples, devices)
+
+
+def _drawn(rng_key, process, target: SeenTarget, num_samples: int, devices: Devices):
     if isinstance(target, ChartedTarget) and num_samples >= target.num_charts:
         return _drawn_in_shares(rng_key, process, target, num_samples, devices)
     size = _size_within_memory((process.num_steps + 1) * target.dim, len(devices))
@@ -119,6 +127,7 @@ def _joined(batches: list[Any], order: np.ndarray) -> Any:
 
 
 def _to_host(batch: Any) -> Any:
+    raise_interrupt()
     return jax.tree.map(np.asarray, batch)
 
 

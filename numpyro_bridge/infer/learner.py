@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from numpyro_bridge._core import weights
+from numpyro_bridge._core.stages import stage
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.atlas.particles import refreshed
 from numpyro_bridge.atlas.standardised_target import StandardisedTarget
@@ -28,7 +29,7 @@ from numpyro_bridge.infer.learning import (
 from numpyro_bridge.target import Target
 from numpyro_bridge.training.metrics import LossMetrics
 from numpyro_bridge.training.report import Round
-from numpyro_bridge.training.training import Training
+from numpyro_bridge.training.training import Stop, Training
 from numpyro_bridge.trajectories.simulate import simulate_many
 
 MIN_RISE = 1.05
@@ -87,13 +88,24 @@ class Learner:
 
     def from_draws(self, rng_key) -> Learned:
         """Train once on the draws; the evidence of a chart is estimated from its own draws."""
-        training = self.learn(rng_key, *self.draws)
+        stage(f"learning{self._where}")
+        return self._learned([self.learn(rng_key, *self.draws)], rng_key)
+
+    def untrained(self, rng_key) -> Learned:
+        """What there is without any training, after Ctrl-C was pressed."""
+        return self._learned([], rng_key)
+
+    def _learned(self, trainings: list[Training[LossMetrics]], rng_key) -> Learned:
         evidence = None
         if self.chart is not None:
             # Given draws may have the masses of the modes wrong, as those of NUTS often have.
             _, drawn_weight = self._draw(jax.random.fold_in(rng_key, 1), NUM_PILOT)
             evidence = self._log_evidence(drawn_weight)
-        return Learned(self._process(self.denoiser), [training], [], evidence)
+        return Learned(self._process(self.denoiser), trainings, [], evidence)
+
+    @property
+    def _where(self) -> str:
+        return "" if self.chart is None else f" on chart {self.chart}"
 
     def learn(self, rng_key, position, log_weight) -> Training[LossMetrics]:
         """Train the denoiser further on weighted draws, given in the target's own coordinates."""
@@ -123,6 +135,7 @@ class Learner:
                 jax.random.fold_in(rng_key, number), 4
             )
             before = time.perf_counter()
+            stage(f"learning{self._where} in round {number}")
             trainings.append(self.learn(learn_key, position, log_weight))
             drawn, drawn_weight = self._draw(draw_key, num)
             ess = weights.effective_sample_size(drawn_weight)
@@ -133,7 +146,9 @@ class Learner:
             rounds.append(Round(ess, evidence, smoothed.pareto_k, seconds, self.chart or 0))
             self._show(number, rounds[-1])
             best = self.denoiser if ess > highest else best
-            if ess < MIN_RISE * highest or ess > enough or number == max_rounds:
+            interrupted = trainings[-1].stopped is Stop.INTERRUPTED
+            last = interrupted or number == max_rounds
+            if last or ess < MIN_RISE * highest or ess > enough:
                 break
             index = weights.resample_indices(pick_key, smoothed.log_weight, num)
             # All rounds fill one store of fixed size, so that nothing is compiled for it twice.

@@ -1,6 +1,6 @@
 """LearningOnCharts: one run of `DiffusionSampler`, with a denoiser for each chart."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import jax
@@ -24,6 +24,7 @@ from numpyro_bridge.infer.posterior import Posterior
 from numpyro_bridge.target import Target
 from numpyro_bridge.training.metrics import LossMetrics, concatenate
 from numpyro_bridge.training.report import RunReport
+from numpyro_bridge.training.training import Stop
 from numpyro_bridge.trajectories.ends import SeenTarget
 
 FEWEST_PARTICLES = 500
@@ -81,18 +82,25 @@ class LearningOnCharts:
 
     def from_draws(self) -> list[Learned]:
         """Train the denoiser of every chart on the draws, one after the other."""
-        pairs = zip(self.learners, self.keys, strict=True)
-        return [learner.from_draws(key) for learner, key in pairs]
+        return self._learned(lambda learner, key: learner.from_draws(key))
 
     def in_rounds(self, num_particles: int, max_rounds: int) -> list[Learned]:
         """Train every chart in rounds of its own, one chart after the other."""
         num = num_particles
         if len(self.learners) > 1:
             num = max(FEWEST_PARTICLES, num_particles // len(self.learners))
-        return [
-            learner.in_rounds(key, num_particles=num, max_rounds=max_rounds)
-            for learner, key in zip(self.learners, self.keys, strict=True)
-        ]
+        return self._learned(
+            lambda learner, key: learner.in_rounds(key, num_particles=num, max_rounds=max_rounds)
+        )
+
+    def _learned(self, learn: Callable[[Learner, RNGKey], Learned]) -> list[Learned]:
+        """Let one chart learn after the other; after Ctrl-C the others stay as they are."""
+        learned: list[Learned] = []
+        for learner, key in zip(self.learners, self.keys, strict=True):
+            trainings = [training for one in learned for training in one.trainings]
+            ended = any(training.stopped is Stop.INTERRUPTED for training in trainings)
+            learned.append(learner.untrained(key) if ended else learn(learner, key))
+        return learned
 
     def posterior(
         self, learned: list[Learned], report: RunReport, spent: int

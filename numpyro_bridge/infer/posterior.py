@@ -12,12 +12,13 @@ import numpy as np
 from jaxtyping import Array, Float
 from numpyro import handlers
 
-from numpyro_bridge._core.checks import check_count, check_key
+from numpyro_bridge._core.checks import check_count
 from numpyro_bridge._core.devices import (
     Device,
     check_devices,
     copy_to,
 )
+from numpyro_bridge._core.doors import check_door, check_process
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge._core.weights import pareto_smooth, resample_indices
 from numpyro_bridge.atlas.atlas import Atlas
@@ -105,7 +106,7 @@ class Posterior(Generic[MetricsOrNone]):
             ValueError: if `num_samples` is below 1, or the devices do not divide a batch of 1,000,
                 or the model reads data that are not among its arguments, and they have changed.
         """
-        check_key(rng_key)
+        check_door("Posterior.sample", rng_key, self.target)
         self.target.base.check_unchanged()
         check_count("num_samples", num_samples, 1)
         devices = check_devices(devices, BATCH)
@@ -160,6 +161,7 @@ class Posterior(Generic[MetricsOrNone]):
         Warns:
             ReliabilityWarning: if the draws are not to be trusted.
         """
+        check_door("Posterior.predictive", rng_key, args, kwargs)
         target = model_of(self.target.base, "predictive")
         draw_key, resample_key, run_key = jax.random.split(rng_key, 3)
         draws = self.sample(draw_key, num_samples)
@@ -196,7 +198,7 @@ class Posterior(Generic[MetricsOrNone]):
             ValueError: if a latent site is missing, or no draw is finite, or data that the model
                 reads by itself have changed.
         """
-        check_key(rng_key)
+        check_door("Posterior.run_backward", rng_key, draws)
         self.target.base.check_unchanged()
         positions, log_weight = positions_and_weights(self.target.base, draws)
         if bool(jnp.any(log_weight != 0)):
@@ -343,6 +345,7 @@ def load(
             (the densities are compared at four points), or `process` is missing or makes something
             else than the file holds.
     """
+    check_process("nb.load")
     if not isinstance(path, str | os.PathLike):
         raise ValueError(f"nb.load(path, model) takes the file first, got {path!r}")
     return Posterior(*read_posterior(path, model, args, kwargs, process, coordinate_map))

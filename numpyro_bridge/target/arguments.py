@@ -4,7 +4,6 @@ Code that was compiled for some arguments runs on others of the same shapes: the
 passed in, and everything else (numbers, strings, functions, data frames) is a constant of it.
 """
 
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
@@ -12,6 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array
+
+from numpyro_bridge._core.sameness import Same
 
 
 class Skeleton(NamedTuple):
@@ -21,7 +22,7 @@ class Skeleton(NamedTuple):
     """
 
     structure: Any
-    constants: tuple["_Constant | None", ...]
+    constants: tuple[Same | None, ...]
     """One for each leaf; None where an array was."""
 
     def filled_with(self, arrays: tuple[Array, ...]) -> Any:
@@ -29,6 +30,20 @@ class Skeleton(NamedTuple):
         rest = iter(arrays)
         leaves = [next(rest) if const is None else const.value for const in self.constants]
         return jax.tree.unflatten(self.structure, leaves)
+
+    def __reduce__(self):
+        """Pickle the pytree itself, because its structure is pickled with parts of Equinox."""
+        leaves = [_AnArray if const is None else const for const in self.constants]
+        return _skeleton_of, (jax.tree.unflatten(self.structure, leaves),)
+
+
+class _AnArray:
+    """Stands for an array in the pickle of a skeleton."""
+
+
+def _skeleton_of(tree: Any) -> Skeleton:
+    leaves, structure = jax.tree.flatten(tree, is_leaf=lambda leaf: isinstance(leaf, Same))
+    return Skeleton(structure, tuple(None if leaf is _AnArray else leaf for leaf in leaves))
 
 
 def take_out_arrays(tree: Any, keep_constant: bool = False) -> tuple[tuple[Array, ...], Skeleton]:
@@ -43,42 +58,13 @@ def take_out_arrays(tree: Any, keep_constant: bool = False) -> tuple[tuple[Array
     taken = [not keep_constant and _is_numeric_array(leaf) for leaf in leaves]
     pairs = list(zip(leaves, taken, strict=True))
     arrays = tuple(jnp.asarray(leaf) for leaf, is_taken in pairs if is_taken)
-    constants = tuple(None if is_taken else _Constant(leaf) for leaf, is_taken in pairs)
+    constants = tuple(None if is_taken else Same(leaf) for leaf, is_taken in pairs)
     return arrays, Skeleton(structure, constants)
 
 
 def holds_tracers(tree: Any) -> bool:
     """Whether some number of a pytree is not known yet, because JAX is tracing the code."""
     return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(tree))
-
-
-@dataclass(frozen=True, eq=False)
-class _Constant:
-    """A constant of compiled code, equal to another if their identities are.
-
-    Keeping the value keeps its `id` from being given to another object.
-    """
-
-    value: Any
-
-    def __eq__(self, other: object) -> bool:
-        return type(other) is _Constant and self.identity == other.identity
-
-    def __hash__(self) -> int:
-        return hash(self.identity)
-
-    @property
-    def identity(self) -> tuple[type, Any]:
-        """The type and the value or, if that has no hash, which object it is.
-
-        The type counts too: 2 and 2.0 are equal in Python, but a model may do different things with
-        them. It is asked for anew each time, since a copy out of a file is another object.
-        """
-        try:
-            hash(self.value)
-        except TypeError:  # a data frame, or an array that is kept constant
-            return type(self.value), id(self.value)
-        return type(self.value), self.value
 
 
 def _is_numeric_array(leaf: Any) -> bool:

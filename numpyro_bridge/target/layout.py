@@ -10,6 +10,7 @@ from numpyro import handlers
 from numpyro.infer.initialization import init_to_uniform
 from numpyro.util import _validate_model
 
+from numpyro_bridge.target.alone import alone
 from numpyro_bridge.target.refusals import (
     RefuseSites,
     check_asked,
@@ -51,6 +52,7 @@ class Layout(NamedTuple):
     """Whether there are `numpyro.factor` statements, which may hold data of their own."""
 
 
+@alone
 def read_layout(model: Callable, args: tuple, kwargs: dict) -> Layout:
     """Run a model once, at an arbitrary position, and refuse it or note what its sites are.
 

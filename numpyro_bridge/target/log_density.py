@@ -15,7 +15,7 @@ from numpyro_bridge.target.arguments import Skeleton, take_out_arrays
 from numpyro_bridge.target.base import Target, check_position
 from numpyro_bridge.target.guarded import guarded_point, guarded_value
 from numpyro_bridge.target.point import Point
-from numpyro_bridge.target.readings import has_loops
+from numpyro_bridge.target.readings import Reading, read
 from numpyro_bridge.target.reference import Reference, reference_at
 
 
@@ -45,8 +45,7 @@ def target_from_log_density(fn: Callable[[Vector], Scalar], dim: int) -> "LogDen
             f"`fn` must map one position of shape ({size},) to a real JAX scalar, its log density; "
             f"it returned {got}. Sum over the dimensions; batches are left to jax.vmap."
         )
-    loops = has_loops(jax.make_jaxpr(lambda x: fn(x))(position))
-    return LogDensityTarget(size, *take_out_arrays(fn), has_loops=loops)
+    return LogDensityTarget(size, *take_out_arrays(fn)).read_anew()
 
 
 def _as_integer(dim: Any) -> int:
@@ -63,8 +62,8 @@ class LogDensityTarget(Target):
     dim: int = eqx.field(static=True)
     arrays: tuple[Array, ...]
     _skeleton: Skeleton = eqx.field(static=True)
-    has_loops: bool = eqx.field(static=True, default=False)
-    """Whether some positions may take far longer than others."""
+    _reading: Reading = eqx.field(static=True, default=Reading())
+    """Digests of what the function reads besides its argument, as for `ModelTarget`."""
     reference: Reference | None = None
     """Where the log density is taken to be zero; None where its values are small enough."""
 
@@ -81,6 +80,21 @@ class LogDensityTarget(Target):
     def relative_to(self, position: Vector) -> "LogDensityTarget":
         reference = reference_at(position, lambda position: {"": _value(self, position)})
         return replace(self, reference=reference)
+
+    def read_anew(self) -> "LogDensityTarget":
+        """The same target, after a look at the data that the function reads by itself."""
+        return replace(self, _reading=self._read_now())
+
+    def reads_as_before(self) -> bool:
+        return self._read_now().numbers == self._reading.numbers
+
+    def _read_now(self) -> Reading:
+        position = jax.ShapeDtypeStruct((self.dim,), jnp.result_type(float))
+        return read(LogDensityTarget._given, self, position)
+
+    @property
+    def has_loops(self) -> bool:
+        return self._reading.has_loops
 
     def _log_density(self, position: Vector) -> Scalar:
         check_position(position, self.dim)

@@ -11,10 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 from numpyro import handlers
-from numpyro.infer.util import constrain_fn
 
 from numpyro_bridge._core.types import RNGKey, Scalar, Vector
-from numpyro_bridge.target import model_density, remarks
+from numpyro_bridge.target import model_density, model_values, remarks
+from numpyro_bridge.target.alone import alone
 from numpyro_bridge.target.arguments import Skeleton, take_out_arrays
 from numpyro_bridge.target.base import Target, check_position
 from numpyro_bridge.target.guarded import guarded_point, guarded_value
@@ -26,7 +26,6 @@ from numpyro_bridge.target.reference import Reference, Terms, reference_at
 from numpyro_bridge.target.sites import (
     Repeatable,
     check_values,
-    is_data,
     joined_in_order,
     unconstrained_value,
 )
@@ -204,10 +203,11 @@ class ModelTarget(Target):
     def reads_as_before(self) -> bool:
         return self._read_now().numbers == self._reading.numbers
 
+    @alone
     def _read_now(self) -> Reading:
         position = jax.ShapeDtypeStruct((self.dim,), jnp.result_type(float))
         with handlers.block():  # a guide that asks has handlers of its own around it
-            return read(_everything, self, position)
+            return read(_everything, replace(self, reference=None), position)
 
     def by_site(self, position: Vector) -> dict[str, Array]:
         """Cut a position into unconstrained values by name, as NumPyro's potentials take them."""
@@ -296,18 +296,18 @@ class ModelTarget(Target):
 
     def _log_density(self, position: Vector) -> Scalar:
         part = partial(model_density.log_joint, reference=self.reference)
-        return self._evaluated(part, position)
+        return self._evaluated(part, position).astype(position.dtype)
 
     def _log_prior(self, position: Vector) -> Scalar:
-        return self._evaluated(model_density.log_prior, position)
+        return self._evaluated(model_density.log_prior, position).astype(position.dtype)
 
     def _log_likelihood(self, position: Vector) -> Scalar:
         part = partial(model_density.log_likelihood, reference=self.reference)
-        return self._evaluated(part, position)
+        return self._evaluated(part, position).astype(position.dtype)
 
+    @alone
     def _evaluated(self, part: Callable[..., Any], position: Vector) -> Any:
-        found = part(*self._arguments(), self.by_site(position), self._layout)
-        return jax.tree.map(lambda value: value.astype(position.dtype), found)
+        return part(*self._arguments(), self.by_site(position), self._layout)
 
 
 # Compiled, because run step by step NumPyro would look at every number and object to some of them
@@ -325,13 +325,7 @@ def _constrained(target: ModelTarget, position: Vector) -> dict[str, Array]:
 
 
 def _constrained_now(target: ModelTarget, position: Vector) -> dict[str, Array]:
-    model, args, kwargs = target._arguments()
-    model = Repeatable(model)
-    if target._layout.sums_out:
-        model = handlers.seed(model, 0)
-    sites = constrain_fn(model, args, kwargs, target.by_site(position), return_deterministic=True)
-    kept = {name: site for name, site in sites.items() if name not in target._layout.hidden}
-    return jax.tree.map(jnp.asarray, kept)
+    return target._evaluated(model_values.constrained, position)
 
 
 def _everything(target: ModelTarget, position: Vector):
@@ -340,6 +334,7 @@ def _everything(target: ModelTarget, position: Vector):
 
 
 @eqx.filter_jit
+@alone
 def _unconstrained(target: ModelTarget, values: dict[str, Array]) -> Vector:
     model, args, kwargs = target._arguments()
     model = handlers.substitute(handlers.seed(Repeatable(model), 0), data=values)
@@ -348,7 +343,4 @@ def _unconstrained(target: ModelTarget, values: dict[str, Array]) -> Vector:
 
 @eqx.filter_jit
 def _observed_values(target: ModelTarget) -> dict[str, Array]:
-    model, args, kwargs = target._arguments()
-    model = target._placed(handlers.seed(Repeatable(model), 0), jnp.zeros(target.dim))
-    trace = handlers.trace(model).get_trace(*args, **kwargs)
-    return {name: jnp.asarray(site["value"]) for name, site in trace.items() if is_data(site)}
+    return target._evaluated(model_values.observed, jnp.zeros(target.dim))

@@ -10,6 +10,7 @@ import numpy as np
 from numpyro import handlers
 from numpyro.infer.util import compute_log_probs
 
+from numpyro_bridge.target.alone import alone
 from numpyro_bridge.target.model_density import placed
 from numpyro_bridge.target.refusals import ModelRefusedError
 from numpyro_bridge.target.sites import Repeatable, family_of, is_factor
@@ -51,6 +52,7 @@ def _non_finite_sites(model: Callable, args: tuple, kwargs: dict, position: dict
     sites = {}
 
     @jax.jit  # where NumPyro raises no errors of its own
+    @alone
     def count(position):
         replayed = placed(handlers.seed(Repeatable(model), 0), position)
         log_probs, trace = compute_log_probs(replayed, args, kwargs, {})

@@ -8,6 +8,7 @@ from jaxtyping import Array, Float
 from numpyro import handlers
 
 from numpyro_bridge._core.types import RNGKey, Vector
+from numpyro_bridge.target.alone import alone
 from numpyro_bridge.target.sites import Repeatable
 
 
@@ -26,6 +27,7 @@ class PriorDraws(eqx.Module):
     def __call__(self, rng_key: RNGKey) -> Float[Array, "{self.num} dim"]:
         """Draw one batch."""
 
+        @alone
         def draw(rng_key: RNGKey) -> Vector:
             model, args, kwargs = self.target._arguments()
             seeded = handlers.seed(Repeatable(model), rng_key)

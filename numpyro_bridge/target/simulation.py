@@ -13,6 +13,7 @@ from numpyro.primitives import Messenger
 
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.target import ModelTarget, target_from_model
+from numpyro_bridge.target.alone import alone
 from numpyro_bridge.target.sites import Repeatable, is_data, is_factor, layers
 
 BATCH = 1_000
@@ -88,6 +89,7 @@ def with_data(target: ModelTarget, data: Data) -> ModelTarget:
 
 
 @eqx.filter_jit  # where NumPyro does not look at the numbers of an arbitrary position
+@alone
 def shown_data(target: ModelTarget) -> Data:
     """Read the data of a target, with zeros where a mask hides them from the likelihood."""
     model = handlers.seed(Repeatable(target.model), 0)
@@ -182,6 +184,7 @@ def _check_site(name: str, site: dict, target: ModelTarget) -> None:
         )
 
 
+@alone
 def _simulated_trace(
     rng_key: RNGKey, model: Callable, args: tuple, kwargs: dict[str, Any]
 ) -> dict[str, dict]:

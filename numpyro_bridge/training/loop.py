@@ -14,6 +14,9 @@ from jaxtyping import Array, PyTree
 
 from numpyro_bridge._core.checks import check_count
 from numpyro_bridge._core.devices import Device, copy_back, copy_to, divided_among
+from numpyro_bridge._core.finite import all_finite, where
+from numpyro_bridge._core.interrupts import forget_interrupt, noticed_interrupts, raise_interrupt
+from numpyro_bridge._core.sameness import Same
 from numpyro_bridge._core.stopwatch import stopwatch
 from numpyro_bridge._core.types import RNGKey, Scalar
 from numpyro_bridge._core.writing import check_writable
@@ -102,20 +105,22 @@ def _trained(rng_key, state, static, data, settings, progress, history, watchers
     decision, keeper, bar = watchers
     rng_key, state, data = copy_to(devices, (rng_key, state, data))
     chunk = partial(
-        _run_chunk, rng_key, static, loss, data, optimizer, curriculum, metrics, devices
+        _run_chunk, rng_key, static, loss, data, Same(optimizer), curriculum, metrics, devices
     )
     stopped = Stop.INTERRUPTED
     log_scale = data.innermost.log_scale if isinstance(data, Target) else 0.0
     try:
-        while progress.iteration < progress.end:
-            state, latest = _timed(chunk, state, progress)
-            history.append(latest)
-            state = decision(state, progress, history)
-            keeper.offer(state, progress, history)
-            bar.show(progress, latest.raised(log_scale))
+        with noticed_interrupts():
+            while progress.iteration < progress.end:
+                raise_interrupt()
+                state, latest = _timed(chunk, state, progress)
+                history.append(latest)
+                state = decision(state, progress, history)
+                keeper.offer(state, progress, history)
+                bar.show(progress, latest.raised(log_scale))
         stopped = Stop.PLATEAU if progress.plateaued else Stop.BUDGET
     except KeyboardInterrupt:
-        pass  # `stopped` says so, and what has been trained is returned
+        forget_interrupt()  # `stopped` says so, and what has been trained is returned
     return Training(
         eqx.combine(copy_back(devices, state.best), static),
         concatenate([metrics.blank(0), *history]),
@@ -176,7 +181,7 @@ def _run_chunk(
     static,
     loss,
     data,
-    optimizer,
+    optimizer: Same,
     curriculum,
     metrics: type[FitMetrics],
     devices,
@@ -198,7 +203,15 @@ def _run_chunk(
         key = jax.random.fold_in(rng_key, iteration)
         step_size = rate * jnp.clip(remaining, 0.0, 1.0)
         params, optimizer_state, latest = gradient_step(
-            key, state.params, state.optimizer, static, loss, shown, optimizer, step_size, metrics
+            key,
+            state.params,
+            state.optimizer,
+            static,
+            loss,
+            shown,
+            optimizer.value,
+            step_size,
+            metrics,
         )
         state = state._replace(params=params, optimizer=optimizer_state)
         return state, jax.tree.map(lambda b, m: b.at[offset].set(m), buffers, latest)
@@ -227,17 +240,12 @@ def gradient_step(
         return loss(rng_key, eqx.combine(params, static), data)
 
     (value, report), gradient = eqx.filter_value_and_grad(objective, has_aux=True)(params)
-    finite = _all_finite((value, gradient))
     updates, proposed_state = optimizer.update(gradient, optimizer_state, params)
     # The step of an optax chain is proportional to its rate: scaling one is scaling the other.
     updates = jax.tree.map(lambda u: step_size.astype(u.dtype) * u, updates)
-    proposed = (optax.apply_updates(params, updates), proposed_state)
-    params, optimizer_state = jax.tree.map(
-        lambda new, old: jnp.where(finite, new, old), proposed, (params, optimizer_state)
-    )
+    proposed = optax.apply_updates(params, updates)
+    # Of the optimiser's own state nothing is asked: it may hold an infinity on purpose.
+    finite = all_finite((value, gradient, proposed))
+    params, optimizer_state = where(finite, (proposed, proposed_state), (params, optimizer_state))
     skipped = (~finite).astype(step_size.dtype)
     return params, optimizer_state, metrics.of(report, skipped)
-
-
-def _all_finite(tree: PyTree) -> Array:
-    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]))

@@ -13,6 +13,7 @@ from numpyro_bridge.processes.diffusion import Diffusion
 from numpyro_bridge.processes.initial import AbstractInitialDistribution
 from numpyro_bridge.processes.parts import map_parts
 from numpyro_bridge.processes.underdamped.scales import UnderdampedScales
+from numpyro_bridge.training.remade import Remade
 
 KINDS: dict[type, str] = {
     AnnealingSchedule: "annealing",
@@ -24,8 +25,6 @@ KINDS: dict[type, str] = {
 """Which rate of `bridge_optimizer` a type of part has; all others have that of the controls."""
 
 
-# The same rates give the same object: compiled code would take a new object for a new optimiser.
-@functools.lru_cache
 def bridge_optimizer(
     control: float = 2e-3,
     diffusion: float = 2e-3,
@@ -49,10 +48,17 @@ def bridge_optimizer(
         "annealing": annealing,
         "log_evidence": log_evidence,
     }
-    return optax.chain(
+    return _made(tuple(rates.items()), max_norm)
+
+
+# The same rates give the same object: other code would take a new object for a new optimiser.
+@functools.lru_cache
+def _made(rates: tuple[tuple[str, float], ...], max_norm: float) -> optax.GradientTransformation:
+    optimizer = optax.chain(
         optax.clip_by_global_norm(max_norm),
-        optax.partition({name: optax.adam(rate) for name, rate in rates.items()}, parameter_kinds),
+        optax.partition({name: optax.adam(rate) for name, rate in rates}, parameter_kinds),
     )
+    return Remade.of(optimizer, functools.partial(_made, rates, max_norm))
 
 
 def parameter_kinds(process: PyTree) -> PyTree:

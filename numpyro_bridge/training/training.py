@@ -41,3 +41,8 @@ class Training(Generic[FitMetrics]):
     def num_skipped(self) -> int:
         """The number of updates that were skipped because they were not finite."""
         return int(np.sum(self.metrics.skipped))
+
+
+def untrained(module: Any, metrics: type[FitMetrics]) -> Training[FitMetrics]:
+    """The training that Ctrl-C prevented: of no iterations, with the module as it was."""
+    return Training(module, metrics.blank(0), Stop.INTERRUPTED, 0.0, 0.0)

@@ -1,5 +1,7 @@
 """Learning from simulations: the posterior of any data, against closed forms."""
 
+import copy
+import pickle
 from dataclasses import replace
 from functools import partial
 
@@ -16,6 +18,7 @@ from numpyro.contrib.control_flow import scan
 
 import numpyro_bridge as nb
 from tests import targets
+from tests.hill import interrupt_first_of
 
 X, Y = targets.regression_data()
 # One optimiser and one size for all, so that the training loop is compiled once.
@@ -43,6 +46,23 @@ def amortised() -> nb.infer.AmortisedPosterior:
 @pytest.fixture(scope="module")
 def posterior(amortised) -> nb.Posterior:
     return amortised.condition(X, y=Y)
+
+
+def test_ctrl_c_in_the_first_training_skips_the_second(monkeypatch):
+    begun = interrupt_first_of(monkeypatch)
+    amortised = learn(targets.regression, X, y=jnp.zeros(6))
+    assert len(begun) == 1 and amortised.report.stopped == "interrupted"
+    assert amortised.metrics.num_iterations == 0 and amortised.normal_metrics.num_iterations == 25
+    draws = amortised.condition(X, y=Y).sample(jax.random.key(1), num_samples=1_000)
+    *_, log_evidence = targets.regression_posterior(X, Y)
+    assert abs(draws.log_evidence - log_evidence) < 5 * draws.log_evidence_error + 0.1
+
+
+def test_networks_travel_in_a_pickle(amortised, posterior):
+    draws = posterior.sample(jax.random.key(1), num_samples=10)
+    for copied in (pickle.loads(pickle.dumps(amortised)), copy.deepcopy(amortised)):
+        again = copied.condition(X, y=Y).sample(jax.random.key(1), num_samples=10)
+        np.testing.assert_array_equal(again.log_weight, draws.log_weight)
 
 
 # --- the posterior of any data --------------------------------------------------------------------

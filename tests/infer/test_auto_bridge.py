@@ -119,6 +119,13 @@ def test_psis_diagnostic_sees_the_weights_of_paths(trained, key):
 # --- training -------------------------------------------------------------------------------------
 
 
+def test_parameters_that_svi_has_spoilt_are_refused_with_what_to_write(trained):
+    guide, result = trained
+    spoilt = jax.tree.map(lambda leaf: leaf * jnp.nan, result.params["auto_process"])
+    with pytest.raises(ValueError, match=r"not finite.*svi.run\(..., stable_update=True\)"):
+        guide.to_posterior({**result.params, "auto_process": spoilt})
+
+
 def test_a_trained_guide_is_a_posterior_with_the_exact_evidence(trained):
     guide, result = trained
     mean, covariance, log_evidence = targets.regression_posterior(X, Y)

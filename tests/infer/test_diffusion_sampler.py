@@ -29,6 +29,7 @@ from numpyro_bridge.diffusion import weightings
 from numpyro_bridge.infer.flow_guide import FlowGuide
 from tests import targets
 from tests.catalogue import narrow
+from tests.hill import interrupt_first_of
 from tests.statistics import assert_same_mean, assert_same_weighted_mean
 
 TINY = {
@@ -213,12 +214,18 @@ def test_a_prior_is_a_start_where_it_can_be_drawn():
     assert from_prior(jax.random.key(1), targets.skewed().target, 100) is None
 
 
-@pytest.mark.slow
-def test_the_log_joint_alone_is_enough():
-    """Two modes of unequal weight on a single map, from a start that covers both."""
+@pytest.fixture(scope="module")
+def two_modes_in_rounds():
+    """Two modes, and a sampler that learns them from the log joint alone."""
     known = targets.two_modes()
     settings = TINY | {"start": from_normal, "num_particles": 1_000, "max_rounds": 2}
-    sampler = nb.DiffusionSampler(known.target, max_charts=1, **settings)
+    return known, nb.DiffusionSampler(known.target, max_charts=1, **settings)
+
+
+@pytest.mark.slow
+def test_the_log_joint_alone_is_enough(two_modes_in_rounds):
+    """Two modes of unequal weight on a single map, from a start that covers both."""
+    known, sampler = two_modes_in_rounds
     posterior = sampler.run(jax.random.key(4))
     draws = posterior.sample(jax.random.key(5), num_samples=4_000)
     assert abs(draws.log_evidence - known.log_evidence) < 5 * draws.log_evidence_error
@@ -228,6 +235,14 @@ def test_the_log_joint_alone_is_enough():
     first, second = posterior.report.rounds
     assert posterior.report.num_iterations == 300 and max(first.ess, second.ess) > 0.2
     assert posterior.report.num_temperatures > 2 and posterior.report.seconds.particles > 0
+
+
+def test_ctrl_c_ends_the_rounds(monkeypatch, two_modes_in_rounds):
+    begun = interrupt_first_of(monkeypatch)
+    posterior = two_modes_in_rounds[1].run(jax.random.key(4))
+    assert len(begun) == 1 == len(posterior.report.rounds)
+    assert posterior.report.stopped == "interrupted" and posterior.report.num_iterations == 25
+    assert np.isfinite(posterior.sample(jax.random.key(2), num_samples=10).elbo)
 
 
 def test_a_normal_fit_is_a_start_where_there_is_no_prior():

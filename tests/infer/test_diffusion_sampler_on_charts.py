@@ -13,6 +13,7 @@ import numpyro_bridge as nb
 from numpyro_bridge.atlas import ChartedTarget, StandardisedTarget
 from tests import targets
 from tests.compilations import listed_compilations
+from tests.hill import interrupt_first_of
 from tests.infer.trained import assert_same_draws
 from tests.mixtures import mixture
 from tests.statistics import assert_same_weighted_mean
@@ -73,6 +74,15 @@ def test_two_modes_get_a_chart_and_a_denoiser_each(posterior, draws):
     assert posterior.report.num_iterations == 2 * TINY["num_iterations"]
     # Scores of both pieces at all draws, and a pilot run of each chart.
     assert posterior.report.num_gradient_evaluations == 2 * 1_500 + 2 * 1_000
+
+
+def test_ctrl_c_on_the_first_chart_leaves_the_others_untrained(monkeypatch, exact_draws):
+    begun = interrupt_first_of(monkeypatch)
+    sampler = nb.DiffusionSampler(two_modes, **TINY)
+    posterior = sampler.run(jax.random.key(0), draws={"x": exact_draws})
+    assert len(begun) == 1 and posterior.target.num_charts == 2
+    assert posterior.report.stopped == "interrupted" and posterior.report.num_iterations == 25
+    assert_known(posterior.sample(jax.random.key(1), num_samples=4_000))
 
 
 def test_one_compiled_program_serves_all_charts(exact_draws):

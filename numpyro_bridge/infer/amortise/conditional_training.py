@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from numpyro_bridge._core.stages import stage
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.atlas.maps import diagonal_map
 from numpyro_bridge.diffusion.denoiser import Denoiser
@@ -39,7 +40,7 @@ from numpyro_bridge.target import ModelTarget, repeat_good_rows
 from numpyro_bridge.target.clipped import clipped_score
 from numpyro_bridge.target.simulation import BATCH, Simulations, prior_predictive
 from numpyro_bridge.training.metrics import LossMetrics
-from numpyro_bridge.training.training import Training
+from numpyro_bridge.training.training import Stop, Training, untrained
 
 MAX_EXCESS = 2.0
 """Scores are shortened if they differ by more than this from those of a standard normal.
@@ -89,6 +90,7 @@ def learn_from_simulations(
     """
     first_key, second_key, normal_key, denoiser_key = jax.random.split(rng_key, 4)
     before = time.perf_counter()
+    stage("simulating")
     first = simulated(first_key, target, num_simulations, summaries)
     second = simulated(second_key, target, num_simulations, summaries)
     simulation_time = time.perf_counter() - before
@@ -101,8 +103,14 @@ def learn_from_simulations(
         context=jax.vmap(scale)(first.values),
     )
     loss = Watched(negative_log_likelihood, settings.num_draws)
+    stage("learning a normal distribution given the data")
     of_normal = trained(normal_key, settings, normal, loss, samples)
     bridge = ConditionalBridge(scale, unit_map, of_normal.module, denoiser)
+    if of_normal.stopped is Stop.INTERRUPTED:
+        of_denoiser = untrained(denoiser, LossMetrics)
+        num_left_out = first.num_unusable + second.num_unusable
+        return Learned(bridge, (of_normal, of_denoiser), num_left_out, simulation_time)
+    stage("learning what the normal distribution lacks")
     samples, num_unusable = _residuals(bridge, target, second, settings.with_scores)
     schedule = training_levels(denoiser, with_scores=settings.with_scores)
     loss = Watched(diffusion_elbo, settings.num_draws)

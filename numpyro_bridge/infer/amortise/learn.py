@@ -4,7 +4,8 @@ from typing import Any
 
 import jax
 
-from numpyro_bridge._core.checks import check_function, check_key
+from numpyro_bridge._core.checks import check_function
+from numpyro_bridge._core.doors import check_door
 from numpyro_bridge._core.functions import name_of
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.diffusion.weightings import Weighting
@@ -43,7 +44,7 @@ def learn_amortised(
         summaries: What the networks are shown of the data.
         weighting: How much each noise level counts.
     """
-    check_key(rng_key)
+    check_door("DiffusionSampler.amortise", rng_key, model, args, kwargs)
     _check_request(model, num_simulations, summaries, weighting)
     target_key, learn_key = jax.random.split(rng_key)
     own = target_from_model(target_key, model, *args, **kwargs)

@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from numpyro_bridge._core.checks import check_key
 from numpyro_bridge._core.descriptions import describe_whole
+from numpyro_bridge._core.doors import check_door, check_here, check_process
 from numpyro_bridge._core.precision import in_present_precision
 from numpyro_bridge._core.storage import load_header, load_parts, save_parts
 from numpyro_bridge._core.types import RNGKey
@@ -99,6 +99,7 @@ class AmortisedPosterior:
                 the data differ from those of the training call, since the networks do not read
                 them.
         """
+        check_here("AmortisedPosterior.condition", args, kwargs)
         target = target_from_model(jax.random.key(0), self.model, *args, **kwargs)
         self._check_same_sites(target)
         values = flattened(self.summaries, shown_data(target))
@@ -135,7 +136,7 @@ class AmortisedPosterior:
         Raises:
             ValueError: if a number is below 20, or most simulations are not finite.
         """
-        check_key(rng_key)
+        check_door("AmortisedPosterior.calibrate", rng_key)
         if min(num_simulations, num_draws) < 20:
             raise ValueError(
                 "calibration needs at least 20 simulations and 20 draws given each, got "
@@ -241,6 +242,7 @@ def load_amortised(
         ValueError: if the file is of another kind, or the model has other sites or another density,
             or `denoiser` is missing or makes something else than the file holds.
     """
+    check_process("nb.load_amortised")
     header = load_header(path)
     if header.get("kind") != "posterior of all data":
         raise ValueError(

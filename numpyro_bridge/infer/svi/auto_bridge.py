@@ -17,6 +17,7 @@ from numpyro.infer.autoguide import AutoContinuous
 from numpyro.infer.initialization import init_to_uniform
 
 from numpyro_bridge._core.checks import check_function
+from numpyro_bridge._core.doors import check_process
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.atlas.chart import Chart, Explore, chart
 from numpyro_bridge.atlas.explore import explore
@@ -43,6 +44,7 @@ from numpyro_bridge.infer.svi.first_look import (
     check_leaves,
     key_for,
     refuse_compiling,
+    refuse_non_finite,
     refuse_sums,
 )
 from numpyro_bridge.processes import CMCD, AbstractProcess
@@ -168,6 +170,7 @@ class AutoBridge(AutoContinuous):
             losses: `result.losses`, if the posterior should have `metrics`.
         """
         process, target = self.bridge(params)
+        refuse_non_finite(process)
         report = RunReport(type(process).__name__, "SVI")
         metrics = None
         if losses is not None:
@@ -287,6 +290,7 @@ class AutoBridge(AutoContinuous):
         return self._target
 
     def _setup_prototype(self, *args: Any, **kwargs: Any) -> None:
+        check_process("AutoBridge")
         rng_key = key_for("its first call")
         refuse_compiling((rng_key, args, kwargs))
         read_key, map_key, process_key = jax.random.split(rng_key, 3)

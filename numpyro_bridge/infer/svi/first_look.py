@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpyro
 from jaxtyping import Array, Float
 
+from numpyro_bridge._core.finite import all_finite
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.atlas.maps import AbstractAffineMap, as_dense, diagonal_map
 from numpyro_bridge.atlas.standardisation import Standardisation
@@ -58,6 +59,16 @@ def check_leaves(process: AbstractProcess) -> None:
             f"{type(process).__name__} becomes one NumPyro parameter, so all its leaves should be "
             f"arrays of floats, but some are {sorted(set(others))}: declare them with "
             "eqx.field(static=True)"
+        )
+
+
+def refuse_non_finite(process: AbstractProcess) -> None:
+    """Raise a ValueError where an update of SVI has spoilt the parameters."""
+    if not bool(all_finite(process)):
+        raise ValueError(
+            "some of the guide's parameters are not finite, because an update of SVI was not: "
+            "svi.run(..., stable_update=True) leaves out those whose loss or gradient is not "
+            "finite; otherwise choose a smaller learning rate"
         )
 
 

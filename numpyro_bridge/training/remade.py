@@ -1,0 +1,32 @@
+"""Optimisers that can be pickled."""
+
+from collections.abc import Callable
+from typing import Any
+
+import optax
+
+
+class Remade(optax.GradientTransformationExtraArgs):
+    """An optax transformation that is pickled as the call that made it.
+
+    Those of optax are local functions, which the pickle of the standard library refuses and
+    cloudpickle, which joblib uses, accepts.
+    """
+
+    _make: Callable[[], Any]
+
+    @classmethod
+    def of(cls, optimizer: optax.GradientTransformation, make: Callable[[], Any]) -> "Remade":
+        """Wrap a transformation.
+
+        Args:
+            optimizer: The transformation.
+            make: A function without arguments that makes it anew, and that can be pickled.
+        """
+        remade = cls(*optax.with_extra_args_support(optimizer))
+        remade._make = make
+        return remade
+
+    def __reduce__(self):
+        """Make it anew out of a pickle."""
+        return self._make, ()
