@@ -97,7 +97,7 @@ class BridgeKernel(MCMCKernel):
     ):
         self.local_kernel = _checked_local_kernel(local_kernel)
         self.training_key = jax.random.key(0) if training_key is None else training_key
-        check_key(self.training_key)
+        check_key(self.training_key, "training_key")
         self._sampler: BridgeSampler | None = None
         self._trained_on: SeenData | None = None
         self._sample_fn: Callable[[BridgeKernelState], BridgeKernelState] | None = None

@@ -12,6 +12,7 @@ from jaxtyping import Array, ArrayLike, Float
 from numpyro import handlers
 from numpyro.infer.util import constrain_fn
 
+from numpyro_bridge._core.checks import check_count, check_key, check_mapping
 from numpyro_bridge._core.types import RNGKey, Scalar, Vector
 from numpyro_bridge.target import model_density, remarks
 from numpyro_bridge.target.arguments import Skeleton, take_out_arrays
@@ -21,12 +22,7 @@ from numpyro_bridge.target.layout import Layout
 from numpyro_bridge.target.point import Point, Prior
 from numpyro_bridge.target.prior_draws import PriorDraws
 from numpyro_bridge.target.readings import Reading, read
-from numpyro_bridge.target.sites import (
-    Repeatable,
-    is_data,
-    joined_in_order,
-    unconstrained_value,
-)
+from numpyro_bridge.target.sites import Repeatable, is_data, joined_in_order, unconstrained_value
 from numpyro_bridge.target.starting_points import (
     StartingPoints,
     known_to_fail,
@@ -61,6 +57,7 @@ class ModelTarget(Target):
     """Whether each point carries the prior too, which costs another evaluation; `with_prior`."""
 
     def at(self, position: Vector) -> Point:
+        check_position(position, self.dim)
         point = guarded_point(self._log_density, position)
         if not self.points_have_prior:
             return point
@@ -69,6 +66,7 @@ class ModelTarget(Target):
 
     def log_density(self, position: Vector) -> Scalar:
         """Evaluate the log joint density (nats), with the log-determinants of all transforms."""
+        check_position(position, self.dim)
         return guarded_value(self._log_density, position)
 
     def log_prior(self, position: Vector) -> Scalar:
@@ -79,6 +77,7 @@ class ModelTarget(Target):
         Raises:
             ValueError: if the model has discrete latent sites, whose sum does not split.
         """
+        check_position(position, self.dim)
         return guarded_value(self._log_prior, position)
 
     def log_likelihood(self, position: Vector) -> Scalar:
@@ -87,6 +86,7 @@ class ModelTarget(Target):
         Raises:
             ValueError: if the model has discrete latent sites, whose sum does not split.
         """
+        check_position(position, self.dim)
         return guarded_value(self._log_likelihood, position)
 
     def constrain(self, position: Vector) -> dict[str, Array]:
@@ -94,6 +94,7 @@ class ModelTarget(Target):
 
         Left out are discrete sites that are summed out, and deterministic ones that depend on them.
         """
+        check_position(position, self.dim)
         return _constrained(self, position)
 
     def unconstrain(self, sites: dict[str, Any]) -> Vector:
@@ -105,6 +106,7 @@ class ModelTarget(Target):
         Raises:
             ValueError: if a latent site is missing or has another shape.
         """
+        check_mapping("sites", sites, "mcmc.get_samples()")
         missing = [name for name in self.sites if name not in sites]
         if missing:
             raise ValueError(f"Latent sites {missing} are missing; got values of {sorted(sites)}.")
@@ -133,6 +135,8 @@ class ModelTarget(Target):
             Positions, one a row; or None where the prior cannot be drawn: it is improper, masked or
             scaled, has discrete sites, or a distribution without a sampler.
         """
+        check_key(rng_key)
+        num = check_count("num", num, 1)
         if not self._layout.prior_can_be_drawn:
             return None
         try:
@@ -143,6 +147,7 @@ class ModelTarget(Target):
         return None if known_to_fail(finite) else repeat_good_rows(positions, finite)
 
     def starting_points(self, rng_key: RNGKey, num: int) -> StartingPoints:
+        num = check_count("num", num, 1)
         found = super().starting_points(rng_key, num)
         if found.known_to_be_complete or not self._layout.prior_can_be_drawn:
             return found
@@ -215,6 +220,7 @@ class ModelTarget(Target):
         Raises:
             ValueError: if a site is missing or has another shape.
         """
+        check_mapping("values", values, "target.by_site(position)")
         shapes = {name: jnp.shape(values[name]) for name in self.sites if name in values}
         if shapes != self.sites:
             raise ValueError(

@@ -7,6 +7,7 @@ import jax
 import optax
 from jaxtyping import PyTree
 
+from numpyro_bridge._core.checks import check_not_negative, check_positive
 from numpyro_bridge.objectives.log_evidence import LogEvidence
 from numpyro_bridge.processes.annealing import AnnealingSchedule
 from numpyro_bridge.processes.diffusion import Diffusion
@@ -24,8 +25,6 @@ KINDS: dict[type, str] = {
 """Which rate of `bridge_optimizer` a type of part has; all others have that of the controls."""
 
 
-# The same rates give the same object: compiled code would take a new object for a new optimiser.
-@functools.lru_cache
 def bridge_optimizer(
     control: float = 2e-3,
     diffusion: float = 2e-3,
@@ -35,6 +34,8 @@ def bridge_optimizer(
     max_norm: float = 1.0,
 ) -> optax.GradientTransformation:
     """Adam with a learning rate for each kind of part, on gradients clipped by their global norm.
+
+    A rate is a number, or a schedule of optax.
 
     Args:
         control: Rate of the controls, and of all arrays that are in no part of another kind.
@@ -49,9 +50,19 @@ def bridge_optimizer(
         "annealing": annealing,
         "log_evidence": log_evidence,
     }
+    checked = tuple(
+        (name, rate if callable(rate) else check_not_negative(name, rate))
+        for name, rate in rates.items()
+    )
+    return _optimizer(checked, check_positive("max_norm", max_norm))
+
+
+# The same rates give the same object: compiled code would take a new object for a new optimiser.
+@functools.lru_cache
+def _optimizer(rates: tuple[tuple[str, Any], ...], max_norm: float) -> optax.GradientTransformation:
     return optax.chain(
         optax.clip_by_global_norm(max_norm),
-        optax.partition({name: optax.adam(rate) for name, rate in rates.items()}, parameter_kinds),
+        optax.partition({name: optax.adam(rate) for name, rate in rates}, parameter_kinds),
     )
 
 

@@ -16,7 +16,7 @@ from numpyro import handlers
 from numpyro.infer.autoguide import AutoContinuous
 from numpyro.infer.initialization import init_to_uniform
 
-from numpyro_bridge._core.checks import check_function
+from numpyro_bridge._core.checks import check_array, check_instance, check_mapping
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.atlas.chart import Chart, Explore, chart
 from numpyro_bridge.atlas.explore import explore
@@ -38,6 +38,7 @@ from numpyro_bridge.infer.seeing import (
     see,
     stacked,
 )
+from numpyro_bridge.infer.svi.arguments import check_settings, checked_levels, checked_shape
 from numpyro_bridge.infer.svi.first_look import (
     at_location,
     check_leaves,
@@ -121,10 +122,8 @@ class AutoBridge(AutoContinuous):
         init_loc_fn: Callable[..., Any] | None = None,
         init_scale: float = 0.1,
     ):
-        check_function("process", process, "nb.CMCD")
         check_stages(explore, charts, standardise)
-        if not init_scale > 0:
-            raise ValueError(f"init_scale is a standard deviation, positive, got {init_scale}")
+        init_scale = check_settings(model, process, prefix, init_loc_fn, init_scale)
         super().__init__(model, prefix=prefix, init_loc_fn=init_loc_fn or init_to_uniform)
         self.process = process
         self.explore = explore
@@ -143,6 +142,7 @@ class AutoBridge(AutoContinuous):
         Args:
             params: From `svi.get_params` or `result.params`.
         """
+        check_mapping("params", params, "result.params")
         names = self._names
         missing = [name for name in names if name not in params]
         if missing:
@@ -168,6 +168,8 @@ class AutoBridge(AutoContinuous):
             losses: `result.losses`, if the posterior should have `metrics`.
         """
         process, target = self.bridge(params)
+        if losses is not None:
+            check_array("losses", losses, "(iterations,)")
         report = RunReport(type(process).__name__, "SVI")
         metrics = None
         if losses is not None:
@@ -200,6 +202,8 @@ class AutoBridge(AutoContinuous):
         Raises:
             ValueError: if the posterior has another dimension.
         """
+        such_as = "nb.BridgeSampler(model).run(rng_key, x, y=y)"
+        check_instance("posterior", posterior, Posterior, such_as)
         dim = self._seen_target.dim if self._target is not None else posterior.target.dim
         if posterior.target.dim != dim:
             raise ValueError(
@@ -227,8 +231,8 @@ class AutoBridge(AutoContinuous):
             **kwargs: Ignored as well.
         """
         process, target = self.bridge(params)
-        sites = draw_sites(rng_key, process, target, math.prod(sample_shape))
-        shape = tuple(sample_shape)
+        shape = checked_shape(rng_key, sample_shape)
+        sites = draw_sites(rng_key, process, target, math.prod(shape))
         return {name: x.reshape(shape + x.shape[1:]) for name, x in sites.items()}
 
     def median(self, params: Mapping[str, Any]) -> dict[str, Array]:
@@ -245,9 +249,7 @@ class AutoBridge(AutoContinuous):
         Raises:
             ValueError: if a level is outside [0, 1].
         """
-        levels = jnp.asarray(quantiles, jnp.result_type(float))
-        if not bool(jnp.all((levels >= 0) & (levels <= 1))):
-            raise ValueError(f"quantiles are levels from 0 to 1, such as 0.05, got {quantiles}")
+        levels = checked_levels(quantiles)
         draws = self.sample_posterior(jax.random.key(0), params, sample_shape=(NUM_DRAWS,))
         return {name: jnp.quantile(x, levels, axis=0) for name, x in draws.items()}
 
