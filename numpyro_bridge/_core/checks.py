@@ -4,21 +4,32 @@ import difflib
 import inspect
 import math
 import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
+import numpy as np
 import optax
 from numpyro.util import is_prng_key
 
+MOST = 1_000_000_000
+"""The largest count: beyond it no array of so many rows fits into memory."""
 
-def check_key(rng_key: Any) -> None:
-    """Raise a ValueError unless this is a single JAX key."""
+MOST_STEPS = 1_000_000
+"""The largest number of steps or units of a process: each has arrays of its own."""
+
+MOST_LAYERS = 1_000
+"""The largest number of hidden layers: each is compiled by itself."""
+
+
+def check_key(rng_key: Any, name: str = "rng_key") -> None:
+    """Raise a ValueError unless this is a single JAX key, typed or raw (`jax.random.PRNGKey`)."""
     if not (hasattr(rng_key, "dtype") and is_prng_key(rng_key)):
         raise ValueError(
-            "rng_key must be one JAX key, such as jax.random.key(0), got " + _described(rng_key)
+            f"{name} must be one JAX key, such as jax.random.key(0), got {described(rng_key)}"
         )
 
 
@@ -29,47 +40,142 @@ def check_optimizer(optimizer: Any) -> None:
     rate = optimizer if isinstance(optimizer, float) else 1e-3
     raise ValueError(
         f"optimizer must be an optax transformation, such as optax.adam({rate}) or "
-        f"nb.bridge_optimizer(control={rate}), got {_described(optimizer)}"
+        f"nb.bridge_optimizer(control={rate}), got {described(optimizer)}"
     )
 
 
-def check_count(name: str, value: Any, minimum: int) -> int:
-    """The value as an integer; a ValueError unless it is one of at least `minimum`."""
+def check_count(name: str, value: Any, minimum: int, maximum: int = MOST) -> int:
+    """The value as an integer; a ValueError unless it is one from `minimum` to `maximum`."""
     try:
         # Integers of NumPy and JAX are accepted; True and False are integers to Python, not here.
-        whole = None if type(value) is bool else operator.index(value)
+        whole = None if _is_flag(value) else operator.index(value)
     except TypeError:
         whole = None
     if whole is None or whole < minimum:
         raise ValueError(
             f"{name} must be a whole number >= {minimum}, such as {max(minimum, 10)}, got "
-            f"{_described(value)}"
+            f"{described(value)}"
         )
+    if whole > maximum:
+        raise ValueError(f"{name} must be at most {maximum:,}, got {whole:,}")
     return whole
 
 
-def check_positive(name: str, value: Any) -> None:
-    """Raise a ValueError unless this is a positive finite number."""
-    if not 0 < _number(value) < math.inf:
-        raise ValueError(f"{name} must be a positive number, such as 0.25, got {_described(value)}")
+def check_positive(name: str, value: Any) -> float:
+    """The value as a number of Python; a ValueError unless it is positive and finite."""
+    number = _number(value)
+    if not 0 < number < math.inf:
+        raise ValueError(f"{name} must be a positive number, such as 0.25, got {described(value)}")
+    return number
+
+
+def check_not_negative(name: str, value: Any) -> float:
+    """The value as a number of Python; a ValueError unless it is at least zero."""
+    number = _number(value)
+    if not number >= 0:
+        raise ValueError(f"{name} must be a number >= 0, such as 0.01, got {described(value)}")
+    return number
+
+
+def check_number(name: str, value: Any, *, finite: bool = True) -> float:
+    """The value as a number of Python; a ValueError unless it is one, and finite if it must be."""
+    number = _number(value)
+    if math.isnan(number) and (finite or not _is_number(value)):
+        raise ValueError(f"{name} must be a number, such as 0.5, got {described(value)}")
+    if finite and math.isinf(number):
+        raise ValueError(f"{name} must be a finite number, such as 0.5, got {described(value)}")
+    return number
+
+
+def check_share(name: str, value: Any) -> float:
+    """The value as a number of Python; a ValueError unless it is between zero and one."""
+    number = _number(value)
+    if not 0 < number < 1:
+        raise ValueError(
+            f"{name} must be a number between 0 and 1, such as 0.9, got {described(value)}"
+        )
+    return number
 
 
 def _number(value: Any) -> float:
     """The value as a float; NaN if it is not a number."""
-    return float(value) if hasattr(value, "__float__") and type(value) is not bool else math.nan
+    return float(value) if _is_number(value) else math.nan
 
 
-def check_instance(name: str, value: Any, kind: type, such_as: str) -> None:
+def _is_number(value: Any) -> bool:
+    """Whether this is a single real number, of Python, NumPy or JAX; True and False are none."""
+    if _is_flag(value):
+        return False
+    is_real = hasattr(value, "__float__") and not jnp.issubdtype(
+        getattr(value, "dtype", float), jnp.complexfloating
+    )
+    return is_real and getattr(value, "shape", ()) == ()
+
+
+def _is_flag(value: Any) -> bool:
+    """Whether this is True, False or an array of them."""
+    return isinstance(value, bool) or jnp.issubdtype(getattr(value, "dtype", float), np.bool_)
+
+
+def check_flag(name: str, value: Any) -> bool:
+    """The value as True or False; a ValueError unless it is one of them, NumPy's included."""
+    if not (_is_flag(value) and getattr(value, "shape", ()) == ()):
+        raise ValueError(f"{name} must be True or False, got {described(value)}")
+    return bool(value)
+
+
+def check_instance(name: str, value: Any, kind: Any, such_as: str) -> None:
     """Raise a ValueError unless this is an instance of `kind`, not the class itself or its name."""
     if not isinstance(value, kind):
-        got = getattr(value, "__name__", repr(value))
+        got = getattr(value, "__name__", described(value))
         raise ValueError(f"{name} must be an instance such as {such_as}, got {got}")
 
 
-def check_not_negative(name: str, value: Any) -> None:
-    """Raise a ValueError unless this is a number that is not negative."""
-    if not _number(value) >= 0:
-        raise ValueError(f"{name} must be a number >= 0, such as 0.01, got {_described(value)}")
+def check_text(name: str, value: Any, such_as: str) -> str:
+    """The value; a ValueError unless it is a text."""
+    if not isinstance(value, str):
+        raise ValueError(f"{name} must be a text, such as {such_as!r}, got {described(value)}")
+    return value
+
+
+def check_names(name: str, value: Any, such_as: str) -> list[str]:
+    """The names as a list; a ValueError unless this is a list of texts, and not a single text."""
+    is_list = isinstance(value, Iterable) and not isinstance(value, str | bytes)
+    names: list[Any] = list(value) if is_list and getattr(value, "shape", (1,)) else [None]
+    if not all(isinstance(each, str) for each in names):
+        got = repr(value) if is_list and len(names) < 10 else described(value)
+        raise ValueError(f"{name} must be a list of names, such as {such_as}, got {got}")
+    return names
+
+
+def check_mapping(name: str, value: Any, such_as: str) -> None:
+    """Raise a ValueError unless this is a dictionary, or something that can be read as one."""
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{name} must be a dictionary, such as {such_as}, got {described(value)}")
+
+
+def check_shape(name: str, value: Any) -> tuple[int, ...]:
+    """The value as whole numbers of Python; a ValueError unless it is a list of positive ones."""
+    if isinstance(value, str) or np.ndim(value) != 1:
+        raise ValueError(f"{name} must be a tuple, such as (1000,), got {described(value)}")
+    return tuple(check_count(f"each of {name}", size, 1) for size in value)
+
+
+def check_array(name: str, value: Any, shape: str) -> None:
+    """Raise a ValueError unless this is an array of real numbers with as many axes as `shape` has.
+
+    Args:
+        name: The name of the user's argument.
+        value: What the user gave for it; an array of NumPy or JAX.
+        shape: The shape in words, such as `"(num, dim)"`.
+    """
+    num_axes = len([axis for axis in shape.strip("()").split(",") if axis.strip()])
+    dtype = getattr(value, "dtype", object)
+    real = jnp.issubdtype(dtype, np.integer) or jnp.issubdtype(dtype, jnp.floating)
+    if not (real and len(value.shape) == num_axes):
+        raise ValueError(
+            f"{name} must be an array of numbers of shape {shape}, got {described(value)}"
+        )
 
 
 def check_process(process: Any) -> None:
@@ -102,7 +208,7 @@ def check_trainable(trainable: Any) -> None:
         if type(leaf) is not bool and not callable(leaf):
             raise ValueError(
                 "trainable must be a function of an array, such as eqx.is_inexact_array, or a tree "
-                f"of True and False in the shape of the process, got {_described(leaf)}"
+                f"of True and False in the shape of the process, got {described(leaf)}"
             )
 
 
@@ -163,7 +269,7 @@ def _partials(function: Any) -> Iterator[partial]:
 def check_function(name: str, function: Any, such_as: str) -> None:
     """Raise a ValueError unless this is a function, and takes the keywords that are bound to it."""
     if not callable(function):
-        got = _described(function)
+        got = described(function)
         raise ValueError(f"{name} must be a function or class such as {such_as}, got {got}")
     for part in _partials(function):
         _check_keywords(name, part.func, part.keywords)
@@ -185,8 +291,11 @@ def _check_keywords(name: str, function: Callable, keywords: dict[str, Any]) -> 
         )
 
 
-def _described(value: Any) -> str:
+def described(value: Any) -> str:
+    """A value in a few words, for the end of a message."""
     shape = getattr(value, "shape", None)
-    if shape is not None:
+    if shape is not None and hasattr(value, "dtype"):
         return f"an array of shape {shape} and type {value.dtype}"
-    return repr(value) if type(value) in (int, float, bool, str) else type(value).__name__
+    if type(value) in (int, float, bool, str):
+        return repr(value) if len(repr(value)) <= 80 else f"{repr(value)[:80]}…"
+    return type(value).__name__

@@ -26,17 +26,30 @@ def check_devices(devices: Sequence[Device] | None, num_trajectories: int) -> De
     Raises:
         ValueError: if the batch does not divide evenly among them.
     """
-    if devices is None:
+    devices = checked_devices(devices)
+    if not devices:
         return ()
-    if not isinstance(devices, Sequence) or isinstance(devices, str) or not devices:
-        raise ValueError(
-            "devices should be a list such as jax.devices(), of one device or more, got "
-            f"{devices!r}"
-        )
     if num_trajectories % len(devices):
         raise ValueError(
             f"num_trajectories={num_trajectories} cannot be divided evenly among {len(devices)} "
             "devices; give a multiple, or fewer devices"
+        )
+    return devices
+
+
+def checked_devices(devices: Any) -> Devices:
+    """The devices as a tuple, which is empty where there are none.
+
+    Raises:
+        ValueError: if this is no list of devices.
+    """
+    if devices is None or (type(devices) is tuple and not devices):
+        return ()
+    is_list = isinstance(devices, Sequence) and not isinstance(devices, str) and len(devices) > 0
+    if not (is_list and all(isinstance(each, jax.Device) for each in devices)):
+        raise ValueError(
+            "devices should be a list such as jax.devices(), of one device or more, got "
+            f"{devices!r}"
         )
     return tuple(devices)
 

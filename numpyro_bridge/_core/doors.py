@@ -34,7 +34,7 @@ def check_door(call: str, rng_key: Any, *inputs: Any, instead: str = "") -> None
 
 def check_here(call: str, *inputs: Any, instead: str = "") -> None:
     """The same for a call without a key."""
-    check_process(call)
+    check_unforked(call)
     if _is_compiling() or any(isinstance(leaf, Tracer) for leaf in _leaves(inputs)):
         raise ValueError(
             f"{call} cannot be called inside jax.jit, vmap or grad: it decides by numbers, which "
@@ -43,7 +43,7 @@ def check_here(call: str, *inputs: Any, instead: str = "") -> None:
         )
 
 
-def check_process(call: str) -> None:
+def check_unforked(call: str) -> None:
     """Raise a RuntimeError if JAX has started in the process that this one was forked from.
 
     JAX works in threads, which a fork leaves behind: the child would wait for them for ever.

@@ -6,8 +6,10 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from numpyro_bridge._core.checks import check_count, check_flag, check_function, check_instance
 from numpyro_bridge._core.stages import stage
 from numpyro_bridge._core.types import RNGKey
+from numpyro_bridge.atlas.arguments import check_stage
 from numpyro_bridge.atlas.atlas import Atlas, Witness
 from numpyro_bridge.atlas.explore import Exploration
 from numpyro_bridge.atlas.fit_charts import Fitted, fit_charts
@@ -63,6 +65,15 @@ def chart(
         max_gradient_evaluations: No further round begins once so many gradients were evaluated,
             and the atlas says so.
     """
+    check_stage(rng_key, target)
+    _check_parts(exploration, bend, divide, temper)
+    max_rounds = check_count("max_rounds", max_rounds, 1)
+    limit = check_count("max_gradient_evaluations", max_gradient_evaluations, 0, 2**63)
+    return _charted(rng_key, target, exploration, bend, divide, temper, max_rounds, limit)
+
+
+def _charted(rng_key, target, exploration, bend, divide, temper, max_rounds, limit) -> Atlas:
+    """The atlas, by rounds of fitting and repair."""
     fit_key, witness_key, repair_key, last_key = jax.random.split(rng_key, 4)
     charts = heaviest((exploration.normals, exploration.log_mass), MAX_CHARTS)
     best = fit_charts(fit_key, target, charts, bend=bend)
@@ -70,7 +81,7 @@ def chart(
     evaluations = exploration.num_gradient_evaluations + best.num_gradient_evaluations
     witness = _witness(witness_key, target, best, temper)
     evaluations += witness.num_gradient_evaluations
-    num_repairs, dividing, limit = 0, divide, None
+    num_repairs, dividing, reached = 0, divide, None
     for number in range(1, 1 if exploration.overflows else max_rounds):
         round_key = jax.random.fold_in(repair_key, number)
         divide_key, check_key, again_key = jax.random.split(round_key, 3)
@@ -79,8 +90,8 @@ def chart(
         evaluations += repair.num_gradient_evaluations
         if repair.charts is None:
             break
-        if evaluations > max_gradient_evaluations:
-            limit = max_gradient_evaluations
+        if evaluations > limit:
+            reached = limit
             break
         num_repairs += 1
         stage(f"charting again, round {number + 1}", charts=len(best.maps), ess=best.seen.ess)
@@ -92,7 +103,15 @@ def chart(
             break
         dividing = dividing and goes_on  # what no chart covers may still be added
     uncovered = uncovered_by(last_key, target, best.seen, witness)
-    return _atlas(best, exploration, witness, uncovered, num_repairs, evaluations, limit)
+    return _atlas(best, exploration, witness, uncovered, num_repairs, evaluations, reached)
+
+
+def _check_parts(exploration, bend, divide, temper) -> None:
+    check_instance("exploration", exploration, Exploration, "nb.atlas.explore(rng_key, target)")
+    check_flag("bend", bend)
+    check_flag("divide", divide)
+    if temper is not None:
+        check_function("temper", temper, "nb.atlas.temper")
 
 
 def _witness(rng_key: RNGKey, target: Target, best: Fitted, temper: Temper | None) -> Witness:

@@ -7,7 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from numpyro_bridge._core.checks import check_count
 from numpyro_bridge._core.types import RNGKey
+from numpyro_bridge.atlas.arguments import check_stage
 from numpyro_bridge.atlas.climbs import Tops, climb_from
 from numpyro_bridge.atlas.distinct import distinct_fits, distinct_tops
 from numpyro_bridge.atlas.fit_normal import (
@@ -89,6 +91,8 @@ def explore(rng_key: RNGKey, target: Target, *, max_rounds: int = MAX_ROUNDS) ->
         target: The target in its own coordinates.
         max_rounds: How many rounds of climbs at most.
     """
+    check_stage(rng_key, target)
+    max_rounds = check_count("max_rounds", max_rounds, 1)
     climb_key, fit_key = jax.random.split(rng_key)
     seen, ends = _climbed(climb_key, target, max_rounds)
     return seen if len(seen.log_mass) else _normals_of_highest_elbo(fit_key, target, seen, ends)

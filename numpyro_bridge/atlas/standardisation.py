@@ -2,16 +2,23 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from numpyro_bridge._core.checks import check_count, check_function
+from numpyro_bridge._core.checks import (
+    check_array,
+    check_count,
+    check_flag,
+    check_function,
+    described,
+)
 from numpyro_bridge._core.quick_jit import quick_jit
 from numpyro_bridge._core.types import RNGKey
+from numpyro_bridge.atlas.arguments import check_stage
 from numpyro_bridge.atlas.explore import MANY_DIMENSIONS
 from numpyro_bridge.atlas.fit_coupling import fit_coupling
 from numpyro_bridge.atlas.fit_large import normal_by_newton, num_gradients
@@ -137,11 +144,12 @@ def standardise(
         starts: These places; by default they are drawn.
         nonlinear: Whether the map may be bent; above `BEND_LIMIT` dimensions it never is.
     """
-    check_count("num_starts", num_starts, 1)
-    if candidates is None:
-        candidates = CANDIDATES if target.dim < MANY_DIMENSIONS else IN_MANY_DIMENSIONS
-    for candidate in candidates:
-        check_function("each of candidates", candidate, "numpyro_bridge.atlas.fit_normal.laplace")
+    check_stage(rng_key, target)
+    num_starts = check_count("num_starts", num_starts, 1)
+    nonlinear = check_flag("nonlinear", nonlinear)
+    if starts is not None:
+        check_array("starts", starts, "(starts, dim)")
+    candidates = _checked_candidates(candidates, target.dim)
     starts_key, fits_key, elbo_key, coupling_key = jax.random.split(rng_key, 4)
     if starts is None:
         starts = starting_points(starts_key, target, num_starts)
@@ -154,6 +162,20 @@ def standardise(
     if not nonlinear or target.dim > BEND_LIMIT:
         return Standardisation(best.best_map, fit)
     return bent(coupling_key, target, Standardisation(best.best_map, fit), noise)
+
+
+def _checked_candidates(candidates: Any, dim: int) -> Sequence[Candidate]:
+    """The candidates, which depend on the dimension where none are given."""
+    if candidates is None:
+        return CANDIDATES if dim < MANY_DIMENSIONS else IN_MANY_DIMENSIONS
+    if not isinstance(candidates, Sequence) or isinstance(candidates, str):
+        raise ValueError(
+            "candidates must be a list of functions, such as "
+            f"[numpyro_bridge.atlas.fit_normal.laplace], got {described(candidates)}"
+        )
+    for candidate in candidates:
+        check_function("each of candidates", candidate, "numpyro_bridge.atlas.fit_normal.laplace")
+    return candidates
 
 
 def bent(
@@ -187,6 +209,7 @@ def bent(
 
 def no_standardisation(rng_key: RNGKey, target: Target) -> Standardisation:
     """Leave the target as it is."""
+    check_stage(rng_key, target)
     return Standardisation(identity_map(target.dim))
 
 

@@ -7,7 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from numpyro_bridge._core.checks import check_count, check_instance
 from numpyro_bridge._core.types import RNGKey
+from numpyro_bridge.atlas.arguments import check_stage
 from numpyro_bridge.atlas.atlas import Witness, no_uncovered
 from numpyro_bridge.atlas.judge import Judgement, log_weights_at
 from numpyro_bridge.atlas.maps import DenseMap
@@ -69,6 +71,11 @@ def temper(
     Returns:
         The particles, or the reason why there are none.
     """
+    check_stage(rng_key, target)
+    check_instance("normals", normals, DenseMap, "exploration.normals")
+    check_instance("seen", seen, Judgement, "what nb.atlas.chart passes on")
+    num_particles = check_count("num_particles", num_particles, 2)
+    most_particles = check_count("most_particles", most_particles, 2)
     if target.dim > TEMPERING_LIMIT:
         return f"the posterior has more than {TEMPERING_LIMIT} dimensions"
     found = _tempered(rng_key, target, normals, seen, num_particles)

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
+from numpyro_bridge._core.checks import check_count, check_key, check_mapping
 from numpyro_bridge._core.doors import check_here
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.draws.draws import Draws
@@ -51,13 +52,15 @@ class ModelComparison:
         Raises:
             ValueError: if a name is not one of the models.
         """
-        first, second = (self._index(each) for each in (name, other))
+        first, second = self._index("name", name), self._index("other", other)
         error = np.hypot(self.log_evidence_error[first], self.log_evidence_error[second])
         return float(self.log_evidence[first] - self.log_evidence[second]), float(error)
 
-    def _index(self, name: str) -> int:
-        if name not in self.names:
-            raise ValueError(f"there is no model {name!r}; the models are {list(self.names)}")
+    def _index(self, argument: str, name: Any) -> int:
+        if not isinstance(name, str) or name not in self.names:
+            raise ValueError(
+                f"{argument}: there is no model {name!r}; the models are {list(self.names)}"
+            )
         return self.names.index(name)
 
     @property
@@ -157,6 +160,11 @@ def compare_models(
     """
     check_here("compare_models", rng_key)
     _check_models(models)
+    if prior is not None:
+        check_mapping("prior", prior, str({name: 0.5 for name in models}))
+    num_samples = check_count("num_samples", num_samples, 1)
+    if rng_key is not None:
+        check_key(rng_key)
     names = tuple(models)
     keys = jax.random.split(jax.random.key(0) if rng_key is None else rng_key, len(names))
     draws = {
@@ -171,9 +179,10 @@ def compare_models(
 
 
 def _check_models(models: Mapping[str, Any]) -> None:
+    check_mapping("models", models, '{"linear": posterior_a, "quadratic": posterior_b}')
     if len(models) < 2:
         raise ValueError(
-            f'give two models or more by name, such as {{"a": a, "b": b}}, got {[*models]}'
+            f'models: give two models or more by name, such as {{"a": a, "b": b}}, got {[*models]}'
         )
     for name, model in models.items():
         if not isinstance(model, Posterior | Draws):

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float
 from numpyro.infer import MCMC, NUTS
 
+from numpyro_bridge._core.checks import check_count, check_flag, check_instance, check_key
 from numpyro_bridge._core.stopwatch import Watch, stopwatch
 from numpyro_bridge._core.types import RNGKey, Vector
 from numpyro_bridge.compare.costs import Costs
@@ -66,6 +67,10 @@ def numpyro_nuts(
         progress_bar: whether to show progress. Without the bar NumPyro compiles warm-up and
             sampling separately, which takes twice as long.
     """
+    check_key(rng_key)
+    check_instance("target", target, Target, "posterior.target.base")
+    num_chains, num_warmup, num_samples = _checked(num_chains, num_warmup, num_samples)
+    progress_bar = check_flag("progress_bar", progress_bar)
     warmup_key, sample_key, init_key = jax.random.split(rng_key, 3)
     kernel, args, kwargs = _kernel_and_arguments(init_key, target, num_chains)
     mcmc = MCMC(
@@ -111,6 +116,10 @@ def blackjax_nuts(
     Raises:
         ImportError: if BlackJAX is not installed.
     """
+    check_key(rng_key)
+    check_instance("target", target, Target, "posterior.target.base")
+    num_chains, num_warmup, num_samples = _checked(num_chains, num_warmup, num_samples)
+    check_flag("progress_bar", progress_bar)
     _import_blackjax()
     init_key, warmup_key, sample_key = jax.random.split(rng_key, 3)
     starts = target.initial_positions(init_key, num_chains)
@@ -124,6 +133,15 @@ def blackjax_nuts(
         jax.block_until_ready(samples)
     run = NutsRun(samples, stats, Costs(gradients_drawing=_num_gradients(stats)), "blackjax")
     return _with_costs(run, warmup, sampling, gradients_before)
+
+
+def _checked(num_chains: Any, num_warmup: Any, num_samples: Any) -> tuple[int, int, int]:
+    """The sizes of a run as integers of Python."""
+    return (
+        check_count("num_chains", num_chains, 1),
+        check_count("num_warmup", num_warmup, 1),
+        check_count("num_samples", num_samples, 1),
+    )
 
 
 def run_of(mcmc: MCMC) -> NutsRun:

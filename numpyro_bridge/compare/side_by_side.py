@@ -10,7 +10,14 @@ import jax
 import numpy as np
 from numpyro.infer import MCMC
 
-from numpyro_bridge._core.doors import check_door
+from numpyro_bridge._core.checks import (
+    check_count,
+    check_flag,
+    check_function,
+    check_instance,
+    check_key,
+)
+from numpyro_bridge._core.doors import check_here
 from numpyro_bridge._core.stopwatch import stopwatch
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.compare.agreement import agreement, doubts_about_nuts, unseen_by_the_bridge
@@ -21,7 +28,7 @@ from numpyro_bridge.compare.tables import site_order, table_of_costs, table_of_p
 from numpyro_bridge.compare.text import format_costs, format_evidence, format_table
 from numpyro_bridge.draws.backward_runs import BackwardRuns
 from numpyro_bridge.draws.draws import Draws
-from numpyro_bridge.draws.inference_data import to_inference_data
+from numpyro_bridge.draws.inference_data import check_labels, to_inference_data
 from numpyro_bridge.draws.plots import (
     plot_forest,
     plot_marginals,
@@ -124,6 +131,8 @@ class Comparison:
         Raises:
             ImportError: if Matplotlib is not installed.
         """
+        if folder is not None and not isinstance(folder, str | PathLike):
+            raise ValueError(f"folder should be a path, such as 'figures', got {folder!r}")
         samples = {"bridge": self.bridge, "NUTS": self.nuts}
         labels = list(self.table.index)
         draws, metrics = self.draws, self.posterior.metrics
@@ -189,21 +198,28 @@ def compare_with_nuts(
     Warns:
         ReliabilityWarning: if the bridge's draws are not to be trusted.
     """
-    check_door("compare_with_nuts", rng_key)
-    _check_posterior(posterior, mcmc)
-    chains = {"num_chains": num_chains, "num_warmup": num_warmup, "num_samples": nuts_samples}
-    _check_numbers(nuts_samples=nuts_samples, **(chains | {"num_samples": num_samples}))
+    check_here("compare_with_nuts", rng_key)
+    _check_parts(posterior, rng_key, nuts, mcmc, coords)
+    num_samples = check_count("num_samples", num_samples, 1)
+    chains = _checked_chains(num_samples, num_chains, num_warmup, nuts_samples)
+    progress_bar = check_flag("progress_bar", progress_bar)
+    log_likelihood = check_flag("log_likelihood", log_likelihood)
     keys = jax.random.split(rng_key, 4)
-    with stopwatch() as watch:
-        draws = posterior.sample(keys[0], num_samples)
     shown = {"prior": False, "predictive": False, "log_likelihood": log_likelihood}
-    settings = {"num_chains": num_chains, "coords": coords, **shown}
-    bridge = to_inference_data(draws, rng_key=keys[1], **settings)
+    settings = {"num_chains": chains["num_chains"], "coords": coords, **shown}
+    draws, bridge, watch = _drawn(keys, posterior, num_samples, settings)
     if mcmc is None:
         run = nuts(keys[2], posterior.target.base, progress_bar=progress_bar, **chains)
     else:
         run = run_of(mcmc)
     return _compared(keys[3], posterior, draws, bridge, run, watch, coords)
+
+
+def _drawn(keys, posterior: Posterior, num_samples: int, settings: dict[str, Any]):
+    """Draws of the bridge, the same for ArviZ, and the seconds that drawing took."""
+    with stopwatch() as watch:
+        draws = posterior.sample(keys[0], num_samples)
+    return draws, to_inference_data(draws, rng_key=keys[1], **settings), watch
 
 
 def _compared(
@@ -228,17 +244,26 @@ def _compared(
     )
 
 
-def _check_posterior(posterior: Any, mcmc: MCMC | None) -> None:
+def _checked_chains(
+    num_samples: int, num_chains: Any, num_warmup: Any, nuts_samples: Any
+) -> dict[str, int]:
+    """The sizes of the chains of NUTS, by the names of its arguments."""
+    return {
+        "num_chains": check_count("num_chains", num_chains, 1, num_samples),
+        "num_warmup": check_count("num_warmup", num_warmup, 1),
+        "num_samples": check_count("nuts_samples", nuts_samples, 1),
+    }
+
+
+def _check_parts(posterior: Any, rng_key: Any, nuts: Any, mcmc: Any, coords: Any) -> None:
     if not isinstance(posterior, Posterior):
         raise ValueError(
-            "write compare_with_nuts(posterior, rng_key), with what BridgeSampler.run "
+            "posterior: write compare_with_nuts(posterior, rng_key), with what BridgeSampler.run "
             f"returned; got {type(posterior).__name__} in its place"
         )
+    check_key(rng_key)
+    check_function("nuts", nuts, "nb.compare.numpyro_nuts")
+    check_labels("coords", coords)
     if mcmc is not None:
+        check_instance("mcmc", mcmc, MCMC, "a numpyro.infer.MCMC that has run")
         check_same_posterior(mcmc, posterior.target.base)
-
-
-def _check_numbers(**numbers: int) -> None:
-    wrong = {name: number for name, number in numbers.items() if number < 1}
-    if wrong:
-        raise ValueError(f"these should be at least 1: {wrong}")

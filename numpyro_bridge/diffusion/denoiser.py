@@ -2,13 +2,21 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from numpyro_bridge._core.checks import (
+    MOST_LAYERS,
+    MOST_STEPS,
+    check_count,
+    check_function,
+    check_instance,
+    check_key,
+)
 from numpyro_bridge._core.types import RNGKey, Scalar, Vector
 from numpyro_bridge.diffusion.network import DenoisingNetwork
 from numpyro_bridge.diffusion.noise import AbstractNoiseSchedule, Level, Truncated, VPCosine
@@ -79,6 +87,11 @@ class Denoiser(eqx.Module):
     network: Callable[..., Vector]
     schedule: AbstractNoiseSchedule = Truncated(VPCosine())
     prediction: Prediction = eqx.field(static=True, default=predicts_velocity)
+
+    def __check_init__(self):
+        check_function("network", self.network, "a DenoisingNetwork")
+        check_schedule(self.schedule)
+        check_function("prediction", self.prediction, "nb.diffusion.predicts_velocity")
 
     def __call__(
         self, noisy: Vector, time: Scalar, context: Float[Array, " features"] | None = None
@@ -167,8 +180,19 @@ def untrained_denoiser(
         schedule: How time is spread over noise levels; by default a cosine from log-SNR -10 to 10.
         prediction: What the output of the network means.
     """
+    check_key(rng_key)
+    dim = check_count("dim", dim, 1, MOST_STEPS)
+    width = check_count("width", width, 1, MOST_STEPS)
+    depth = check_count("depth", depth, 0, MOST_LAYERS)
+    context_size = check_count("context_size", context_size, 0, MOST_STEPS)
     network = DenoisingNetwork(rng_key, dim, width, depth, context_size)
     return Denoiser(network, Truncated(VPCosine()) if schedule is None else schedule, prediction)
+
+
+def check_schedule(schedule: Any) -> None:
+    """Raise a ValueError unless this is a noise schedule."""
+    such_as = "nb.diffusion.noise.VPCosine()"
+    check_instance("schedule", schedule, AbstractNoiseSchedule, such_as)
 
 
 def posterior_variance(level: Level, data_variance: Scalar | float = 1.0) -> Scalar:

@@ -6,8 +6,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
+from numpyro_bridge._core.checks import check_count, check_key, check_positive
 from numpyro_bridge._core.types import RNGKey, Scalar, Vector
+from numpyro_bridge.diffusion.arguments import check_context, check_denoiser, check_vector
 from numpyro_bridge.diffusion.denoiser import Denoiser
 from numpyro_bridge.diffusion.generation.base import Context
 from numpyro_bridge.diffusion.noise import Level
@@ -49,17 +52,12 @@ def log_density(
 
     Reference: Chen et al. (2018), arXiv:1806.07366; Grathwohl et al. (2019), arXiv:1810.01367.
     """
+    check_denoiser(denoiser)
+    check_vector("clean", clean)
+    check_context(context)
+    tolerance = check_positive("tolerance", tolerance)
     dim = clean.shape[0]
-    if dim <= EXACT_TRACE_LIMIT:
-        probes = jnp.eye(dim, dtype=clean.dtype)
-    elif rng_key is None:
-        raise ValueError(
-            f"beyond {EXACT_TRACE_LIMIT} dimensions the divergence is estimated, which needs "
-            f"rng_key=...; this vector has {dim}"
-        )
-    else:
-        signs = jax.random.rademacher(rng_key, (num_probes, dim), clean.dtype)
-        probes = signs / math.sqrt(num_probes)
+    probes = _probes(rng_key, num_probes, clean)
 
     def velocity(time, state, _):
         def flow(position):
@@ -78,6 +76,21 @@ def log_density(
     return log_noise + divergence + dim * jnp.log(last)
 
 
+def _probes(rng_key: RNGKey | None, num: int, like: Vector) -> Float[Array, "probes dim"]:
+    """Vectors along which the divergence is taken: of all coordinates, or random signs."""
+    num = check_count("num_probes", num, 1)
+    if rng_key is not None:
+        check_key(rng_key)
+    if like.size <= EXACT_TRACE_LIMIT:
+        return jnp.eye(like.size, dtype=like.dtype)
+    if rng_key is None:
+        raise ValueError(
+            f"beyond {EXACT_TRACE_LIMIT} dimensions the divergence is estimated, which needs "
+            f"rng_key=...; this vector has {like.size}"
+        )
+    return jax.random.rademacher(rng_key, (num, like.size), like.dtype) / math.sqrt(num)
+
+
 def flow_of(
     denoiser: Denoiser, noise: Vector, *, context: Context = None, tolerance: float = 1e-5
 ) -> Vector:
@@ -86,6 +99,10 @@ def flow_of(
     Raises:
         ImportError: if diffrax is not installed.
     """
+    check_denoiser(denoiser)
+    check_vector("noise", noise)
+    check_context(context)
+    tolerance = check_positive("tolerance", tolerance)
 
     def velocity(time, position, _):
         return denoiser.at_level(position, Level(time, 1 - time), context).flow

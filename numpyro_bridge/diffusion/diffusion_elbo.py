@@ -3,8 +3,10 @@
 import jax
 import jax.numpy as jnp
 
+from numpyro_bridge._core.checks import check_count, check_function
 from numpyro_bridge._core.types import RNGKey, Scalar
-from numpyro_bridge.diffusion.denoiser import Denoiser
+from numpyro_bridge.diffusion.arguments import check_learning
+from numpyro_bridge.diffusion.denoiser import Denoiser, check_schedule
 from numpyro_bridge.diffusion.noise import AbstractNoiseSchedule
 from numpyro_bridge.diffusion.samples import SampleLosses, Samples
 from numpyro_bridge.diffusion.times import stratified_times
@@ -46,6 +48,11 @@ def diffusion_elbo(
 
     Reference: Kingma and Gao (2023), arXiv:2303.00848.
     """
+    check_learning(rng_key, denoiser, samples)
+    num_draws = check_count("num_draws", num_draws, 1)
+    check_function("weighting", weighting, "nb.diffusion.weightings.uniform")
+    if schedule is not None:
+        check_schedule(schedule)
     batch_key, time_key, noise_key = jax.random.split(rng_key, 3)
     schedule = denoiser.schedule if schedule is None else schedule
     batch = samples.minibatch(batch_key, num_draws)

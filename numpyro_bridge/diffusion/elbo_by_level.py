@@ -10,8 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from numpyro_bridge._core.checks import check_count, check_function, described
 from numpyro_bridge._core.normal import normal_log_prob
 from numpyro_bridge._core.types import RNGKey
+from numpyro_bridge.diffusion.arguments import check_learning
 from numpyro_bridge.diffusion.denoiser import Denoiser, posterior_variance
 from numpyro_bridge.diffusion.noise import Tabulated, unit_level
 from numpyro_bridge.diffusion.samples import Samples
@@ -78,6 +80,10 @@ class ElboByLevel:
         Returns:
             The axes.
         """
+        for weighting in weightings:
+            check_function("weightings", weighting, "nb.diffusion.weightings.uniform")
+        if axes is not None and not (np.shape(axes) == (2,) and hasattr(axes[0], "plot")):
+            raise ValueError(f"axes must be two Matplotlib axes, got {described(axes)}")
         from matplotlib import pyplot as plt
 
         if axes is None:
@@ -95,6 +101,7 @@ class ElboByLevel:
         return axes
 
     def _weights(self, weighting: Weighting) -> Float[np.ndarray, " levels"]:
+        check_function("weighting", weighting, "nb.diffusion.weightings.uniform")
         log_snr = jnp.asarray(self.log_snr, jnp.result_type(float))
         return np.asarray(jax.vmap(weighting)(log_snr), float)
 
@@ -119,6 +126,9 @@ def elbo_by_level(
     Raises:
         ValueError: if the schedule begins or ends at an infinite log-SNR.
     """
+    check_learning(rng_key, denoiser, samples)
+    num_levels = check_count("num_levels", num_levels, 2)
+    num_draws = check_count("num_draws", num_draws, 1)
     first, last = (float(denoiser.schedule.log_snr(jnp.asarray(time))) for time in (0.0, 1.0))
     if not (math.isfinite(first) and math.isfinite(last)):
         raise ValueError(
@@ -156,17 +166,17 @@ def adapted_schedule(
     Reference: Kingma and Gao (2023), arXiv:2303.00848, appendix on the adaptive noise schedule.
     Departs from it in measuring once rather than keeping averages while training.
     """
+    check_function("weighting", weighting, "nb.diffusion.weightings.uniform")
     measured = elbo_by_level(rng_key, denoiser, samples, num_levels=num_levels, num_draws=num_draws)
     density = measured._weights(weighting) * measured.error
     # With a floor every level is visited, also where the present error happens to vanish.
     density = np.maximum(density, 0.02 * np.mean(density))
     cumulative = np.concatenate([[0.0], np.cumsum(0.5 * (density[1:] + density[:-1]))])
-    times = np.linspace(0.0, cumulative[-1], num_levels)
+    times = np.linspace(0.0, cumulative[-1], len(cumulative))
     knots = np.interp(times, cumulative, measured.log_snr)
     return Tabulated(jnp.asarray(knots, jnp.result_type(float)))
 
 
-@eqx.filter_jit
 def negative_elbo(
     rng_key: RNGKey, denoiser: Denoiser, samples: Samples, *, num_draws: int = 4_096
 ) -> Float[Array, ""]:
@@ -184,6 +194,13 @@ def negative_elbo(
         samples: What the bound is averaged over.
         num_draws: Number of draws, each at a time of its own, that the bound is estimated with.
     """
+    check_learning(rng_key, denoiser, samples)
+    num_draws = check_count("num_draws", num_draws, 1)
+    return _negative_elbo(rng_key, denoiser, samples, num_draws)
+
+
+@eqx.filter_jit
+def _negative_elbo(rng_key, denoiser: Denoiser, samples: Samples, num_draws: int):
     loss_key, batch_key, noise_key = jax.random.split(rng_key, 3)
     batch = samples.minibatch(batch_key, num_draws)
     noise = jax.random.normal(noise_key, batch.position.shape, batch.position.dtype)

@@ -3,7 +3,9 @@
 import jax
 import jax.numpy as jnp
 
+from numpyro_bridge._core.checks import check_count
 from numpyro_bridge._core.types import RNGKey, Scalar
+from numpyro_bridge.diffusion.arguments import check_learning
 from numpyro_bridge.diffusion.denoiser import Denoiser
 from numpyro_bridge.diffusion.noise import FlowPath
 from numpyro_bridge.diffusion.samples import SampleLosses, Samples
@@ -39,6 +41,8 @@ def flow_matching(
 
     Reference: Lipman et al. (2023), arXiv:2210.02747; Liu, Gong and Liu (2023), arXiv:2209.03003.
     """
+    check_learning(rng_key, denoiser, samples)
+    num_draws = check_count("num_draws", num_draws, 1)
     batch_key, time_key, noise_key = jax.random.split(rng_key, 3)
     batch = samples.minibatch(batch_key, num_draws)
     shape, dtype = batch.position.shape, batch.position.dtype

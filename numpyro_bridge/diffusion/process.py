@@ -5,9 +5,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from numpyro_bridge._core.checks import check_count
+from numpyro_bridge._core.checks import MOST_STEPS, check_count
 from numpyro_bridge._core.types import Scalar, Vector
-from numpyro_bridge.diffusion.denoiser import Denoiser, ancestral_coefficients
+from numpyro_bridge.diffusion.denoiser import Denoiser, ancestral_coefficients, check_schedule
 from numpyro_bridge.diffusion.noise import AbstractNoiseSchedule, Level, unit_level
 from numpyro_bridge.processes.base import AbstractProcess, State
 from numpyro_bridge.processes.diffusion import Diffusion
@@ -68,10 +68,13 @@ class DenoisingProcess(AbstractProcess[Vector]):
     ):
         if not isinstance(denoiser, Denoiser):
             raise ValueError(
-                "a DenoisingProcess is made from a trained denoiser, as nb.DiffusionSampler does; "
-                f"got {type(denoiser).__name__} in its place"
+                "denoiser: a DenoisingProcess is made from a trained denoiser, as "
+                f"nb.DiffusionSampler does; got {type(denoiser).__name__} in its place"
             )
-        num_steps = check_count("num_steps", num_steps, 1)
+        dim = check_count("dim", dim, 1, MOST_STEPS)
+        num_steps = check_count("num_steps", num_steps, 1, MOST_STEPS)
+        if schedule is not None:
+            check_schedule(schedule)
         levels = middle_levels(denoiser.schedule if schedule is None else schedule, num_steps)
         self.denoiser = denoiser
         self.scales = Diffusion(num_steps, dim, 1.0)

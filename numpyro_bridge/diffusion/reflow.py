@@ -4,7 +4,9 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
+from numpyro_bridge._core.checks import MOST_STEPS, check_count, check_key
 from numpyro_bridge._core.types import RNGKey, Scalar, Vector
+from numpyro_bridge.diffusion.arguments import check_context, check_denoiser
 from numpyro_bridge.diffusion.denoiser import Denoiser
 from numpyro_bridge.diffusion.generation.base import Context, Noisy
 from numpyro_bridge.diffusion.generation.flow_steps import heun_step
@@ -13,7 +15,6 @@ from numpyro_bridge.diffusion.noise import FlowPath
 from numpyro_bridge.diffusion.samples import Samples
 
 
-@eqx.filter_jit
 def reflow_pairs(
     rng_key: RNGKey,
     denoiser: Denoiser,
@@ -43,12 +44,18 @@ def reflow_pairs(
 
     Reference: Liu, Gong and Liu (2023), arXiv:2209.03003.
     """
+    sizes = _checked(rng_key, denoiser, num, dim, num_steps)
+    check_context(context)
+    return _reflow_pairs(rng_key, denoiser, *sizes, context)
+
+
+@eqx.filter_jit
+def _reflow_pairs(rng_key, denoiser: Denoiser, num: int, dim: int, num_steps: int, context):
     noise = jax.random.normal(rng_key, (num, dim), jnp.result_type(float))
     draws = jax.vmap(lambda z: carried(z, denoiser, num_steps, context))(noise)
     return Samples(draws, noise=noise)
 
 
-@eqx.filter_jit
 def curvature(
     rng_key: RNGKey, denoiser: Denoiser, num: int = 1_000, *, dim: int, num_steps: int = 64
 ) -> Scalar:
@@ -63,6 +70,11 @@ def curvature(
         dim: Length of a draw.
         num_steps: Steps of Heun's method along each path.
     """
+    return _curvature(rng_key, denoiser, *_checked(rng_key, denoiser, num, dim, num_steps))
+
+
+@eqx.filter_jit
+def _curvature(rng_key, denoiser: Denoiser, num: int, dim: int, num_steps: int):
     straight, times = with_flow_path(denoiser), even_times(num_steps)
     noise = jax.random.normal(rng_key, (num, dim), jnp.result_type(float))
 
@@ -77,8 +89,19 @@ def curvature(
     return jnp.mean(jax.vmap(bend)(noise))
 
 
+def _checked(rng_key, denoiser, num, dim, num_steps) -> tuple[int, int, int]:
+    check_key(rng_key)
+    check_denoiser(denoiser)
+    return (
+        check_count("num", num, 1),
+        check_count("dim", dim, 1, MOST_STEPS),
+        check_count("num_steps", num_steps, 1, MOST_STEPS),
+    )
+
+
 def with_flow_path(denoiser: Denoiser) -> Denoiser:
     """The same denoiser on the straight path, from pure noise to pure data."""
+    check_denoiser(denoiser)
     return Denoiser(denoiser.network, FlowPath(), denoiser.prediction)
 
 

@@ -11,7 +11,16 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from numpyro_bridge._core import strata, weights
-from numpyro_bridge._core.doors import check_process
+from numpyro_bridge._core.checks import (
+    check_array,
+    check_count,
+    check_instance,
+    check_key,
+    check_mapping,
+    check_names,
+    check_share,
+)
+from numpyro_bridge._core.doors import check_unforked
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.draws.prediction import model_of, pointwise_log_likelihood
 from numpyro_bridge.draws.summary import table_lines
@@ -64,7 +73,8 @@ class Draws:
     notes: tuple[str, ...] = ()
 
     def __post_init__(self):
-        """Refuse sites that do not have one row for each weight."""
+        """Refuse what is no draws, and sites that do not have one row for each weight."""
+        self._check_fields()
         num = self.log_weight.shape[0]
         if num == 0:
             raise ValueError("Draws need at least one draw, but log_weight is empty.")
@@ -76,6 +86,19 @@ class Draws:
                 f"every site should have one row per log weight, so a leading axis of {num}, but "
                 f"these have not: {wrong}. Batch the constrained values with jax.vmap."
             )
+
+    def _check_fields(self) -> None:
+        check_mapping("sites", self.sites, 'a site "mu": {"mu": values}')
+        check_array("log_weight", self.log_weight, "(num_samples,)")
+        check_array("position", self.position, "(num_samples, dim)")
+        check_array("log_density", self.log_density, "(num_samples,)")
+        check_instance("target", self.target, Target, "posterior.target.base")
+        check_count("num_non_finite", self.num_non_finite, 0)
+        check_instance("report", self.report, RunReport, "nb.training.RunReport()")
+        check_names("warnings", self.warnings, '("a mode is missing",)')
+        check_names("notes", self.notes, '("nobody looked for modes",)')
+        if self.chart is not None:
+            check_array("chart", self.chart, "(num_samples,)")
 
     def __repr__(self) -> str:
         """Say what is inside, not every number."""
@@ -200,7 +223,9 @@ class Draws:
         Raises:
             ValueError: if a weight is NaN or infinite.
         """
-        check_process("Draws.resample")
+        check_unforked("Draws.resample")
+        check_key(rng_key)
+        num_samples = check_count("num_samples", num_samples, 1)
         indices = weights.resample_indices(rng_key, self._smoothed.log_weight, num_samples)
         return {name: value[indices] for name, value in self.sites.items()}
 
@@ -242,6 +267,7 @@ class Draws:
             stacklevel: which caller's line the warning names, as in `warnings.warn`; 2 is the line
                 that calls this method.
         """
+        stacklevel = check_count("stacklevel", stacklevel, 1)
         if self._seen.weights_are_useless or self._seen.warnings:
             text = self.verdict.text
             python_warnings.warn(text, ReliabilityWarning, stacklevel=stacklevel)
@@ -258,8 +284,7 @@ class Draws:
         Warns:
             ReliabilityWarning: if the draws are not to be trusted.
         """
-        if not 0 < prob < 1:
-            raise ValueError(f"prob should be between 0 and 1, such as 0.9, but it is {prob}.")
+        prob = check_share("prob", prob)
         self.warn_if_unreliable(stacklevel=3)
         normalised = np.exp(np.asarray(self._smoothed.log_weight, np.float64))
         table = table_lines(self.sites, normalised, prob)

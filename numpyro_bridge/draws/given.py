@@ -5,8 +5,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
+from numpyro_bridge._core.checks import described
 from numpyro_bridge.draws.draws import Draws
 from numpyro_bridge.target import Target
 
@@ -31,12 +33,12 @@ def positions_and_weights(
     if isinstance(draws, Draws):
         if draws.position.shape[1] != target.dim:
             raise ValueError(
-                f"the draws have {draws.position.shape[1]} dimensions and the target "
+                f"draws: they have {draws.position.shape[1]} dimensions and the target "
                 f"{target.dim}: they are of another model"
             )
         return jnp.asarray(draws.position, dtype), jnp.asarray(draws.log_weight, dtype)
     if isinstance(draws, Mapping):
-        values = {name: jnp.asarray(value) for name, value in draws.items()}
+        values = {name: _as_numbers(value) for name, value in draws.items()}
         if len({value.shape[:1] for value in values.values()}) > 1:
             raise ValueError(
                 "draws should have one row for each draw, equally many for every site, got "
@@ -44,7 +46,20 @@ def positions_and_weights(
             )
         positions = jax.vmap(target.unconstrain)(values)
     else:
-        positions = jnp.asarray(draws, dtype)
+        positions = jnp.asarray(_as_numbers(draws), dtype)
     if positions.ndim != 2 or positions.shape[1] != target.dim:
-        raise ValueError(f"positions should have shape (num, {target.dim}), got {positions.shape}")
+        raise ValueError(
+            f"draws: positions should have shape (num, {target.dim}), got {positions.shape}"
+        )
     return positions, jnp.zeros(len(positions), dtype)
+
+
+def _as_numbers(values: Any) -> Array:
+    """An array of JAX of what a user gave as one."""
+    found = values.dtype if hasattr(values, "dtype") else np.asarray(values).dtype
+    if not (jnp.issubdtype(found, np.number) or jnp.issubdtype(found, np.bool_)):
+        raise ValueError(
+            "draws must be values by the names of sites, such as mcmc.get_samples(), or what a "
+            f"sampler drew, or positions as rows of an array, got {described(values)}"
+        )
+    return jnp.asarray(values)

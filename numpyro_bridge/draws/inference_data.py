@@ -30,6 +30,7 @@ from jaxtyping import Array, Float, Int
 from numpyro.primitives import Messenger
 
 from numpyro_bridge._core import weights
+from numpyro_bridge._core.checks import check_count, check_flag, check_key, check_mapping, described
 from numpyro_bridge._core.doors import check_here
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.draws.draws import Draws
@@ -91,9 +92,14 @@ def to_inference_data(
     """
     check_here("to_inference_data", rng_key)
     arviz = _import_arviz()
-    _check_request(draws, num_chains, correction)
-    draws.warn_if_unreliable(stacklevel=3)
+    num_chains = _check_request(draws, num_chains, correction)
+    if rng_key is not None:
+        check_key(rng_key)
     wanted = {"prior": prior, "predictive": predictive, "log_likelihood": log_likelihood}
+    wanted = {name: check_flag(name, value) for name, value in wanted.items()}
+    check_labels("coords", coords)
+    check_labels("dims", dims)
+    draws.warn_if_unreliable(stacklevel=3)
     keys = jax.random.split(jax.random.key(0) if rng_key is None else rng_key)
     groups, names = _groups(keys, draws, num_chains, correction, wanted)
     names |= {name: list(value) for name, value in (dims or {}).items()}
@@ -138,19 +144,38 @@ def _import_arviz() -> Any:
     return arviz
 
 
-def _check_request(draws: Draws, num_chains: int, correction: str | None) -> None:
-    if correction not in CORRECTIONS:
+def check_labels(name: str, labels: Any) -> None:
+    """Raise a ValueError unless this is a dictionary of lists, or None."""
+    if labels is None:
+        return
+    such_as = '{"school": ["Choate", "Deerfield"]}' if name == "coords" else '{"theta": ["school"]}'
+    check_mapping(name, labels, such_as)
+    for key, value in labels.items():
+        if isinstance(value, str) or np.ndim(value) != 1:
+            got = described(value)
+            raise ValueError(f"{name}[{key!r}] must be a list, as in {such_as}, got {got}")
+
+
+def _check_request(draws: Any, num_chains: Any, correction: Any) -> int:
+    if not isinstance(draws, Draws):
+        raise ValueError(
+            "draws must be what a sampler drew, such as posterior.sample(rng_key), got "
+            f"{type(draws).__name__}"
+        )
+    if not isinstance(correction, str | None) or correction not in CORRECTIONS:
         raise ValueError(
             f"correction should be 'metropolis', 'psis' or None, but it is {correction!r}. "
             "'metropolis' is exact for any trained sampler and the default."
         )
-    if not 1 <= num_chains <= draws.num_samples:
+    num_chains = check_count("num_chains", num_chains, 1)
+    if num_chains > draws.num_samples:
         raise ValueError(
             f"num_chains should be between 1 and the number of draws, {draws.num_samples}, but it "
             f"is {num_chains}. Ask the sampler for more draws, or for fewer chains here."
         )
     if correction is not None:
         weights.require_usable(draws.log_weight)
+    return num_chains
 
 
 def _warn_of_left_over(num_samples: int, proposals: Int[Array, "chain draw"]) -> None:

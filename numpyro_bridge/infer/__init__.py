@@ -6,7 +6,8 @@ from numpyro_bridge.infer.bridge_kernel import BridgeKernel
 from numpyro_bridge.infer.bridge_sampler import BridgeSampler
 from numpyro_bridge.infer.diffusion_sampler import DiffusionSampler
 from numpyro_bridge.infer.distribution import PosteriorDistribution
-from numpyro_bridge.infer.posterior import Posterior, load
+from numpyro_bridge.infer.load import load
+from numpyro_bridge.infer.posterior import Posterior
 from numpyro_bridge.infer.svi import (
     AutoBridge,
     TraceLogVariance,

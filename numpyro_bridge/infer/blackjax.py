@@ -12,8 +12,17 @@ import optax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float
 
-from numpyro_bridge._core.checks import check_function, check_optimizer
-from numpyro_bridge._core.doors import check_process
+from numpyro_bridge._core.checks import (
+    check_count,
+    check_function,
+    check_instance,
+    check_key,
+    check_objective,
+    check_optimizer,
+    check_process,
+    described,
+)
+from numpyro_bridge._core.doors import check_unforked
 from numpyro_bridge._core.types import RNGKey, Scalar, Vector
 from numpyro_bridge.atlas.chart import Chart, Explore, chart
 from numpyro_bridge.atlas.explore import explore
@@ -112,8 +121,9 @@ def as_blackjax(
             `jax.jit`.
     """
     check_function("logdensity_fn", logdensity_fn, "jax.scipy.stats.norm.logpdf")
-    check_function("process", process, "nb.CMCD")
-    check_function("objective", objective, "nb.reverse_kl_ld")
+    check_process(process)
+    check_objective(objective)
+    num_trajectories = check_count("num_trajectories", num_trajectories, 2)
     optimizer = bridge_optimizer() if optimizer is None else optimizer
     check_optimizer(optimizer)
     check_stages(explore, charts, standardise)
@@ -137,8 +147,10 @@ class _Algorithm:
     optimizer: optax.GradientTransformation
 
     def init(self, position: Any, rng_key: RNGKey | None = None) -> BridgeVIState:
-        check_process("init")
+        check_unforked("init")
         rng_key = jax.random.key(0) if rng_key is None else rng_key
+        check_key(rng_key)
+        _check_like(position)
         hidden = holds_tracers((rng_key, position))
         if hidden and not self.can_be_compiled:
             raise ValueError(
@@ -156,6 +168,7 @@ class _Algorithm:
     def step(
         self, rng_key: RNGKey, state: BridgeVIState
     ) -> tuple[BridgeVIState, TrajectoryMetrics]:
+        _check_step(rng_key, state, BridgeVIState)
         params, static = eqx.partition(state.process, eqx.is_inexact_array)
         one = jnp.ones((), jnp.result_type(float))
         params, optimizer_state, metrics = gradient_step(
@@ -174,8 +187,26 @@ class _Algorithm:
     def sample(
         self, rng_key: RNGKey, state: BridgeVIState, num_samples: int = 1
     ) -> tuple[Any, Float[Array, " num_samples"]]:
+        _check_step(rng_key, state, BridgeVIState)
+        num_samples = check_count("num_samples", num_samples, 1)
         keys = jax.random.split(rng_key, num_samples)
         return _draw(keys, state.process, _seen(self.logdensity_fn, state), state.position)
+
+
+def _check_like(position: Any) -> None:
+    """Raise a ValueError unless this is a pytree of numbers, at least one of them."""
+    leaves = jax.tree.leaves(position)
+    numbers = [leaf for leaf in leaves if not isinstance(leaf, bool) and eqx.is_array_like(leaf)]
+    if not leaves or len(numbers) < len(leaves):
+        raise ValueError(
+            "position must be an array of floats or a pytree of such arrays, such as "
+            f"jnp.zeros(3), got {described(position)}"
+        )
+
+
+def _check_step(rng_key: Any, state: Any, kind: type) -> None:
+    check_key(rng_key)
+    check_instance("state", state, kind, "what init or step returned")
 
 
 class _OnVectors(eqx.Module):
@@ -260,6 +291,8 @@ def path_metropolis(posterior: Posterior) -> PathMetropolis:
         `init(position, rng_key)` and `step(rng_key, state)`. A position holds unconstrained values
         by site, as NumPyro's potential energy takes them.
     """
+    such_as = "nb.BridgeSampler(model).run(rng_key, x, y=y)"
+    check_instance("posterior", posterior, Posterior, such_as)
     process, target = posterior.process, posterior.target
 
     def init(position: Any, rng_key: RNGKey | None = None) -> PathState:
@@ -268,6 +301,7 @@ def path_metropolis(posterior: Posterior) -> PathMetropolis:
                 "the path to the first position is random and needs a key: call "
                 "init(position, rng_key)"
             )
+        check_key(rng_key)
         end = draw_path_to(rng_key, process, target, target.base.joined(position))
         return state_of(end)
 
@@ -275,6 +309,7 @@ def path_metropolis(posterior: Posterior) -> PathMetropolis:
         return PathState(target.base.by_site(end.position), end.log_density, end.log_weight)
 
     def step(rng_key: RNGKey, state: PathState) -> tuple[PathState, PathInfo]:
+        _check_step(rng_key, state, PathState)
         position = target.base.joined(state.position)
         end = End(position, state.logdensity, state.log_weight, jnp.asarray(True), jnp.asarray(0))
         end, probability, accepted = global_move(rng_key, process, target, end)

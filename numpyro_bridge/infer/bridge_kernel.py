@@ -11,7 +11,7 @@ from numpyro.infer.mcmc import MCMCKernel
 from numpyro.util import is_prng_key
 
 from numpyro_bridge._core.checks import check_key
-from numpyro_bridge._core.doors import check_process
+from numpyro_bridge._core.doors import check_unforked
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.atlas.standardised_target import StandardisedTarget
 from numpyro_bridge.infer.bridge_sampler import BridgeSampler
@@ -99,7 +99,7 @@ class BridgeKernel(MCMCKernel):
     ):
         self.local_kernel = _checked_local_kernel(local_kernel)
         self.training_key = jax.random.key(0) if training_key is None else training_key
-        check_key(self.training_key)
+        check_key(self.training_key, "training_key")
         self._sampler: BridgeSampler | None = None
         self._trained_on: SeenData | None = None
         self._sample_fn: Callable[[BridgeKernelState], BridgeKernelState] | None = None
@@ -126,7 +126,7 @@ class BridgeKernel(MCMCKernel):
         model_kwargs: dict[str, Any],
     ) -> BridgeKernelState:
         """Train the bridge if needed, and find the first state of one chain or of all chains."""
-        check_process("BridgeKernel.init")
+        check_unforked("BridgeKernel.init")
         # With chain_method="parallel" this function is being compiled, yet the data are known.
         with jax.ensure_compile_time_eval():
             posterior = self._posterior_for(model_args, model_kwargs)

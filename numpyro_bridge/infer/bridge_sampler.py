@@ -12,6 +12,7 @@ import optax
 
 from numpyro_bridge._core.checks import (
     check_count,
+    check_flag,
     check_instance,
     check_not_negative,
     check_objective,
@@ -130,9 +131,9 @@ class BridgeSampler:
         progress_bar: bool = True,
     ):
         _check_functions(model, process, explore, charts, standardise)
-        check_count("num_iterations", num_iterations, 1)
-        check_count("num_trajectories", num_trajectories, 2)
-        check_not_negative("tolerance", tolerance)
+        num_iterations = check_count("num_iterations", num_iterations, 1)
+        num_trajectories = check_count("num_trajectories", num_trajectories, 2)
+        tolerance = check_not_negative("tolerance", tolerance)
         check_trainable(trainable)
         _check_curriculum(curriculum, objective)
         if checkpoint is not None:
@@ -152,7 +153,7 @@ class BridgeSampler:
         self.trainable = trainable
         self.checkpoint = checkpoint
         self.devices = check_devices(devices, num_trajectories)
-        self.progress_bar = progress_bar
+        self.progress_bar = check_flag("progress_bar", progress_bar)
         settings = {"num_trajectories": num_trajectories, **curriculum.settings}
         # Arrays that a loss holds are arguments of the compiled code, not constants.
         self._loss = eqx.Partial(objective, **settings)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from numpyro_bridge._core.doors import check_process
+from numpyro_bridge._core.doors import check_unforked
 from numpyro_bridge.target import Target
 
 
@@ -16,7 +16,7 @@ def check_model(model: Any, sampler: str) -> None:
     Raises:
         RuntimeError: if JAX has started in the process that this one was forked from.
     """
-    check_process(sampler)
+    check_unforked(sampler)
     if not callable(model) and not isinstance(model, Target):
         raise ValueError(
             f"model must be a NumPyro model (a function) or a target, got {type(model).__name__}; "

@@ -8,7 +8,13 @@ from typing import Any
 import jax
 import optax
 
-from numpyro_bridge._core.checks import check_function
+from numpyro_bridge._core.checks import (
+    MOST_STEPS,
+    check_count,
+    check_flag,
+    check_function,
+    check_optimizer,
+)
 from numpyro_bridge._core.doors import check_door
 from numpyro_bridge._core.stages import stage, stages
 from numpyro_bridge._core.types import RNGKey
@@ -95,30 +101,21 @@ class DiffusionSampler:
         progress_bar: bool = True,
     ):
         check_model(model, "DiffusionSampler")
-        at_least_one = {
-            "num_steps": num_steps,
-            "num_iterations": num_iterations,
-            "num_draws": num_draws,
-            "max_charts": max_charts,
-            "max_rounds": max_rounds,
-        }
-        if min(at_least_one.values()) < 1 or num_particles < 100:
-            raise ValueError(
-                f"{', '.join(at_least_one)} should be at least 1, and num_particles at least 100; "
-                f"got {', '.join(map(str, at_least_one.values()))} and {num_particles}"
-            )
+        check_function("denoiser", denoiser, "nb.diffusion.untrained_denoiser")
+        check_function("start", start, "a function of (rng_key, target, num)")
         self.model = model
         self.denoiser = denoiser
-        self.num_steps = num_steps
-        self.num_iterations = num_iterations
-        self.num_draws = num_draws
+        self.num_steps = check_count("num_steps", num_steps, 1, MOST_STEPS)
+        self.num_iterations = check_count("num_iterations", num_iterations, 1)
+        self.num_draws = check_count("num_draws", num_draws, 1)
         self.optimizer = _optimizer() if optimizer is None else optimizer
-        self.with_scores = with_scores
-        self.max_charts = max_charts
+        check_optimizer(self.optimizer)
+        self.with_scores = check_flag("with_scores", with_scores)
+        self.max_charts = check_count("max_charts", max_charts, 1)
         self.start = start
-        self.num_particles = num_particles
-        self.max_rounds = max_rounds
-        self.progress_bar = progress_bar
+        self.num_particles = check_count("num_particles", num_particles, 100)
+        self.max_rounds = check_count("max_rounds", max_rounds, 1)
+        self.progress_bar = check_flag("progress_bar", progress_bar)
 
     def run(
         self,

@@ -4,9 +4,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import numpyro.distributions as dist
 from jaxtyping import Array
 
+from numpyro_bridge._core.checks import check_key, check_shape, described
 from numpyro_bridge._core.types import RNGKey, Vector
 from numpyro_bridge.atlas.maps import AbstractMap
 from numpyro_bridge.diffusion.denoiser import Denoiser
@@ -59,7 +61,8 @@ class PosteriorDistribution(dist.Distribution):
 
     def sample(self, key: RNGKey, sample_shape: tuple[int, ...] = ()) -> Array:
         """Draw unconstrained vectors, shape `sample_shape + (dim,)`."""
-        shape = (*sample_shape, *self.event_shape)
+        check_key(key, "key")
+        shape = (*check_shape("sample_shape", sample_shape), *self.event_shape)
         noise = jax.random.normal(key, shape, jnp.result_type(float))
 
         def draw(noise: Vector) -> Vector:
@@ -75,11 +78,22 @@ class PosteriorDistribution(dist.Distribution):
             density = log_density(self.denoiser, standardised, tolerance=SOLVER_TOLERANCE)
             return density - self.map.log_det(standardised)
 
-        return _over_rows(one, jnp.asarray(value))
+        return _over_rows(one, self._vectors(value))
 
     def sites(self, value: Array) -> dict[str, Any]:
         """Constrained values of all sites of the first model, deterministic ones included."""
-        return _over_rows(self.target.constrain, jnp.asarray(value))
+        return _over_rows(self.target.constrain, self._vectors(value))
+
+    def _vectors(self, value: Any) -> Array:
+        """Unconstrained vectors as an array of JAX."""
+        found = value.dtype if hasattr(value, "dtype") else np.asarray(value).dtype
+        vectors = jnp.issubdtype(found, np.number) and np.shape(value)[-1:] == self.event_shape
+        if not vectors:
+            raise ValueError(
+                f"value must be unconstrained vectors of shape (..., {self.target.dim}), such as "
+                f"prior.sample(rng_key), got {described(value)}"
+            )
+        return jnp.asarray(value, jnp.result_type(float))
 
 
 def _over_rows(function, values):

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -12,15 +12,12 @@ import numpy as np
 from jaxtyping import Array, Float
 from numpyro import handlers
 
-from numpyro_bridge._core.checks import check_count
-from numpyro_bridge._core.devices import (
-    Device,
-    check_devices,
-    copy_to,
-)
-from numpyro_bridge._core.doors import check_door, check_process
+from numpyro_bridge._core.checks import MOST_STEPS, check_count, check_names
+from numpyro_bridge._core.devices import Device, check_devices, copy_to
+from numpyro_bridge._core.doors import check_door
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge._core.weights import pareto_smooth, resample_indices
+from numpyro_bridge._core.writing import file_path
 from numpyro_bridge.atlas.atlas import Atlas
 from numpyro_bridge.atlas.charted_target import ChartedTarget
 from numpyro_bridge.atlas.fit_normal import DENSE_LIMIT
@@ -36,15 +33,8 @@ from numpyro_bridge.draws.prediction import model_of, run_model
 from numpyro_bridge.infer.distribution import PosteriorDistribution
 from numpyro_bridge.infer.drawing import BATCH, drawn
 from numpyro_bridge.infer.flow_guide import FlowGuide
-from numpyro_bridge.infer.posterior_files import (
-    MapMaker,
-    ProcessMaker,
-    SavedPosterior,
-    read_posterior,
-    write_posterior,
-)
+from numpyro_bridge.infer.posterior_files import SavedPosterior, write_posterior
 from numpyro_bridge.processes import AbstractProcess
-from numpyro_bridge.target import Target
 from numpyro_bridge.training.metrics import AbstractMetrics
 from numpyro_bridge.training.report import RunReport
 
@@ -108,7 +98,7 @@ class Posterior(Generic[MetricsOrNone]):
         """
         check_door("Posterior.sample", rng_key, self.target)
         self.target.base.check_unchanged()
-        check_count("num_samples", num_samples, 1)
+        num_samples = check_count("num_samples", num_samples, 1)
         devices = check_devices(devices, BATCH)
         process, target = copy_to(devices, (self.process, self.target))
         start = time.perf_counter()
@@ -162,7 +152,10 @@ class Posterior(Generic[MetricsOrNone]):
             ReliabilityWarning: if the draws are not to be trusted.
         """
         check_door("Posterior.predictive", rng_key, args, kwargs)
+        num_samples = check_count("num_samples", num_samples, 1)
         target = model_of(self.target.base, "predictive")
+        if return_sites is not None:
+            return_sites = check_names("return_sites", return_sites, str([*target.observed]))
         draw_key, resample_key, run_key = jax.random.split(rng_key, 3)
         draws = self.sample(draw_key, num_samples)
         draws.warn_if_unreliable(stacklevel=3)
@@ -270,6 +263,7 @@ class Posterior(Generic[MetricsOrNone]):
             ValueError: if the process has no flow, or there are several charts, or there is no
                 NumPyro model.
         """
+        num_steps = check_count("num_steps", num_steps, 1, MOST_STEPS)
         return FlowGuide(*self._flow(), num_steps)
 
     def _flow(self) -> tuple[Denoiser, StandardisedTarget]:
@@ -298,6 +292,7 @@ class Posterior(Generic[MetricsOrNone]):
         Raises:
             ValueError: if the process holds a random key.
         """
+        file_path("path", path)
         write_posterior(
             path,
             SavedPosterior(
@@ -310,42 +305,3 @@ class Posterior(Generic[MetricsOrNone]):
                 self.doubts,
             ),
         )
-
-
-def load(
-    path: str | os.PathLike,
-    model: Callable[..., Any] | Target,
-    /,
-    *args: Any,
-    process: ProcessMaker | None = None,
-    coordinate_map: MapMaker | None = None,
-    **kwargs: Any,
-) -> Posterior:
-    """Read a posterior that `Posterior.save` wrote, into the precision that JAX works in now.
-
-        posterior = nb.load("seeds.bridge", model)
-        posterior = nb.load("own.bridge", model, process=partial(MySampler, num_steps=8))
-
-    Args:
-        path: The file.
-        model: The NumPyro model, or the target, that the bridge was trained on.
-        *args: Positional arguments of the model. They are needed only if the file could not hold
-            them, because one was neither an array, a number or a string nor a container of these.
-            If given, they replace those in the file.
-        process: The constructor from `(rng_key, dim)` that was passed to the sampler. It is needed
-            only if the process, or a part of it such as its control, is of a class outside this
-            package. A file never says what code to import: the constructor supplies the classes,
-            and the file the arrays.
-        coordinate_map: A function from `dim` to a map of the saved class, needed only if the map
-            that standardises is of a class outside this package.
-        **kwargs: Keyword arguments of the model, needed where `args` are.
-
-    Raises:
-        ValueError: if the file is of another kind, or the model is not the one that was trained on
-            (the densities are compared at four points), or `process` is missing or makes something
-            else than the file holds.
-    """
-    check_process("nb.load")
-    if not isinstance(path, str | os.PathLike):
-        raise ValueError(f"nb.load(path, model) takes the file first, got {path!r}")
-    return Posterior(*read_posterior(path, model, args, kwargs, process, coordinate_map))

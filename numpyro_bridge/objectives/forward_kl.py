@@ -6,9 +6,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from numpyro_bridge._core.checks import described
 from numpyro_bridge._core.devices import divide
 from numpyro_bridge._core.types import RNGKey, Scalar
-from numpyro_bridge.objectives.base import check_batch
+from numpyro_bridge.objectives.base import check_request
 from numpyro_bridge.objectives.sampling import Sampling, on_policy
 from numpyro_bridge.processes.base import AbstractProcess
 from numpyro_bridge.target import Target
@@ -51,7 +52,9 @@ def forward_kl(
     Reference: the fKL-LD loss of Sanokowski et al. (2025), arXiv:2506.10982. Departs from it in the
     first term, which is needed where the backward chain is learned.
     """
-    check_batch("forward_kl", num_trajectories)
+    num_trajectories = check_request(
+        rng_key, process, target, num_trajectories, sampling, compares="forward_kl"
+    )
     batch = sampling(rng_key, process, target, num_trajectories)
     log_weight = jax.lax.stop_gradient(batch.runs.log_weight) + jnp.log(batch.weight)
     return _surrogate(batch.runs, jax.nn.softmax(log_weight)), batch.reported
@@ -70,7 +73,9 @@ class ForwardKLFromDraws(eqx.Module):
         Raises:
             ValueError: if `num_trajectories` is below 2, or the draws have another dimension.
         """
-        check_batch("forward_kl_from_draws", num_trajectories)
+        num_trajectories = check_request(
+            rng_key, process, target, num_trajectories, compares="forward_kl_from_draws"
+        )
         if self.positions.shape[1] != target.dim:
             raise ValueError(
                 f"positions should have shape (num, {target.dim}), got {self.positions.shape}; "
@@ -122,6 +127,11 @@ def forward_kl_from_draws(positions: Float[Array | np.ndarray, "num dim"]) -> Fo
     if isinstance(positions, dict):
         raise ValueError(
             f"positions should be vectors, one a row, got values by site; {UNCONSTRAINED}"
+        )
+    if not np.issubdtype(getattr(positions, "dtype", np.asarray(positions).dtype), np.number):
+        raise ValueError(
+            f"positions must be an array of numbers of shape (num, dim), got "
+            f"{described(positions)}; {UNCONSTRAINED}"
         )
     values = np.asarray(positions, float)
     if values.ndim != 2 or len(values) == 0:

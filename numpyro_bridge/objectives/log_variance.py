@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 
 from numpyro_bridge._core.types import RNGKey, Scalar
-from numpyro_bridge.objectives.base import check_batch
+from numpyro_bridge.objectives.base import check_request
 from numpyro_bridge.objectives.sampling import Sampling, on_policy
 from numpyro_bridge.processes.base import AbstractProcess
 from numpyro_bridge.target import Target
@@ -43,6 +43,8 @@ def log_variance(
     Reference: Richter and Berner (2024), arXiv:2307.01198. Departs from it in the factor one half,
     which makes the gradients of the two losses comparable.
     """
-    check_batch("log_variance", num_trajectories)
+    num_trajectories = check_request(
+        rng_key, process, target, num_trajectories, sampling, compares="log_variance"
+    )
     batch = sampling(rng_key, process, target, num_trajectories)
     return 0.5 * jnp.var(batch.runs.log_weight, ddof=1), batch.reported

@@ -54,7 +54,7 @@ def mixed(*parts: tuple[float, Objective]) -> Mixed:
     """
     if not parts or not all(_is_part(part) for part in parts):
         raise ValueError(
-            "a mixed objective needs parts with positive factors, such as "
+            "parts must be pairs of a positive factor and a loss, at least one of them, such as "
             f"nb.mixed((0.9, nb.reverse_kl_ld), (0.1, nb.forward_kl)), got {parts}"
         )
     for _, loss in parts:

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from numpyro_bridge._core.checks import check_function
 from numpyro_bridge._core.types import RNGKey, Scalar
 from numpyro_bridge.atlas.charted_target import ChartedTarget
 from numpyro_bridge.atlas.seen_target import SeenTarget
@@ -54,6 +55,9 @@ class OverCharts(eqx.Module):
     """
 
     objective: Objective
+
+    def __check_init__(self):
+        check_function("objective", self.objective, "nb.reverse_kl_ld")
 
     def __call__(
         self,

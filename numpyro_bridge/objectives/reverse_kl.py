@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 
 from numpyro_bridge._core.types import RNGKey, Scalar
+from numpyro_bridge.objectives.base import check_request
 from numpyro_bridge.processes.base import AbstractProcess
 from numpyro_bridge.target import Target
 from numpyro_bridge.trajectories.simulate import simulate_many
@@ -32,5 +33,6 @@ def reverse_kl(
     code in differentiating also the score that the network sees; to stop the gradient there would
     bias it.
     """
+    num_trajectories = check_request(rng_key, process, target, num_trajectories)
     runs = simulate_many(rng_key, process, target, num_trajectories)
     return -jnp.mean(runs.log_weight), runs

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 
 from numpyro_bridge._core.types import RNGKey, Scalar
-from numpyro_bridge.objectives.base import check_batch
+from numpyro_bridge.objectives.base import check_request
 from numpyro_bridge.objectives.baselines import advantage, control_variate
 from numpyro_bridge.objectives.sampling import Sampling, on_policy
 from numpyro_bridge.processes.base import AbstractProcess
@@ -48,7 +48,9 @@ def reverse_kl_ld(
     Reference: Sanokowski et al. (2025), arXiv:2506.10982 (rKL-LD). Departs from it in the
     leave-one-out baseline and in the control variate.
     """
-    check_batch("reverse_kl_ld", num_trajectories)
+    num_trajectories = check_request(
+        rng_key, process, target, num_trajectories, sampling, compares="reverse_kl_ld"
+    )
     batch = sampling(rng_key, process, target, num_trajectories)
     runs = batch.runs
     surrogate = advantage(batch) * runs.log_forward

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 
 from numpyro_bridge._core.devices import divide
 from numpyro_bridge._core.types import RNGKey, Scalar
+from numpyro_bridge.objectives.base import check_request
 from numpyro_bridge.processes.base import AbstractProcess
 from numpyro_bridge.target import Target
 from numpyro_bridge.trajectories.rescore import rescore
@@ -39,6 +40,7 @@ def reverse_kl_path(
     Reference: Roeder, Wu and Duvenaud (2017), arXiv:1703.09194; for bridges, Vargas et al. (2023),
     arXiv:2302.13834.
     """
+    num_trajectories = check_request(rng_key, process, target, num_trajectories)
     held = _held_but_for_moves(process)
 
     def run(key: RNGKey) -> Trajectory:

@@ -7,9 +7,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from numpyro_bridge._core.checks import check_count, check_positive
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.processes.base import AbstractProcess
 from numpyro_bridge.target import Target
+from numpyro_bridge.trajectories.arguments import check_chains
 from numpyro_bridge.trajectories.rescore import rescore_held
 from numpyro_bridge.trajectories.simulate import simulate_held
 from numpyro_bridge.trajectories.trajectory import Trajectory
@@ -64,8 +66,9 @@ def widened(
     Raises:
         ValueError: if `factor` is not positive.
     """
-    if not factor > 0:
-        raise ValueError(f"factor widens the noise and must be positive, got {factor}")
+    check_chains(rng_key, process, target)
+    num_trajectories = check_count("num_trajectories", num_trajectories, 1)
+    factor = check_positive("factor", factor)
     wide = process.widened(factor)
     wide_runs = simulate_held(rng_key, wide, target, num_trajectories)
     runs = rescore_held(process, target, wide_runs.states)

@@ -8,9 +8,18 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from numpyro_bridge._core.checks import check_function
+from numpyro_bridge._core.checks import (
+    MOST_STEPS,
+    check_count,
+    check_function,
+    check_instance,
+    check_key,
+    check_number,
+    check_positive,
+)
 from numpyro_bridge._core.layers import Linear, time_features
 from numpyro_bridge._core.types import RNGKey, Scalar
+from numpyro_bridge.objectives.base import check_request
 from numpyro_bridge.objectives.log_evidence import LogEvidence
 from numpyro_bridge.objectives.sampling import Sampling, on_policy
 from numpyro_bridge.processes.base import AbstractProcess, AbstractWrapper
@@ -68,8 +77,12 @@ class WithLogFlow(AbstractWrapper):
         log_evidence: float = 0.0,
         width: int = 64,
     ):
+        check_key(rng_key)
+        dim = check_count("dim", dim, 1, MOST_STEPS)
+        check_instance("process", process, AbstractProcess, "nb.CMCD(rng_key, dim)")
+        width = check_count("width", width, 1, MOST_STEPS)
         self.process = process
-        self.log_evidence = LogEvidence(log_evidence)
+        self.log_evidence = LogEvidence(check_number("log_evidence", log_evidence))
         self.correction = FlowCorrection(rng_key, dim, width)
 
     def log_flow(self, step, point: Point, target: Target) -> Scalar:
@@ -103,6 +116,8 @@ def with_log_flow(
         ValueError: if `process` cannot be called with its settings.
     """
     check_function("process", process, "nb.CMCD")
+    log_evidence = check_number("log_evidence", log_evidence)
+    width = check_count("width", width, 1, MOST_STEPS)
 
     @functools.wraps(process)
     def make(rng_key: RNGKey, dim: int, **settings) -> WithLogFlow:
@@ -156,14 +171,14 @@ def sub_trajectory_balance(
     Reference: Madan et al. (2023), arXiv:2209.12782; for diffusions, with a flow built on an
     annealed density, Zhang et al. (2024), arXiv:2310.02679.
     """
+    num_trajectories = check_request(rng_key, process, target, num_trajectories, sampling)
     if not isinstance(process, WithLogFlow):
         inner, got = (type(x).__name__ for x in (process.innermost, process))
         raise TypeError(
-            "sub_trajectory_balance learns a flow with the process; write "
+            "process: sub_trajectory_balance learns a flow with the process; write "
             f"process=nb.objectives.with_log_flow(nb.{inner}), got {got}"
         )
-    if not decay > 0:
-        raise ValueError(f"decay weighs pieces by their length and must be positive, got {decay}")
+    decay = check_positive("decay", decay)
     batch = sampling(rng_key, process, target, num_trajectories)
     states = batch.runs.states
     log_flow, parts = jax.vmap(_flows_and_steps, in_axes=(None, None, 0))(process, target, states)

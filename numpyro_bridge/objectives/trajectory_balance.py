@@ -1,13 +1,13 @@
 """Trajectory balance: every log weight should equal a log evidence that is learned too."""
 
 import functools
-import math
 from collections.abc import Callable
 
 import jax.numpy as jnp
 
-from numpyro_bridge._core.checks import check_function
+from numpyro_bridge._core.checks import check_function, check_instance, check_number
 from numpyro_bridge._core.types import RNGKey, Scalar
+from numpyro_bridge.objectives.base import check_request
 from numpyro_bridge.objectives.log_evidence import LogEvidence
 from numpyro_bridge.objectives.sampling import Sampling, on_policy
 from numpyro_bridge.processes.base import AbstractProcess, AbstractWrapper
@@ -27,8 +27,9 @@ class WithLogEvidence(AbstractWrapper):
     log_evidence: LogEvidence
 
     def __init__(self, process: AbstractProcess, log_evidence: float = 0.0):
+        check_instance("process", process, AbstractProcess, "nb.CMCD(rng_key, dim)")
         self.process = process
-        self.log_evidence = LogEvidence(log_evidence)
+        self.log_evidence = LogEvidence(check_number("log_evidence", log_evidence))
 
 
 def with_log_evidence(
@@ -48,8 +49,7 @@ def with_log_evidence(
         ValueError: if the guess is not finite, or `process` cannot be called with its settings.
     """
     check_function("process", process, "nb.CMCD")
-    if not math.isfinite(log_evidence):
-        raise ValueError(f"log_evidence should be a finite guess in nats, got {log_evidence}")
+    log_evidence = check_number("log_evidence", log_evidence)
 
     @functools.wraps(process)
     def make(*args, **kwargs) -> WithLogEvidence:
@@ -89,10 +89,11 @@ def trajectory_balance(
 
     Reference: Malkin et al. (2022), arXiv:2201.13259.
     """
+    num_trajectories = check_request(rng_key, process, target, num_trajectories, sampling)
     if not isinstance(process, WithLogEvidence):
         inner, got = (type(x).__name__ for x in (process.innermost, process))
         raise TypeError(
-            "trajectory_balance learns the log evidence with the process; write "
+            "process: trajectory_balance learns the log evidence with the process; write "
             f"process=nb.objectives.with_log_evidence(nb.{inner}), got {got}"
         )
     batch = sampling(rng_key, process, target, num_trajectories)

@@ -3,9 +3,9 @@
 import equinox as eqx
 from jaxtyping import Array, Int
 
-from numpyro_bridge._core.checks import check_count
 from numpyro_bridge._core.types import RNGKey, Vector
 from numpyro_bridge.processes.annealing import AnnealingSchedule
+from numpyro_bridge.processes.arguments import check_constructor
 from numpyro_bridge.processes.base import AbstractBridge, State, euler
 from numpyro_bridge.processes.diffusion import Diffusion
 from numpyro_bridge.processes.initial import AbstractInitialDistribution, chosen_or_normal
@@ -46,10 +46,11 @@ class AnnealedLangevin(AbstractBridge[Vector]):
         diffusion: float = 0.25,
         initial: AbstractInitialDistribution | None = None,
     ):
+        num_steps = check_constructor(rng_key, dim, num_steps, diffusion=diffusion)
         self.diffusion = Diffusion(num_steps, dim, diffusion)
         self.annealing = AnnealingSchedule(num_steps)
         self.initial = chosen_or_normal(initial, dim)
-        self.num_steps = check_count("num_steps", num_steps, 1)
+        self.num_steps = num_steps
 
     def controls(self, step: Int[Array, ""], point: Point) -> Vector:
         return 0.5 * self.annealing.score(step, self.initial, point)

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from numpyro_bridge._core.checks import MOST_STEPS, check_count
 from numpyro_bridge._core.types import Vector
 from numpyro_bridge.processes.initial import AbstractInitialDistribution
 from numpyro_bridge.processes.parts import AbstractPart
@@ -22,6 +23,7 @@ class AnnealingSchedule(AbstractPart):
 
     def __init__(self, num_steps: int):
         """Make a schedule of `num_steps` equal increments."""
+        num_steps = check_count("num_steps", num_steps, 1, MOST_STEPS)
         self.increments = jnp.ones(num_steps, jnp.result_type(float))
 
     def __call__(self) -> Float[Array, " states"]:

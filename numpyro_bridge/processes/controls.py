@@ -8,7 +8,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from numpyro_bridge._core.checks import check_count, check_instance
+from numpyro_bridge._core.checks import (
+    MOST_LAYERS,
+    MOST_STEPS,
+    check_count,
+    check_instance,
+    check_key,
+)
 from numpyro_bridge._core.layers import Linear, time_features
 from numpyro_bridge._core.types import RNGKey, Scalar, Vector
 from numpyro_bridge.processes.parts import AbstractPart
@@ -73,9 +79,12 @@ class ScoreInformedControl(AbstractControl):
         depth: int = 2,
         num_inputs: int | None = None,
     ):
-        check_count("width", width, 1)
-        check_count("depth", depth, 0)
+        check_key(rng_key)
+        dim = check_count("dim", dim, 1, MOST_STEPS)
+        width = check_count("width", width, 1, MOST_STEPS)
+        depth = check_count("depth", depth, 0, MOST_LAYERS)
         num_inputs = dim if num_inputs is None else num_inputs
+        num_inputs = check_count("num_inputs", num_inputs, 1, 2 * MOST_STEPS)
         keys = jax.random.split(rng_key, depth + 3)
         self.time_layer = Linear(keys[0], NUM_FEATURES, width)
         self.input_layer = Linear(keys[1], num_inputs + dim, width)

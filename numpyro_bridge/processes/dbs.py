@@ -6,8 +6,8 @@ import equinox as eqx
 import jax
 from jaxtyping import Array, Int
 
-from numpyro_bridge._core.checks import check_count
 from numpyro_bridge._core.types import RNGKey, Vector
+from numpyro_bridge.processes.arguments import check_constructor
 from numpyro_bridge.processes.base import AbstractBridge, State, euler
 from numpyro_bridge.processes.controls import (
     AbstractControl,
@@ -61,12 +61,13 @@ class DBS(AbstractBridge[DBSDrifts]):
         initial: AbstractInitialDistribution | None = None,
         control: MakesControl = ScoreInformedControl,
     ):
+        num_steps = check_constructor(rng_key, dim, num_steps, diffusion=diffusion)
         forward_key, backward_key = jax.random.split(rng_key)
         self.diffusion = Diffusion(num_steps, dim, diffusion)
         self.forward_control = make_control(control, forward_key, dim)
         self.backward_control = make_control(control, backward_key, dim)
         self.initial = chosen_or_normal(initial, dim)
-        self.num_steps = check_count("num_steps", num_steps, 1)
+        self.num_steps = num_steps
 
     def controls(self, step: Int[Array, ""], point: Point) -> DBSDrifts:
         seen = (step / self.num_steps, point.position, point.score)

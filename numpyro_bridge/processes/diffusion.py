@@ -6,7 +6,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from numpyro_bridge._core.checks import check_count, check_positive
+from numpyro_bridge._core.checks import MOST_STEPS, check_array, check_count, check_positive
 from numpyro_bridge._core.types import Vector
 from numpyro_bridge.processes.parts import AbstractPart
 
@@ -37,11 +37,13 @@ class Diffusion(AbstractPart):
         scale: float,
         rates: Float[Array, " steps"] | None = None,
     ):
-        check_count("num_steps", num_steps, 1)
-        check_positive("diffusion", scale)
+        num_steps = check_count("num_steps", num_steps, 1, MOST_STEPS)
+        dim = check_count("dim", dim, 1, MOST_STEPS)
+        scale = check_positive("scale", scale)
         if rates is None:
             self.log_noise = jnp.full((num_steps, dim), jnp.log(scale), jnp.result_type(float))
         else:
+            check_array("rates", rates, "(num_steps,)")
             self.log_noise = jnp.tile(jnp.log(scale) + 0.5 * jnp.log(rates)[:, None], (1, dim))
 
     def __call__(self, step: Int[Array, ""]) -> Vector:
@@ -74,5 +76,5 @@ def linear_rates(num_steps: int) -> Float[Array, " steps"]:
 
 def _middles(num_steps: int) -> Float[Array, " steps"]:
     """The middles of the steps in time, from 0 to 1."""
-    check_count("num_steps", num_steps, 1)
+    num_steps = check_count("num_steps", num_steps, 1, MOST_STEPS)
     return (jnp.arange(num_steps, dtype=jnp.result_type(float)) + 0.5) / num_steps

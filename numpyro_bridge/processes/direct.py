@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 from numpyro_bridge._core.types import RNGKey, Vector
+from numpyro_bridge.processes.arguments import check_constructor
 from numpyro_bridge.processes.base import AbstractBridge, State
 from numpyro_bridge.processes.initial import AbstractInitialDistribution, InitialNormal
 from numpyro_bridge.processes.kernels import AbstractKernel
@@ -27,6 +28,7 @@ class Direct(AbstractBridge[Vector]):
     num_steps: int = eqx.field(static=True)
 
     def __init__(self, rng_key: RNGKey, dim: int):
+        check_constructor(rng_key, dim)
         self.initial = InitialNormal(dim)
         self.num_steps = 0
 

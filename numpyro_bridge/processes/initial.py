@@ -8,7 +8,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from numpyro_bridge._core.checks import check_instance
+from numpyro_bridge._core.checks import (
+    MOST_STEPS,
+    check_array,
+    check_count,
+    check_instance,
+    check_positive,
+)
 from numpyro_bridge._core.types import RNGKey, Scalar, Vector
 from numpyro_bridge.atlas.maps import inverse_of_lower
 from numpyro_bridge.processes.kernels import AbstractKernel, Gaussian
@@ -44,6 +50,8 @@ class InitialNormal(AbstractInitialDistribution):
     log_scale: Vector
 
     def __init__(self, dim: int, scale: float = 1.0):
+        dim = check_count("dim", dim, 1, MOST_STEPS)
+        scale = check_positive("scale", scale)
         dtype = jnp.result_type(float)
         self.mean = jnp.zeros(dim, dtype)
         self.log_scale = jnp.full(dim, math.log(scale), dtype)
@@ -88,6 +96,11 @@ class InitialMixture(AbstractInitialDistribution):
     log_weights: Float[Array, " places"]
     means: Float[Array, "places dim"]
     factors: Float[Array, "places dim dim"]
+
+    def __check_init__(self):
+        check_array("log_weights", self.log_weights, "(places,)")
+        check_array("means", self.means, "(places, dim)")
+        check_array("factors", self.factors, "(places, dim, dim)")
 
     def kernel(self, target: Target) -> "GaussianMixture":
         return GaussianMixture(self, target)

@@ -5,9 +5,9 @@ from typing import NamedTuple
 import equinox as eqx
 from jaxtyping import Array, Int
 
-from numpyro_bridge._core.checks import check_count
 from numpyro_bridge._core.types import RNGKey, Vector
 from numpyro_bridge.processes.annealing import AnnealingSchedule
+from numpyro_bridge.processes.arguments import check_constructor
 from numpyro_bridge.processes.base import AbstractBridge
 from numpyro_bridge.processes.controls import (
     AbstractControl,
@@ -49,11 +49,12 @@ class AbstractControlledLangevin(AbstractBridge[LangevinControls]):
         initial: AbstractInitialDistribution | None = None,
         control: MakesControl = ScoreInformedControl,
     ):
+        num_steps = check_constructor(rng_key, dim, num_steps, diffusion=diffusion)
         self.diffusion = Diffusion(num_steps, dim, diffusion)
         self.annealing = AnnealingSchedule(num_steps)
         self.control = make_control(control, rng_key, dim)
         self.initial = chosen_or_normal(initial, dim)
-        self.num_steps = check_count("num_steps", num_steps, 1)
+        self.num_steps = num_steps
 
     def controls(self, step: Int[Array, ""], point: Point) -> LangevinControls:
         langevin = 0.5 * self.annealing.score(step, self.initial, point)

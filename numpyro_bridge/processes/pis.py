@@ -6,8 +6,9 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from numpyro_bridge._core.checks import check_count
+from numpyro_bridge._core.checks import check_positive
 from numpyro_bridge._core.types import RNGKey, Vector
+from numpyro_bridge.processes.arguments import check_constructor
 from numpyro_bridge.processes.base import AbstractDenoising, State, euler
 from numpyro_bridge.processes.controls import (
     AbstractControl,
@@ -64,9 +65,10 @@ class PIS(AbstractDenoising):
         diffusion: float | None = None,
         control: MakesControl = ScoreInformedControl,
     ):
-        num_steps = check_count("num_steps", num_steps, 1)
+        num_steps = check_constructor(rng_key, dim, num_steps)
         if diffusion is None:
             diffusion = 1 / math.sqrt(num_steps + 1)
+        diffusion = check_positive("diffusion", diffusion)
         self.diffusion = Diffusion(num_steps, dim, diffusion)
         self.control = make_control(control, rng_key, dim)
         self.initial = InitialNormal(dim, scale=diffusion)

@@ -5,8 +5,8 @@ import abc
 import equinox as eqx
 from jaxtyping import Array, Float, Int
 
-from numpyro_bridge._core.checks import check_count
 from numpyro_bridge._core.types import RNGKey, Vector
+from numpyro_bridge.processes.arguments import check_constructor
 from numpyro_bridge.processes.base import AbstractDenoising, State
 from numpyro_bridge.processes.controls import (
     AbstractControl,
@@ -40,10 +40,11 @@ class AbstractStationary(AbstractDenoising):
         diffusion: float = 0.25,
         control: MakesControl = ScoreInformedControl,
     ):
+        num_steps = check_constructor(rng_key, dim, num_steps, diffusion=diffusion)
         self.diffusion = Diffusion(num_steps, dim, diffusion, self.rates(num_steps))
         self.control = make_control(control, rng_key, dim)
         self.initial = InitialNormal(dim)
-        self.num_steps = check_count("num_steps", num_steps, 1)
+        self.num_steps = num_steps
 
     @staticmethod
     @abc.abstractmethod

@@ -4,9 +4,11 @@ from abc import abstractmethod
 from typing import Any
 
 import equinox as eqx
+import jax.numpy as jnp
 from equinox import AbstractVar
 from jaxtyping import Array, Float
 
+from numpyro_bridge._core.checks import check_count, check_key, check_mapping, described
 from numpyro_bridge._core.types import RNGKey, Scalar, Vector
 from numpyro_bridge.target.point import Point
 from numpyro_bridge.target.reference import Reference
@@ -67,10 +69,12 @@ class Target(eqx.Module):
 
     def by_site(self, position: Vector) -> Any:
         """Cut a position into unconstrained values, a pytree; here, the vector named "x"."""
+        check_position(position, self.dim)
         return {"x": position}
 
     def joined(self, values: Any) -> Vector:
         """Join unconstrained values into a position: the inverse of `by_site`."""
+        check_mapping("values", values, '{"x": position}')
         return values["x"]
 
     @property
@@ -185,10 +189,14 @@ class Target(eqx.Module):
         Returns:
             Finite positions, one a row; or None where there is no prior that can be drawn from.
         """
+        check_key(rng_key)
+        check_count("num", num, 1)
         return None
 
     def starting_points(self, rng_key: RNGKey, num: int) -> StartingPoints:
         """Search for starting points, and tell which were found; see `initial_positions`."""
+        check_key(rng_key)
+        num = check_count("num", num, 1)
         draw = UniformDraws(num, self.dim)
         return search(rng_key, no_starting_points(num, self.dim), draw, self.at)
 
@@ -210,6 +218,8 @@ class Target(eqx.Module):
             ValueError: if no draw is finite. (Inside jit, pmap or vmap the outcome is not known,
                 and nothing is raised.)
         """
+        check_key(rng_key)
+        num = check_count("num", num, 1)
         positions, finite = self.starting_points(rng_key, num)
         if known_to_fail(finite):
             raise ValueError(
@@ -302,10 +312,16 @@ class TargetWrapper(Target):
         return self.base.starting_points(rng_key, num)
 
 
-def check_position(position: Array, dim: int) -> None:
+def check_position(position: Any, dim: int) -> None:
     """Raise a ValueError unless this is one position."""
+    dtype = getattr(position, "dtype", None)
+    if dtype is None or not jnp.issubdtype(dtype, jnp.floating):
+        raise ValueError(
+            f"position must be an array of {dim} floating-point numbers, such as "
+            f"jnp.zeros({dim}), got {described(position)}"
+        )
     if position.shape != (dim,):
         raise ValueError(
-            f"Expected one position of shape ({dim},), got shape {position.shape}. For a batch of "
-            "positions, use jax.vmap."
+            f"position must be one position of shape ({dim},), got shape {position.shape}. For a "
+            "batch of positions, use jax.vmap."
         )

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from numpyro_bridge._core.checks import check_key
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.target.arguments import holds_tracers, take_out_arrays
 from numpyro_bridge.target.improper import refuse_improper
@@ -55,6 +56,7 @@ def target_from_model(
             says which site is the cause and what to write instead.
         ImportError: if discrete sites have to be summed out and funsor is not installed.
     """
+    check_key(rng_key)
     check_arguments(model, args, kwargs)
     try:
         target = _read_model(model, args, kwargs)

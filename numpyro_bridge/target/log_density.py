@@ -2,14 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from operator import index
-from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from numpyro_bridge._core.checks import MOST_STEPS, check_count, check_function
 from numpyro_bridge._core.types import Scalar, Vector
 from numpyro_bridge.target.arguments import Skeleton, take_out_arrays
 from numpyro_bridge.target.base import Target, check_position
@@ -31,11 +30,8 @@ def target_from_log_density(fn: Callable[[Vector], Scalar], dim: int) -> "LogDen
     Raises:
         ValueError: if `dim` is not a positive integer, or `fn` does not return a real scalar.
     """
-    size = _as_integer(dim)
-    if size < 1:
-        raise ValueError(f"`dim` must be a positive integer, the length of a position; got {dim}.")
-    if not callable(fn):
-        raise ValueError(f"`fn` must be a function of one position; got a {type(fn).__name__}.")
+    size = check_count("dim", dim, 1, MOST_STEPS)
+    check_function("fn", fn, "lambda position: -0.5 * jnp.sum(position**2)")
     position = jax.ShapeDtypeStruct((size,), jnp.result_type(float))
     value = eqx.filter_eval_shape(fn, position)
     shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
@@ -46,14 +42,6 @@ def target_from_log_density(fn: Callable[[Vector], Scalar], dim: int) -> "LogDen
             f"it returned {got}. Sum over the dimensions; batches are left to jax.vmap."
         )
     return LogDensityTarget(size, *take_out_arrays(fn)).read_anew()
-
-
-def _as_integer(dim: Any) -> int:
-    """The value of an integer, NumPy's included; 0 for anything else, True and False included."""
-    try:
-        return 0 if dim is True else index(dim)
-    except TypeError:
-        return 0
 
 
 class LogDensityTarget(Target):
@@ -68,13 +56,16 @@ class LogDensityTarget(Target):
     """Where the log density is taken to be zero; None where its values are small enough."""
 
     def at(self, position: Vector) -> Point:
+        check_position(position, self.dim)
         return guarded_point(self._log_density, position)
 
     def log_density(self, position: Vector) -> Scalar:
+        check_position(position, self.dim)
         return guarded_value(self._log_density, position)
 
     def constrain(self, position: Vector) -> dict[str, Array]:
         """Return the position itself, by the name "x"."""
+        check_position(position, self.dim)
         return {"x": position}
 
     def relative_to(self, position: Vector) -> "LogDensityTarget":
@@ -97,7 +88,6 @@ class LogDensityTarget(Target):
         return self._reading.has_loops
 
     def _log_density(self, position: Vector) -> Scalar:
-        check_position(position, self.dim)
         value = self._given(position)
         return value if self.reference is None else self.reference.difference({"": value})
 

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 from numpyro import handlers
 
+from numpyro_bridge._core.checks import check_count, check_key, check_mapping
 from numpyro_bridge._core.types import RNGKey, Scalar, Vector
 from numpyro_bridge.target import model_density, model_values, remarks
 from numpyro_bridge.target.alone import alone
@@ -65,6 +66,7 @@ class ModelTarget(Target):
     """Where the log density is taken to be zero; None where its values are small enough."""
 
     def at(self, position: Vector) -> Point:
+        check_position(position, self.dim)
         point = guarded_point(self._log_density, position)
         if not self.points_have_prior:
             return point
@@ -72,10 +74,7 @@ class ModelTarget(Target):
         return point._replace(prior=Prior(prior.log_density, prior.score))
 
     def log_density(self, position: Vector) -> Scalar:
-        """Evaluate the log joint density (nats), with the log-determinants of all transforms.
-
-        With a `reference` it is what this has more than there.
-        """
+        """Evaluate the log joint density (nats), with all log-determinants; see `reference`."""
         return guarded_value(self._log_density, position)
 
     def log_prior(self, position: Vector) -> Scalar:
@@ -112,6 +111,7 @@ class ModelTarget(Target):
         Raises:
             ValueError: if a latent site is missing or has another shape.
         """
+        check_mapping("sites", sites, "mcmc.get_samples()")
         position = jax.ShapeDtypeStruct((self.dim,), jnp.result_type(float))
         sites_here = eqx.filter_eval_shape(lambda target, x: target.constrain(x), self, position)
         check_values({name: sites_here[name].shape for name in self.sites}, sites)
@@ -131,6 +131,8 @@ class ModelTarget(Target):
             Positions, one a row; or None where the prior cannot be drawn: it is improper, masked or
             scaled, has discrete sites, or a distribution without a sampler.
         """
+        check_key(rng_key)
+        num = check_count("num", num, 1)
         if not self._layout.prior_can_be_drawn:
             return None
         try:
@@ -141,6 +143,7 @@ class ModelTarget(Target):
         return None if known_to_fail(finite) else repeat_good_rows(positions, finite)
 
     def starting_points(self, rng_key: RNGKey, num: int) -> StartingPoints:
+        num = check_count("num", num, 1)
         found = super().starting_points(rng_key, num)
         if found.known_to_be_complete or not self._layout.prior_can_be_drawn:
             return found
@@ -222,6 +225,7 @@ class ModelTarget(Target):
         Raises:
             ValueError: if a site is missing or has another shape.
         """
+        check_mapping("values", values, "target.by_site(position)")
         shapes = {name: jnp.shape(values[name]) for name in self.sites if name in values}
         if shapes != self.sites:
             raise ValueError(

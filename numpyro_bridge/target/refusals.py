@@ -27,9 +27,9 @@ def check_arguments(model: object, args: tuple, kwargs: dict) -> None:
     """
     if not callable(model):
         raise ModelRefusedError(
-            f"A NumPyro model is a function, but got an object of type {type(model).__name__}. "
-            "Pass the function itself, without calling it: the arguments of the model come after "
-            "it, as in target_from_model(rng_key, model, x, y=y)."
+            "model: a NumPyro model is a function, but got an object of type "
+            f"{type(model).__name__}. Pass the function itself, without calling it: the arguments "
+            "of the model come after it, as in target_from_model(rng_key, model, x, y=y)."
         )
     try:
         signature = inspect.signature(model)

@@ -12,8 +12,24 @@ import numpy as np
 import optax
 from jaxtyping import Array, PyTree
 
-from numpyro_bridge._core.checks import check_count
-from numpyro_bridge._core.devices import Device, copy_back, copy_to, divided_among
+from numpyro_bridge._core.checks import (
+    check_count,
+    check_flag,
+    check_function,
+    check_instance,
+    check_key,
+    check_not_negative,
+    check_optimizer,
+    check_trainable,
+    described,
+)
+from numpyro_bridge._core.devices import (
+    Device,
+    checked_devices,
+    copy_back,
+    copy_to,
+    divided_among,
+)
 from numpyro_bridge._core.finite import all_finite, where
 from numpyro_bridge._core.interrupts import forget_interrupt, noticed_interrupts, raise_interrupt
 from numpyro_bridge._core.sameness import Same
@@ -23,7 +39,12 @@ from numpyro_bridge._core.writing import check_writable
 from numpyro_bridge.objectives.curricula import AbstractCurriculum, Unchanged
 from numpyro_bridge.target import Target
 from numpyro_bridge.training.checkpoints import Keeper, resume
-from numpyro_bridge.training.metrics import FitMetrics, TrajectoryMetrics, concatenate
+from numpyro_bridge.training.metrics import (
+    AbstractFitMetrics,
+    FitMetrics,
+    TrajectoryMetrics,
+    concatenate,
+)
 from numpyro_bridge.training.progress import Bar
 from numpyro_bridge.training.run_identity import run_of
 from numpyro_bridge.training.state import Progress, TrainingState, decide
@@ -81,18 +102,18 @@ def fit(
         ValueError: if the checkpoint is that of another run, `num_iterations` is not positive, the
             curriculum takes more than half of the iterations, or `trainable` selects nothing.
     """
-    _check_budget(num_iterations, curriculum)
+    _check_parts(rng_key, module, loss, optimizer, trainable, metrics, progress_bar)
+    num_iterations = _check_budget(num_iterations, curriculum, checkpoint)
+    settings = (loss, optimizer, curriculum, metrics, checked_devices(devices))
+    tolerance = check_not_negative("tolerance", tolerance)
     params, static = _divided(module, trainable)
     memory = _first_memory(rng_key, curriculum, module, data)
     state = TrainingState(params, optimizer.init(params), params, memory)
-    progress, history = Progress(0, num_iterations, max(1, num_iterations // 2)), []
-    run = None
+    progress, history, run = Progress(0, num_iterations, max(1, num_iterations // 2)), [], None
     if checkpoint is not None:
-        check_writable("checkpoint", checkpoint)
         run = run_of(rng_key, module, state, loss, data, curriculum, num_iterations)
         if os.path.exists(checkpoint):
             state, progress, history = resume(checkpoint, state, run, metrics)
-    settings = (loss, optimizer, curriculum, metrics, tuple(devices))
     decision = partial(decide, optimizer=optimizer, warm_up=curriculum.warm_up, tolerance=tolerance)
     with Bar(progress, progress_bar) as bar, Keeper(checkpoint, run) as keeper:
         watchers = (decision, keeper, bar)
@@ -141,13 +162,34 @@ def _divided(module: eqx.Module, trainable: Any) -> tuple[Any, Any]:
     return params, static
 
 
-def _check_budget(num_iterations: int, curriculum: AbstractCurriculum) -> None:
-    check_count("num_iterations", num_iterations, 1)
+def _check_parts(rng_key, module, loss, optimizer, trainable, metrics, progress_bar) -> None:
+    check_key(rng_key)
+    check_flag("progress_bar", progress_bar)
+    check_instance("module", module, eqx.Module, "nb.CMCD(rng_key, dim)")
+    check_function("loss", loss, "partial(nb.reverse_kl_ld, num_trajectories=256)")
+    check_optimizer(optimizer)
+    check_trainable(trainable)
+    if trainable is None:
+        raise ValueError("trainable must be a filter, such as eqx.is_inexact_array, got None")
+    if not (isinstance(metrics, type) and issubclass(metrics, AbstractFitMetrics)):
+        raise ValueError(
+            "metrics must be a class such as nb.training.TrajectoryMetrics, got "
+            f"{described(metrics)}"
+        )
+
+
+def _check_budget(num_iterations: Any, curriculum: Any, checkpoint: Any) -> int:
+    such_as = "nb.Tempering() or nb.ReplayBuffer()"
+    check_instance("curriculum", curriculum, AbstractCurriculum, such_as)
+    num_iterations = check_count("num_iterations", num_iterations, 1)
     if 2 * curriculum.warm_up > num_iterations:
         raise ValueError(
             f"the curriculum shows the target itself after {curriculum.warm_up} iterations; train "
             f"for at least twice as many, got num_iterations={num_iterations}"
         )
+    if checkpoint is not None:
+        check_writable("checkpoint", checkpoint)
+    return num_iterations
 
 
 @eqx.filter_jit

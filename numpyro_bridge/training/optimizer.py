@@ -7,6 +7,7 @@ import jax
 import optax
 from jaxtyping import PyTree
 
+from numpyro_bridge._core.checks import check_not_negative, check_positive
 from numpyro_bridge.objectives.log_evidence import LogEvidence
 from numpyro_bridge.processes.annealing import AnnealingSchedule
 from numpyro_bridge.processes.diffusion import Diffusion
@@ -35,6 +36,8 @@ def bridge_optimizer(
 ) -> optax.GradientTransformation:
     """Adam with a learning rate for each kind of part, on gradients clipped by their global norm.
 
+    A rate is a number, or a schedule of optax.
+
     Args:
         control: Rate of the controls, and of all arrays that are in no part of another kind.
         diffusion: Rate of the diffusion coefficients and of the initial distribution.
@@ -48,12 +51,16 @@ def bridge_optimizer(
         "annealing": annealing,
         "log_evidence": log_evidence,
     }
-    return _made(tuple(rates.items()), max_norm)
+    checked = tuple(
+        (name, rate if callable(rate) else check_not_negative(name, rate))
+        for name, rate in rates.items()
+    )
+    return _made(checked, check_positive("max_norm", max_norm))
 
 
-# The same rates give the same object: other code would take a new object for a new optimiser.
+# The same rates give the same object: compiled code would take a new object for a new optimiser.
 @functools.lru_cache
-def _made(rates: tuple[tuple[str, float], ...], max_norm: float) -> optax.GradientTransformation:
+def _made(rates: tuple[tuple[str, Any], ...], max_norm: float) -> optax.GradientTransformation:
     optimizer = optax.chain(
         optax.clip_by_global_norm(max_norm),
         optax.partition({name: optax.adam(rate) for name, rate in rates}, parameter_kinds),

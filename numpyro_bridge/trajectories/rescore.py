@@ -7,9 +7,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from numpyro_bridge._core.checks import check_instance
 from numpyro_bridge._core.types import Scalar
 from numpyro_bridge.processes.base import AbstractProcess, State
 from numpyro_bridge.target import Point, Target
+from numpyro_bridge.trajectories.arguments import check_process_and_target
 from numpyro_bridge.trajectories.trajectory import Trajectory
 
 Process = TypeVar("Process", bound=AbstractProcess)
@@ -38,6 +40,8 @@ def rescore(process: AbstractProcess, target: Target, states: Point) -> Trajecto
         target: Handed to the kernels, which score states without evaluating it.
         states: One trajectory, leading axis `num_steps + 1`.
     """
+    check_process_and_target(process, target)
+    check_instance("states", states, Point, "simulate(rng_key, process, target).states")
     parts = score_steps(process, target, states)
     return Trajectory(
         states,

@@ -3,11 +3,14 @@
 import jax
 import jax.numpy as jnp
 
+from numpyro_bridge._core.checks import check_count
 from numpyro_bridge._core.devices import divide
 from numpyro_bridge._core.precision import check_precision
 from numpyro_bridge._core.types import RNGKey, Vector
 from numpyro_bridge.processes.base import AbstractProcess, State
 from numpyro_bridge.target import Point, Target
+from numpyro_bridge.target.base import check_position
+from numpyro_bridge.trajectories.arguments import check_chains
 from numpyro_bridge.trajectories.rescore import log_target, rescore, rescore_held
 from numpyro_bridge.trajectories.trajectory import Trajectory
 
@@ -23,6 +26,7 @@ def simulate(rng_key: RNGKey, process: AbstractProcess, target: Target) -> Traje
     Raises:
         ValueError: if the process was made in another precision than the present one.
     """
+    check_chains(rng_key, process, target)
     check_precision(process)
     target = process.prepared(target)
     keys = jax.random.split(rng_key, process.num_steps + 1)
@@ -85,6 +89,8 @@ def simulate_backward(
     Raises:
         ValueError: if the process was made in another precision than the present one.
     """
+    check_chains(rng_key, process, target)
+    check_position(position, target.dim)
     check_precision(process)
     target = process.prepared(target)
     last = target.at(position)
@@ -107,6 +113,8 @@ def simulate_many(
     rng_key: RNGKey, process: AbstractProcess, target: Target, num_trajectories: int
 ) -> Trajectory:
     """`simulate` for `num_trajectories` independent trajectories; the leading axis counts them."""
+    check_chains(rng_key, process, target)
+    num_trajectories = check_count("num_trajectories", num_trajectories, 1)
     keys = divide(jax.random.split(rng_key, num_trajectories))
     return jax.vmap(simulate, in_axes=(0, None, None))(keys, process, target)
 
@@ -115,6 +123,8 @@ def simulate_held(
     rng_key: RNGKey, process: AbstractProcess, target: Target, num_trajectories: int
 ) -> Trajectory:
     """Trajectories whose states are held fixed: gradients see the two densities, not the path."""
+    check_chains(rng_key, process, target)
+    num_trajectories = check_count("num_trajectories", num_trajectories, 1)
     keys = divide(jax.random.split(rng_key, num_trajectories))
     states = jax.vmap(simulate_states, in_axes=(0, None, None))(keys, process, target)
     return rescore_held(process, target, states)

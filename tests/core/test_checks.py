@@ -93,3 +93,33 @@ def test_keywords_that_a_function_does_not_take_are_refused():
         checks.check_function("control", partial(of_width, **misspelt), "nb.CMCD")
     with pytest.raises(ValueError, match="control must be a function or class such as nb.CMCD, go"):
         checks.check_function("control", "CMCD", "nb.CMCD")
+
+
+@pytest.mark.parametrize("value", [True, np.bool_(False), jnp.asarray(True)])
+def test_true_and_false_of_python_numpy_and_jax_are_flags(value):
+    assert checks.check_flag("divide", value) is bool(value)
+
+
+@pytest.mark.parametrize("value", [1, 0, "no", None, np.asarray([True])])
+def test_what_is_neither_true_nor_false_is_refused(value):
+    with pytest.raises(ValueError, match="^divide must be True or False, got "):
+        checks.check_flag("divide", value)
+
+
+def test_a_count_has_a_largest_value_too():
+    assert checks.check_count("dim", 3, 1, 3) == 3
+    with pytest.raises(ValueError, match="^dim must be at most 1,000,000, got 1,099,511,627,776"):
+        checks.check_count("dim", 2**40, 1, checks.MOST_STEPS)
+
+
+def test_a_single_name_is_no_list_of_names():
+    assert checks.check_names("return_sites", ("mu", "tau"), "['mu']") == ["mu", "tau"]
+    for value in ("mu", [1], 3, None):
+        with pytest.raises(ValueError, match="^return_sites must be a list of names, such as"):
+            checks.check_names("return_sites", value, "['mu']")
+
+
+def test_numbers_that_a_calculation_made_may_be_infinite():
+    assert checks.check_number("pareto_k", np.inf, finite=False) == np.inf
+    with pytest.raises(ValueError, match="^log_evidence must be a finite number"):
+        checks.check_number("log_evidence", np.inf)

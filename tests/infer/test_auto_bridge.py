@@ -293,7 +293,7 @@ def test_what_does_not_go_together_is_refused(trained, key, monkeypatch):
         run(guide, nb.TraceLogVariance(4), handlers.block(model, hide_fn=lambda site: False))
     with pytest.raises(ValueError, match="objective must be a function or class"):
         nb.TraceObjective("log_variance")  # pyright: ignore[reportArgumentType]
-    with pytest.raises(ValueError, match="init_scale is a standard deviation"):
+    with pytest.raises(ValueError, match="init_scale must be a positive number"):
         guide_of(init_scale=0.0)
     with pytest.raises(ValueError, match="another prefix"):
         guide_of(prefix="other").bridge(result.params)

@@ -260,7 +260,7 @@ def test_errors_say_what_to_write_instead(posterior):
         sampler.run(jax.random.key(0), X, y=Y, draws=np.ones((9, 3)))
     with pytest.raises(ValueError, match="0 of 9 draws have a finite log density"):
         sampler.run(jax.random.key(0), X, y=Y, draws=np.full((9, 2), np.nan))
-    with pytest.raises(ValueError, match="num_particles at least 100; got"):
+    with pytest.raises(ValueError, match="num_particles must be a whole number >= 100.*got 10"):
         nb.DiffusionSampler(targets.regression, num_particles=10)
     with pytest.raises((ValueError, jaxtyping.TypeCheckError), match="model"):
         nb.DiffusionSampler("regression")  # pyright: ignore[reportArgumentType]

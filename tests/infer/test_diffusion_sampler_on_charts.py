@@ -145,7 +145,7 @@ def test_one_map_where_one_is_asked_for(exact_draws):
     posterior = sampler.run(jax.random.key(0), draws=exact_draws)
     assert isinstance(posterior.target, StandardisedTarget)
     assert posterior.as_distribution().event_shape == (2,)
-    with pytest.raises(ValueError, match="max_charts, max_rounds should be at least 1"):
+    with pytest.raises(ValueError, match="max_charts must be a whole number >= 1"):
         nb.DiffusionSampler(KNOWN.target, max_charts=0)
 
 

@@ -184,7 +184,7 @@ def test_replaying_says_what_it_needs():
     process = catalogue.untrained("CMCD")
     with pytest.raises(TypeError, match=r"curriculum=nb.ReplayBuffer\(\)"):
         nb.objectives.replayed(KEY, process, SKEWED, 16)
-    with pytest.raises(ValueError, match="at least 4, got 2"):
+    with pytest.raises(ValueError, match="num_trajectories must be a whole number >= 4.*got 2"):
         nb.objectives.replayed(KEY, process, shown_by(nb.ReplayBuffer(4, num_new=1), process), 2)
     with pytest.raises(ValueError, match="between 1 and the capacity, got 9 and 4"):
         nb.ReplayBuffer(4, num_new=9)

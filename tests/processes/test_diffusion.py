@@ -40,7 +40,7 @@ def test_settings_that_cannot_work_are_refused():
     with pytest.raises(ValueError, match="num_steps must be a whole number >= 1.*got 0"):
         Diffusion(0, 2, 0.5)
     for scale in (0.0, -0.5, float("inf"), float("nan")):
-        with pytest.raises(ValueError, match="diffusion must be a positive number"):
+        with pytest.raises(ValueError, match="scale must be a positive number"):
             Diffusion(3, 2, scale)
     for rates in (cosine_rates, linear_rates):
         with pytest.raises(ValueError, match="num_steps must be a whole number >= 1.*got 0"):

@@ -35,7 +35,7 @@ def test_arrays_of_a_function_are_arguments():
 
 @pytest.mark.parametrize("dim", [0, -1, True])
 def test_dimension_must_be_a_positive_integer(dim):
-    with pytest.raises(ValueError, match="positive integer"):
+    with pytest.raises(ValueError, match="dim must be a whole number >= 1"):
         target_from_log_density(jnp.sum, dim)
 
 

@@ -173,7 +173,7 @@ def test_values_of_wrong_shapes_are_refused():
 
 
 def test_model_must_be_callable():
-    with pytest.raises(ValueError, match="A NumPyro model is a function.*type float"):
+    with pytest.raises(ValueError, match="model: a NumPyro model is a function.*type float"):
         refusals.check_arguments(1.0, (), {})
 
 

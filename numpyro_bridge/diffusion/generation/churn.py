@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from numpyro_bridge._core.checks import check_not_negative
 from numpyro_bridge._core.types import RNGKey, Scalar
 from numpyro_bridge.diffusion.denoiser import Denoiser, renoised
 from numpyro_bridge.diffusion.generation.base import Context, Noisy, Step, projected
@@ -25,10 +26,7 @@ def churned_step(amount: float) -> Step:
 
     Reference: the view of stochasticity in Gao et al. (2024), "Diffusion meets flow matching".
     """
-    if not amount >= 0:
-        raise ValueError(
-            f"amount is the share of a step that is taken back, at least 0; got {amount}"
-        )
+    amount = check_not_negative("amount", amount)
     return jax.tree_util.Partial(_churned, jnp.asarray(amount, jnp.result_type(float)))
 
 

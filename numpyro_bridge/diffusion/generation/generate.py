@@ -5,7 +5,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from numpyro_bridge._core.checks import (
+    MOST_STEPS,
+    check_array,
+    check_count,
+    check_function,
+    check_key,
+)
 from numpyro_bridge._core.types import RNGKey, Vector
+from numpyro_bridge.diffusion.arguments import check_context, check_denoiser
 from numpyro_bridge.diffusion.denoiser import Denoiser
 from numpyro_bridge.diffusion.generation.base import Context, Noisy, Step, first_noise
 
@@ -38,6 +46,7 @@ def generate(
         The draw at the last time, divided by `alpha` there; where the schedule ends at a finite
         log-SNR, noise of that level is still in it.
     """
+    dim = _checked(rng_key, denoiser, step, times, dim, context)
     keys = jax.random.split(rng_key, len(times))
     start = first_noise(keys[0], denoiser, dim, times[0])
     return generate_from(keys[1:], denoiser, step, times, start, context)
@@ -61,7 +70,6 @@ def generate_from(
     return last.position / denoiser.schedule.at(last.time).alpha
 
 
-@eqx.filter_jit
 def generate_many(
     rng_key: RNGKey,
     denoiser: Denoiser,
@@ -73,13 +81,28 @@ def generate_many(
     context: Context = None,
 ) -> Float[Array, "{num} {dim}"]:
     """`num` independent draws, one a row; see `generate`."""
+    dim = _checked(rng_key, denoiser, step, times, dim, context)
+    return _generate_many(rng_key, denoiser, step, times, check_count("num", num, 1), dim, context)
 
+
+@eqx.filter_jit
+def _generate_many(rng_key, denoiser, step, times, num: int, dim: int, context):
     def draw(key):
         return generate(key, denoiser, step, times, dim=dim, context=context)
 
     return jax.vmap(draw)(jax.random.split(rng_key, num))
 
 
+def _checked(rng_key, denoiser, step, times, dim, context) -> int:
+    check_key(rng_key)
+    check_denoiser(denoiser)
+    check_function("step", step, "nb.diffusion.ddim_step")
+    check_array("times", times, "(times,)")
+    check_context(context)
+    return check_count("dim", dim, 1, MOST_STEPS)
+
+
 def even_times(num_steps: int) -> Float[Array, " times"]:
     """`num_steps + 1` equally spaced times from 0 to 1."""
+    num_steps = check_count("num_steps", num_steps, 1, MOST_STEPS)
     return jnp.linspace(0.0, 1.0, num_steps + 1, dtype=jnp.result_type(float))

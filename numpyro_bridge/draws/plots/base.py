@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from numpyro_bridge._core.checks import check_count, check_mapping, check_names
 from numpyro_bridge.draws.plots.parameters import scalar_draws, take_turns
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7")
@@ -39,18 +40,29 @@ def chosen_draws(
     samples: Samples, parameters: Sequence[str] | None, max_parameters: int
 ) -> tuple[dict[str, dict[str, np.ndarray]], list[str], str]:
     """Draws of each sampler by parameter, the parameters to show, and a note if there are more."""
-    draws = {name: scalar_draws(inference_data) for name, inference_data in samples.items()}
+    check_mapping("samples", samples, '{"bridge": idata}')
+    max_parameters = check_count("max_parameters", max_parameters, 1)
+    draws = {name: _scalars(name, inference_data) for name, inference_data in samples.items()}
     if not draws:
         raise ValueError('samples should hold ArviZ objects by name, as in {"bridge": idata}.')
     first, *others = draws.values()
     shared = [label for label in first if all(label in other for other in others)]
-    labels = shared if parameters is None else list(parameters)
+    labels = (
+        shared if parameters is None else check_names("parameters", parameters, str(shared[:2]))
+    )
     unknown = [label for label in labels if label not in shared]
     if unknown or not labels:
         raise ValueError(f"parameters should be among {shared}, but these are not: {unknown}.")
     chosen = take_turns(labels, max_parameters)
     note = f"{len(chosen)} of {len(labels)} parameters" if len(chosen) < len(labels) else ""
     return draws, chosen, note
+
+
+def _scalars(name: str, inference_data: Any) -> dict[str, np.ndarray]:
+    try:
+        return scalar_draws(inference_data)
+    except ValueError as error:
+        raise ValueError(f"samples[{name!r}]: {error}") from None
 
 
 def panels(

@@ -1,9 +1,11 @@
 """The charts of a posterior: where they are, and how much of the mass is on each."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from numpyro_bridge._core.checks import check_count, check_instance
 from numpyro_bridge._core.weights import require_usable
 from numpyro_bridge.draws.draws import Draws
 from numpyro_bridge.draws.plots.base import COLOURS, panels
@@ -26,13 +28,14 @@ def plot_charts(draws: Draws, coordinates: tuple[int, int] | None = None) -> Any
     Raises:
         ValueError: if a coordinate is not there, or a weight is NaN or infinite.
     """
+    check_instance("draws", draws, Draws, "posterior.sample(rng_key)")
     require_usable(draws.log_weight)
     position = np.asarray(draws.position)
     chart = np.asarray(draws.chart)
-    first, second = _most_telling(position, chart) if coordinates is None else coordinates
-    dim = position.shape[1]
-    if not 0 <= first < dim or not 0 <= second < dim:
-        raise ValueError(f"coordinates are between 0 and {dim - 1}, got {(first, second)}")
+    if coordinates is None:
+        first, second = _most_telling(position, chart)
+    else:
+        first, second = _checked(coordinates, position.shape[1])
     weight = np.exp(np.asarray(draws.log_weight, float) - float(np.max(draws.log_weight)))
     picked = np.random.default_rng(0).choice(len(weight), MAX_DRAWS, p=weight / weight.sum())
     figure, axes = panels(1, 2, width=4.2, height=3.4)
@@ -49,6 +52,16 @@ def plot_charts(draws: Draws, coordinates: tuple[int, int] | None = None) -> Any
     masses.set_ylabel("mass, with two standard errors")
     figure.suptitle(f"{len(mass)} charts" if len(mass) > 1 else "one chart")
     return figure
+
+
+def _checked(coordinates: Any, dim: int) -> list[int]:
+    """Two coordinates as whole numbers of Python."""
+    if np.shape(coordinates) != (2,) or isinstance(coordinates, Mapping | str):
+        raise ValueError(f"coordinates must be two numbers, such as (0, 1), got {coordinates!r}")
+    whole = [check_count("each of coordinates", number, 0) for number in coordinates]
+    if max(whole) >= dim:
+        raise ValueError(f"coordinates are between 0 and {dim - 1}, got {tuple(whole)}")
+    return whole
 
 
 def _most_telling(position: np.ndarray, chart: np.ndarray) -> tuple[int, int]:

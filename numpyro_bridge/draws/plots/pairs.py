@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from numpyro_bridge._core.checks import check_flag
 from numpyro_bridge.draws.plots.base import (
     COLOURS,
     Samples,
@@ -39,6 +40,7 @@ def plot_pairs(
         ValueError: if a parameter is not there, or `by_chart` is asked of draws without charts or
             of more than one object.
     """
+    by_chart = check_flag("by_chart", by_chart)
     draws, chosen, note = chosen_draws(samples, parameters, max_parameters)
     if by_chart:
         draws = _by_chart(samples, draws)
@@ -71,8 +73,8 @@ def _by_chart(samples: Samples, draws: dict[str, dict]) -> dict[str, dict]:
         chart = np.asarray(inference_data["sample_stats"]["chart"]).ravel()
     except KeyError as error:
         raise ValueError(
-            f"the sample_stats of {name!r} have no `chart`: pass what nb.to_inference_data made of "
-            "draws on several charts."
+            f"by_chart: the sample_stats of {name!r} have no `chart`: pass what "
+            "nb.to_inference_data made of draws on several charts."
         ) from error
     numbers, counts = np.unique(chart, return_counts=True)
     order = [int(number) for number in numbers[np.argsort(-counts, kind="stable")]]

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from numpyro_bridge._core.checks import check_count, check_names, check_text, described
+
 
 def scalar_draws(inference_data: Any) -> dict[str, np.ndarray]:
     """The posterior as one array of shape (chain, draw) for each parameter.
@@ -16,6 +18,13 @@ def scalar_draws(inference_data: Any) -> dict[str, np.ndarray]:
     Returns:
         Draws by label, such as `"tau"` or `"theta[Choate]"`.
     """
+    if not (
+        hasattr(inference_data, "posterior") and hasattr(inference_data.posterior, "data_vars")
+    ):
+        raise ValueError(
+            "inference_data must be an ArviZ object with a posterior, such as "
+            f"nb.to_inference_data(draws), got {described(inference_data)}"
+        )
     scalars = {}
     for name, variable in inference_data["posterior"].data_vars.items():
         values = variable.transpose("chain", "draw", ...)
@@ -35,7 +44,7 @@ def _coordinates(values: Any, dim: str, size: int) -> list[str]:
 
 def site_of(label: str) -> str:
     """The site that a parameter belongs to: `"theta"` for `"theta[3]"`."""
-    return label.split("[", 1)[0]
+    return check_text("label", label, "theta[3]").split("[", 1)[0]
 
 
 def take_turns(labels: Iterable[str], maximum: int) -> list[str]:
@@ -48,7 +57,8 @@ def take_turns(labels: Iterable[str], maximum: int) -> list[str]:
     Returns:
         At most `maximum` of the labels, in the order in which they were given.
     """
-    labels = list(labels)
+    labels = check_names("labels", labels, '["mu", "theta[0]"]')
+    maximum = check_count("maximum", maximum, 0)
     sites: dict[str, list[str]] = {}
     for label in labels:
         sites.setdefault(site_of(label), []).append(label)

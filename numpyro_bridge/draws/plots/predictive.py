@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from numpyro_bridge._core.checks import check_count, check_text
 from numpyro_bridge.draws.plots.base import COLOURS, bulk_range, panels
 
 
@@ -26,10 +27,12 @@ def plot_predictive(
     Raises:
         ValueError: if there are no such predictions, or no observations.
     """
+    check_text("group", group, "posterior_predictive")
+    max_draws = check_count("max_draws", max_draws, 1)
     missing = [name for name in (group, "observed_data") if not hasattr(inference_data, name)]
     if missing:
         raise ValueError(
-            f"the ArviZ object has no {' and no '.join(missing)}: make it by "
+            f"group={group!r}: inference_data has no {' and no '.join(missing)}: make it by "
             "nb.to_inference_data(draws) from draws of a model with observations"
         )
     observed, predicted = inference_data["observed_data"], inference_data[group]

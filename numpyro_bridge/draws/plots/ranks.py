@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from numpyro_bridge._core.checks import check_instance, check_share
 from numpyro_bridge.draws.calibration import Calibration, simultaneous_band
 from numpyro_bridge.draws.plots.base import COLOURS, panels
 
@@ -22,6 +23,9 @@ def plot_ranks(calibration: Calibration, prob: float = 0.95) -> Any:
     Returns:
         A Matplotlib figure, with a panel for each site and a line for each element.
     """
+    such_as = "amortised.calibrate(rng_key)"
+    check_instance("calibration", calibration, Calibration, such_as)
+    prob = check_share("prob", prob)
     places, low, high = simultaneous_band(
         calibration.num_simulations, calibration.num_draws, prob=prob
     )

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from numpyro_bridge._core.checks import check_instance, check_number
 from numpyro_bridge.draws.plots.base import COLOURS, panels
 from numpyro_bridge.training.metrics import AbstractMetrics, Curve
 
@@ -25,6 +26,10 @@ def plot_training(
     Returns:
         A Matplotlib figure, with a panel for each of the numbers.
     """
+    check_instance("metrics", metrics, AbstractMetrics, "posterior.metrics")
+    if log_evidence is not None:
+        log_evidence = check_number("log_evidence", log_evidence, finite=False)
+    log_evidence_error = check_number("log_evidence_error", log_evidence_error, finite=False)
     curves = metrics.curves()
     figure, axes = panels(len(curves), 1, width=7.0, height=2.4, sharex=True)
     for panel, curve in zip(axes.flat, curves, strict=True):

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from jax.typing import ArrayLike
 
+from numpyro_bridge._core.checks import check_array, check_number
 from numpyro_bridge.draws.plots.base import COLOURS, panels
 from numpyro_bridge.draws.verdict import GOOD_PARETO_K, MAX_PARETO_K
 
@@ -23,6 +24,9 @@ def plot_weights(log_weight: ArrayLike, pareto_k: float, ess: float) -> Any:
     Returns:
         A Matplotlib figure.
     """
+    check_array("log_weight", np.asarray(log_weight), "(num,)")
+    pareto_k = check_number("pareto_k", pareto_k, finite=False)
+    ess = check_number("ess", ess, finite=False)
     values = np.asarray(log_weight, np.float64)
     largest = np.max(values)
     relative = values - largest - np.log(np.mean(np.exp(values - largest)))

@@ -4,7 +4,7 @@ from typing import Any
 
 import jax
 
-from numpyro_bridge._core.checks import check_function
+from numpyro_bridge._core.checks import check_count, check_function
 from numpyro_bridge._core.doors import check_door
 from numpyro_bridge._core.functions import name_of
 from numpyro_bridge._core.types import RNGKey
@@ -45,7 +45,8 @@ def learn_amortised(
         weighting: How much each noise level counts.
     """
     check_door("DiffusionSampler.amortise", rng_key, model, args, kwargs)
-    _check_request(model, num_simulations, summaries, weighting)
+    num_simulations = check_count("num_simulations", num_simulations, MIN_SIMULATIONS)
+    _check_request(model, summaries, weighting)
     target_key, learn_key = jax.random.split(rng_key)
     own = target_from_model(target_key, model, *args, **kwargs)
     target = target_of_data(target_key, own)
@@ -79,7 +80,7 @@ def learn_amortised(
     )
 
 
-def _check_request(model: Any, num_simulations: int, summaries: Any, weighting: Any) -> None:
+def _check_request(model: Any, summaries: Any, weighting: Any) -> None:
     """Raise a ValueError if this cannot be learned; it says what to write instead."""
     check_function("summaries", summaries, "a function of the observed values by site")
     check_function("weighting", weighting, "weightings.uniform")
@@ -87,8 +88,4 @@ def _check_request(model: Any, num_simulations: int, summaries: Any, weighting: 
         raise ValueError(
             "amortise simulates data from a NumPyro model, and a target cannot simulate: make the "
             "sampler by nb.DiffusionSampler(model)"
-        )
-    if num_simulations < MIN_SIMULATIONS:
-        raise ValueError(
-            f"num_simulations must be at least {MIN_SIMULATIONS}, got {num_simulations}"
         )

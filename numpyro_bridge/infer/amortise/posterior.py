@@ -13,11 +13,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from numpyro_bridge._core.checks import check_count, check_flag, check_function
 from numpyro_bridge._core.descriptions import describe_whole
-from numpyro_bridge._core.doors import check_door, check_here, check_process
+from numpyro_bridge._core.doors import check_door, check_here, check_unforked
 from numpyro_bridge._core.precision import in_present_precision
 from numpyro_bridge._core.storage import load_header, load_parts, save_parts
 from numpyro_bridge._core.types import RNGKey
+from numpyro_bridge._core.writing import file_path
 from numpyro_bridge.atlas.standardisation import Standardisation
 from numpyro_bridge.atlas.standardised_target import StandardisedTarget
 from numpyro_bridge.diffusion.denoiser import Denoiser
@@ -137,11 +139,9 @@ class AmortisedPosterior:
             ValueError: if a number is below 20, or most simulations are not finite.
         """
         check_door("AmortisedPosterior.calibrate", rng_key)
-        if min(num_simulations, num_draws) < 20:
-            raise ValueError(
-                "calibration needs at least 20 simulations and 20 draws given each, got "
-                f"{num_simulations} and {num_draws}"
-            )
+        num_simulations = check_count("num_simulations", num_simulations, 20)
+        num_draws = check_count("num_draws", num_draws, 20)
+        corrected = check_flag("corrected", corrected)
         simulate_key, draw_key = jax.random.split(rng_key)
         before = time.perf_counter()
         truth = simulated(simulate_key, self.target, num_simulations, self.summaries)
@@ -164,6 +164,7 @@ class AmortisedPosterior:
             ValueError: if an argument of the model is not an array, a number, a string or a
                 container of them.
         """
+        file_path("path", path)
         arguments = self.target.model_args[1:]
         describe_whole(arguments, [])
         parts = {
@@ -242,7 +243,12 @@ def load_amortised(
         ValueError: if the file is of another kind, or the model has other sites or another density,
             or `denoiser` is missing or makes something else than the file holds.
     """
-    check_process("nb.load_amortised")
+    check_unforked("nb.load_amortised")
+    file_path("path", path)
+    check_function("model", model, "a NumPyro model")
+    check_function("summaries", summaries, "a function of the observed values by site")
+    if denoiser is not None:
+        check_function("denoiser", denoiser, "nb.diffusion.untrained_denoiser")
     header = load_header(path)
     if header.get("kind") != "posterior of all data":
         raise ValueError(

@@ -16,8 +16,8 @@ from numpyro import handlers
 from numpyro.infer.autoguide import AutoContinuous
 from numpyro.infer.initialization import init_to_uniform
 
-from numpyro_bridge._core.checks import check_function
-from numpyro_bridge._core.doors import check_process
+from numpyro_bridge._core.checks import check_array, check_instance, check_mapping
+from numpyro_bridge._core.doors import check_unforked
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.atlas.chart import Chart, Explore, chart
 from numpyro_bridge.atlas.explore import explore
@@ -39,6 +39,7 @@ from numpyro_bridge.infer.seeing import (
     see,
     stacked,
 )
+from numpyro_bridge.infer.svi.arguments import check_settings, checked_levels, checked_shape
 from numpyro_bridge.infer.svi.first_look import (
     at_location,
     check_leaves,
@@ -123,10 +124,8 @@ class AutoBridge(AutoContinuous):
         init_loc_fn: Callable[..., Any] | None = None,
         init_scale: float = 0.1,
     ):
-        check_function("process", process, "nb.CMCD")
         check_stages(explore, charts, standardise)
-        if not init_scale > 0:
-            raise ValueError(f"init_scale is a standard deviation, positive, got {init_scale}")
+        init_scale = check_settings(model, process, prefix, init_loc_fn, init_scale)
         super().__init__(model, prefix=prefix, init_loc_fn=init_loc_fn or init_to_uniform)
         self.process = process
         self.explore = explore
@@ -145,6 +144,7 @@ class AutoBridge(AutoContinuous):
         Args:
             params: From `svi.get_params` or `result.params`.
         """
+        check_mapping("params", params, "result.params")
         names = self._names
         missing = [name for name in names if name not in params]
         if missing:
@@ -171,9 +171,9 @@ class AutoBridge(AutoContinuous):
         """
         process, target = self.bridge(params)
         refuse_non_finite(process)
-        report = RunReport(type(process).__name__, "SVI")
-        metrics = None
+        metrics, report = None, RunReport(type(process).__name__, "SVI")
         if losses is not None:
+            check_array("losses", losses, "(iterations,)")
             metrics = SVIMetrics(-np.asarray(losses, np.float64))
             report = replace(report, num_iterations=len(losses))
         seen = self._origin_of(target)
@@ -203,6 +203,8 @@ class AutoBridge(AutoContinuous):
         Raises:
             ValueError: if the posterior has another dimension.
         """
+        such_as = "nb.BridgeSampler(model).run(rng_key, x, y=y)"
+        check_instance("posterior", posterior, Posterior, such_as)
         dim = self._seen_target.dim if self._target is not None else posterior.target.dim
         if posterior.target.dim != dim:
             raise ValueError(
@@ -230,8 +232,8 @@ class AutoBridge(AutoContinuous):
             **kwargs: Ignored as well.
         """
         process, target = self.bridge(params)
-        sites = draw_sites(rng_key, process, target, math.prod(sample_shape))
-        shape = tuple(sample_shape)
+        shape = checked_shape(rng_key, sample_shape)
+        sites = draw_sites(rng_key, process, target, math.prod(shape))
         return {name: x.reshape(shape + x.shape[1:]) for name, x in sites.items()}
 
     def median(self, params: Mapping[str, Any]) -> dict[str, Array]:
@@ -248,9 +250,7 @@ class AutoBridge(AutoContinuous):
         Raises:
             ValueError: if a level is outside [0, 1].
         """
-        levels = jnp.asarray(quantiles, jnp.result_type(float))
-        if not bool(jnp.all((levels >= 0) & (levels <= 1))):
-            raise ValueError(f"quantiles are levels from 0 to 1, such as 0.05, got {quantiles}")
+        levels = checked_levels(quantiles)
         draws = self.sample_posterior(jax.random.key(0), params, sample_shape=(NUM_DRAWS,))
         return {name: jnp.quantile(x, levels, axis=0) for name, x in draws.items()}
 
@@ -290,7 +290,7 @@ class AutoBridge(AutoContinuous):
         return self._target
 
     def _setup_prototype(self, *args: Any, **kwargs: Any) -> None:
-        check_process("AutoBridge")
+        check_unforked("AutoBridge")
         rng_key = key_for("its first call")
         refuse_compiling((rng_key, args, kwargs))
         read_key, map_key, process_key = jax.random.split(rng_key, 3)

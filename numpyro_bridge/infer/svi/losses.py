@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from numpyro.infer import ELBO
 
-from numpyro_bridge._core.checks import check_count, check_function
+from numpyro_bridge._core.checks import check_count, check_objective
 from numpyro_bridge._core.types import RNGKey, Scalar
 from numpyro_bridge.infer.svi.auto_bridge import AutoBridge
 from numpyro_bridge.objectives import OverCharts, log_variance, reverse_kl_ld
@@ -30,9 +30,8 @@ class TraceObjective(ELBO):
     """
 
     def __init__(self, objective: Callable[..., Any], num_particles: int = 256):
-        check_function("objective", objective, "nb.reverse_kl_ld")
-        check_count("num_particles", num_particles, 1)
-        super().__init__(num_particles)
+        check_objective(objective)
+        super().__init__(check_count("num_particles", num_particles, 1))
         self.objective = objective
 
     def loss(

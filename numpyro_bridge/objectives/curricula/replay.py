@@ -13,6 +13,7 @@ from numpyro_bridge.objectives.curricula.base import AbstractCurriculum
 from numpyro_bridge.objectives.sampling import Batch, on_policy
 from numpyro_bridge.processes.base import AbstractProcess
 from numpyro_bridge.target import Point, Target, TargetWrapper
+from numpyro_bridge.trajectories.arguments import check_chains
 from numpyro_bridge.trajectories.rescore import rescore_held
 from numpyro_bridge.trajectories.simulate import simulate_held
 from numpyro_bridge.trajectories.trajectory import Trajectory
@@ -52,8 +53,8 @@ class ReplayBuffer(AbstractCurriculum[Remembered]):
     warm_up: int = eqx.field(static=True)
 
     def __init__(self, capacity: int = 1_024, *, num_new: int = 256):
-        check_count("capacity", capacity, 1)
-        check_count("num_new", num_new, 1)
+        capacity = check_count("capacity", capacity, 1)
+        num_new = check_count("num_new", num_new, 1)
         if num_new > capacity:
             raise ValueError(
                 f"num_new must be between 1 and the capacity, got {num_new} and {capacity}"
@@ -121,11 +122,11 @@ def replayed(
     """
     if not isinstance(target, TargetWithRuns):
         raise TypeError(
-            "nb.objectives.replayed reads a replay buffer, and there is none: write "
+            "target: nb.objectives.replayed reads a replay buffer, and there is none: write "
             "nb.BridgeSampler(..., curriculum=nb.ReplayBuffer())"
         )
-    if num_trajectories < 4:
-        raise ValueError(f"replaying needs a batch of at least 4, got {num_trajectories}")
+    check_chains(rng_key, process, target)
+    num_trajectories = check_count("num_trajectories", num_trajectories, 4)
     num_old = num_trajectories // 2
     new_key, choice_key = jax.random.split(rng_key)
     new = on_policy(new_key, process, target.base, num_trajectories - num_old)

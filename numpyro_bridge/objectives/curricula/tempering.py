@@ -6,7 +6,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
-from numpyro_bridge._core.checks import check_count, check_not_negative
+from numpyro_bridge._core.checks import check_count, check_positive
 from numpyro_bridge._core.types import RNGKey, Scalar, Vector
 from numpyro_bridge.objectives.curricula.base import AbstractCurriculum
 from numpyro_bridge.target import Point, Target, TargetWrapper
@@ -35,11 +35,11 @@ class Tempering(AbstractCurriculum[Scalar]):
     warm_up: int = eqx.field(static=True)
 
     def __init__(self, temperature: float = 10.0, *, num_iterations: int = 400):
-        check_not_negative("temperature", temperature)
-        check_count("num_iterations", num_iterations, 1)
+        temperature = check_positive("temperature", temperature)
+        num_iterations = check_count("num_iterations", num_iterations, 1)
         if temperature < 1:
             raise ValueError(f"tempering starts at a temperature of at least 1, got {temperature}")
-        self.temperature = float(temperature)
+        self.temperature = temperature
         self.warm_up = num_iterations
 
     def start(self, rng_key: RNGKey, module: Any, data: Target) -> Scalar:

@@ -6,9 +6,10 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
-from numpyro_bridge._core.checks import check_count, check_instance
+from numpyro_bridge._core.checks import check_instance
 from numpyro_bridge._core.types import RNGKey, Vector
 from numpyro_bridge.processes.annealing import AnnealingSchedule
+from numpyro_bridge.processes.arguments import check_constructor
 from numpyro_bridge.processes.base import AbstractProcess, State
 from numpyro_bridge.processes.controls import (
     AbstractControl,
@@ -138,12 +139,14 @@ class AbstractControlledForce(AbstractAnnealedForce):
         initial: AbstractInitialDistribution | None = None,
         control: MakesControl = ScoreInformedControl,
     ):
+        scales = {"step_size": step_size, "friction": friction}
+        num_steps = check_constructor(rng_key, dim, num_steps, **scales)
         self.scales = UnderdampedScales(num_steps, dim, step_size, friction)
         self.annealing = AnnealingSchedule(num_steps)
         self.control = make_control(control, rng_key, dim, num_inputs=2 * dim)
         self.initial = chosen_or_normal(initial, dim)
         self.integrator = chosen_or_obabo(integrator)
-        self.num_steps = check_count("num_steps", num_steps, 1)
+        self.num_steps = num_steps
 
 
 def chosen_or_obabo(integrator: AbstractIntegrator | None) -> AbstractIntegrator:

@@ -4,8 +4,8 @@ import equinox as eqx
 import jax
 from jaxtyping import Array, Int
 
-from numpyro_bridge._core.checks import check_count
 from numpyro_bridge._core.types import RNGKey, Vector
+from numpyro_bridge.processes.arguments import check_constructor
 from numpyro_bridge.processes.controls import (
     AbstractControl,
     MakesControl,
@@ -49,13 +49,15 @@ class UnderdampedDBS(AbstractUnderdamped):
         initial: AbstractInitialDistribution | None = None,
         control: MakesControl = ScoreInformedControl,
     ):
+        scales = {"step_size": step_size, "friction": friction}
+        num_steps = check_constructor(rng_key, dim, num_steps, **scales)
         forward_key, backward_key = jax.random.split(rng_key)
         self.scales = UnderdampedScales(num_steps, dim, step_size, friction)
         self.forward_drift = make_control(control, forward_key, dim, num_inputs=2 * dim)
         self.backward_drift = make_control(control, backward_key, dim, num_inputs=2 * dim)
         self.initial = chosen_or_normal(initial, dim)
         self.integrator = chosen_or_obabo(integrator)
-        self.num_steps = check_count("num_steps", num_steps, 1)
+        self.num_steps = num_steps
 
     def force(self, step: Int[Array, ""], point: Point) -> Vector:
         return point.score

@@ -3,8 +3,8 @@
 import equinox as eqx
 from jaxtyping import Array, Int
 
-from numpyro_bridge._core.checks import check_count
 from numpyro_bridge._core.types import RNGKey, Vector
+from numpyro_bridge.processes.arguments import check_constructor
 from numpyro_bridge.processes.controls import (
     AbstractControl,
     MakesControl,
@@ -46,11 +46,13 @@ class UnderdampedDIS(AbstractUnderdamped):
         integrator: AbstractIntegrator | None = None,
         control: MakesControl = ScoreInformedControl,
     ):
+        scales = {"step_size": step_size, "friction": friction}
+        num_steps = check_constructor(rng_key, dim, num_steps, **scales)
         self.scales = UnderdampedScales(num_steps, dim, step_size, friction)
         self.control = make_control(control, rng_key, dim, num_inputs=2 * dim)
         self.initial = InitialNormal(dim)
         self.integrator = chosen_or_obabo(integrator)
-        self.num_steps = check_count("num_steps", num_steps, 1)
+        self.num_steps = num_steps
 
     def force(self, step: Int[Array, ""], point: Point) -> Vector:
         return self.initial.score(point)

@@ -6,7 +6,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from numpyro_bridge._core.checks import check_count, check_positive
+from numpyro_bridge._core.checks import MOST_STEPS, check_count, check_positive
 from numpyro_bridge._core.types import Vector
 from numpyro_bridge.processes.parts import AbstractPart
 
@@ -29,9 +29,10 @@ class UnderdampedScales(AbstractPart):
     log_mass: Vector
 
     def __init__(self, num_steps: int, dim: int, step_size: float, friction: float):
-        check_count("num_steps", num_steps, 1)
-        check_positive("step_size", step_size)
-        check_positive("friction", friction)
+        num_steps = check_count("num_steps", num_steps, 1, MOST_STEPS)
+        dim = check_count("dim", dim, 1, MOST_STEPS)
+        step_size = check_positive("step_size", step_size)
+        friction = check_positive("friction", friction)
         dtype = jnp.result_type(float)
         self.log_step_size = jnp.full(num_steps, jnp.log(step_size), dtype)
         self.log_friction = jnp.full(dim, jnp.log(friction), dtype)

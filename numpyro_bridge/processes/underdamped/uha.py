@@ -2,9 +2,9 @@
 
 import equinox as eqx
 
-from numpyro_bridge._core.checks import check_count
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.processes.annealing import AnnealingSchedule
+from numpyro_bridge.processes.arguments import check_constructor
 from numpyro_bridge.processes.initial import AbstractInitialDistribution, chosen_or_normal
 from numpyro_bridge.processes.integrators import AbstractIntegrator
 from numpyro_bridge.processes.underdamped.base import AbstractAnnealedForce, chosen_or_obabo
@@ -39,8 +39,10 @@ class UHA(AbstractAnnealedForce):
         integrator: AbstractIntegrator | None = None,
         initial: AbstractInitialDistribution | None = None,
     ):
+        scales = {"step_size": step_size, "friction": friction}
+        num_steps = check_constructor(rng_key, dim, num_steps, **scales)
         self.scales = UnderdampedScales(num_steps, dim, step_size, friction)
         self.annealing = AnnealingSchedule(num_steps)
         self.initial = chosen_or_normal(initial, dim)
         self.integrator = chosen_or_obabo(integrator)
-        self.num_steps = check_count("num_steps", num_steps, 1)
+        self.num_steps = num_steps
