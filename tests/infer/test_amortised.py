@@ -170,7 +170,7 @@ def test_corrected_draws_are_calibrated_where_uncorrected_ones_are_not(amortised
     settings = {"num_simulations": 200, "num_draws": 39}
     shifted = replace(amortised, bridge=shifted)
     assert shifted.calibrate(jax.random.key(6), **settings).p_value < 1e-3
-    assert shifted.calibrate(jax.random.key(6), corrected=True, **settings).p_value > 0.01
+    assert shifted.calibrate(jax.random.key(6), correction="psis", **settings).p_value > 0.01
 
 
 def heavy_tailed(y):
