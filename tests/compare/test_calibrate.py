@@ -73,17 +73,17 @@ def test_an_exact_sampler_has_uniform_ranks():
 
 
 @pytest.mark.parametrize(
-    ("wrong", "label", "words"),
+    ("num", "wrong", "label", "words"),
     [
-        ({"scale": 0.8}, "mu", "more probable than the truth"),
-        ({"scale": 0.6}, "mu", "mu: draws too narrow"),
-        ({"shift": 0.5}, "mu", "mu: draws too high"),
-        ({"shift": -0.5}, "mu", "mu: draws too low"),
-        ({"scale": 1.5}, "log joint", "less probable than the truth"),
+        (300, {"scale": 0.8}, "mu", "more probable than the truth"),
+        (NUM, {"scale": 0.6}, "mu", "mu: draws too narrow"),
+        (NUM, {"shift": 0.5}, "mu", "mu: draws too high"),
+        (NUM, {"shift": -0.5}, "mu", "mu: draws too low"),
+        (NUM, {"scale": 1.8}, "log joint", "less probable than the truth"),
     ],
 )
-def test_a_wrong_sampler_is_found(wrong, label, words):
-    found = calibrated(conjugate(**wrong), num=300)
+def test_a_wrong_sampler_is_found(num, wrong, label, words):
+    found = calibrated(conjugate(**wrong), num)
     assert found.p_value < 1e-3
     assert not inside_the_band(found, label)
     assert not found.verdict.trustworthy
