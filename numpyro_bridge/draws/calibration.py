@@ -260,7 +260,8 @@ def _sentences(calibration: Calibration) -> Iterator[str]:
 
 def _of_doubted(calibration: Calibration) -> str:
     num_doubted, num = calibration.num_doubted, calibration.num_simulations
-    text = f"{num_doubted} of {num} runs are not trusted by their own verdict, and ranked with all"
+    by_whom = "is not trusted by its" if num_doubted == 1 else "are not trusted by their"
+    text = f"{num_doubted} of {num} runs {by_whom} own verdict, and ranked with all"
     if num_doubted == len(calibration.ess):
         return f"{text}."
     trusted = calibration.of_trusted()

@@ -77,7 +77,6 @@ def test_an_exact_sampler_has_uniform_ranks():
     [
         (300, {"scale": 0.8}, "mu", "more probable than the truth"),
         (NUM, {"scale": 0.6}, "mu", "mu: draws too narrow"),
-        (NUM, {"shift": 0.5}, "mu", "mu: draws too high"),
         (NUM, {"shift": -0.5}, "mu", "mu: draws too low"),
         (NUM, {"scale": 1.8}, "log joint", "less probable than the truth"),
     ],
@@ -213,10 +212,10 @@ def test_a_run_without_draws_is_said_and_the_others_are_ranked():
             raise ArithmeticError("a factorisation failed")
         return exact(rng_key, x, y)
 
-    found = calibrated(fails_now_and_then, num=40)
-    assert (found.num_simulations, len(found.ess)) == (40, 36)
+    found = calibrated(fails_now_and_then, num=20)
+    assert (found.num_simulations, len(found.ess)) == (20, 18)
     assert not found.verdict.trustworthy
-    assert "4 of 40 runs gave no draws" in found.verdict.text
+    assert "2 of 20 runs gave no draws" in found.verdict.text
     assert "ArithmeticError: a factorisation failed" in found.verdict.text
 
 
