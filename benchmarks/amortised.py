@@ -91,7 +91,7 @@ def measure(case: str, data: Path, **settings) -> list[str]:
         each = time.perf_counter() - start
         draws = amortised.condition(**benchmark.kwargs).sample(jax.random.key(3), NUM)
     ranks = amortised.calibrate(jax.random.key(4))
-    corrected = amortised.calibrate(jax.random.key(4), corrected=True)
+    corrected = amortised.calibrate(jax.random.key(4), correction="psis")
     of_sites = [p for label, p in ranks.p_values.items() if label != "log joint"]
     low, median = np.quantile(ranks.ess, [0.1, 0.5])
     return [

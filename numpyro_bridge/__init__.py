@@ -28,7 +28,7 @@ from numpyro_bridge import (
     trajectories,
 )
 from numpyro_bridge.atlas import no_standardisation, standardise
-from numpyro_bridge.compare import compare_models, compare_with_nuts
+from numpyro_bridge.compare import calibrate, compare_models, compare_with_nuts
 from numpyro_bridge.diffusion import diffusion_elbo, flow_matching
 from numpyro_bridge.draws import Draws, ReliabilityWarning, plots, to_inference_data
 from numpyro_bridge.infer import (
@@ -105,6 +105,7 @@ __all__ = [
     "as_blackjax",
     "atlas",
     "bridge_optimizer",
+    "calibrate",
     "compare",
     "compare_models",
     "compare_with_nuts",

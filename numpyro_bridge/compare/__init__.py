@@ -1,5 +1,6 @@
-"""Compare a posterior with NUTS, and models by their evidence."""
+"""Compare a posterior with NUTS, models by their evidence, and a sampler with simulated truths."""
 
+from numpyro_bridge.compare.calibrate import calibrate
 from numpyro_bridge.compare.costs import Costs
 from numpyro_bridge.compare.models import ModelComparison, compare_models
 from numpyro_bridge.compare.nuts import NutsRun, blackjax_nuts, numpyro_nuts
@@ -11,6 +12,7 @@ __all__ = [
     "ModelComparison",
     "NutsRun",
     "blackjax_nuts",
+    "calibrate",
     "compare_models",
     "compare_with_nuts",
     "numpyro_nuts",

@@ -17,22 +17,22 @@ the diagnostics of the weights, and the costs.
 """
 
 import inspect
-import warnings as python_warnings
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
-from typing import Any, Literal
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 from numpyro.primitives import Messenger
 
 from numpyro_bridge._core import weights
 from numpyro_bridge._core.checks import check_count, check_flag, check_key, check_mapping, described
 from numpyro_bridge._core.doors import check_here
 from numpyro_bridge._core.types import RNGKey
+from numpyro_bridge.draws.corrections import Correction, check_correction, correct
 from numpyro_bridge.draws.draws import Draws
 from numpyro_bridge.draws.prediction import pointwise_log_likelihood, predict
 from numpyro_bridge.target import ModelTarget
@@ -48,7 +48,7 @@ def to_inference_data(
     draws: Draws,
     *,
     num_chains: int = 4,
-    correction: Literal["metropolis", "psis"] | None = "metropolis",
+    correction: Correction = "metropolis",
     rng_key: RNGKey | None = None,
     prior: bool = True,
     predictive: bool = True,
@@ -107,10 +107,10 @@ def to_inference_data(
 
 
 def _groups(
-    keys: Any, draws: Draws, num_chains: int, correction: str | None, wanted: dict[str, bool]
+    keys: Any, draws: Draws, num_chains: int, correction: Correction, wanted: dict[str, bool]
 ) -> tuple[Groups, dict[str, list]]:
     """All groups, and the names that the model's plates give to dimensions."""
-    indices, extra_stats = _correct(keys[0], draws, num_chains, correction)
+    indices, extra_stats = correct(keys[0], draws.log_weight, num_chains, correction)
     groups: Groups = {
         "posterior": {name: value[indices] for name, value in draws.sites.items()},
         "sample_stats": {
@@ -162,11 +162,7 @@ def _check_request(draws: Any, num_chains: Any, correction: Any) -> int:
             "draws must be what a sampler drew, such as posterior.sample(rng_key), got "
             f"{type(draws).__name__}"
         )
-    if not isinstance(correction, str | None) or correction not in CORRECTIONS:
-        raise ValueError(
-            f"correction should be 'metropolis', 'psis' or None, but it is {correction!r}. "
-            "'metropolis' is exact for any trained sampler and the default."
-        )
+    check_correction(correction)
     num_chains = check_count("num_chains", num_chains, 1)
     if num_chains > draws.num_samples:
         raise ValueError(
@@ -176,53 +172,6 @@ def _check_request(draws: Any, num_chains: Any, correction: Any) -> int:
     if correction is not None:
         weights.require_usable(draws.log_weight)
     return num_chains
-
-
-def _warn_of_left_over(num_samples: int, proposals: Int[Array, "chain draw"]) -> None:
-    num_chains, left_over = len(proposals), num_samples - proposals.size
-    if left_over:
-        python_warnings.warn(
-            f"{num_samples} draws do not divide into {num_chains} chains of one length: the last "
-            f"{left_over} are left out. Draw a multiple of {num_chains}, or choose num_chains.",
-            stacklevel=6,  # the line that called `to_inference_data`
-        )
-
-
-def _correct(
-    rng_key: RNGKey, draws: Draws, num_chains: int, correction: str | None
-) -> tuple[Int[Array, "chain draw"], dict[str, Array]]:
-    """The number of the draw at each step of each chain, and statistics of the steps."""
-    num_draws = draws.num_samples // num_chains
-    proposals = jnp.arange(num_chains * num_draws).reshape(num_chains, num_draws)
-    return CORRECTIONS[correction](rng_key, draws, proposals)
-
-
-Corrected = tuple[Int[Array, "chain draw"], dict[str, Array]]
-
-
-def _kept(rng_key: RNGKey, draws: Draws, proposals: Int[Array, "chain draw"]) -> Corrected:
-    _warn_of_left_over(draws.num_samples, proposals)
-    return proposals, {}
-
-
-def _resampled(rng_key: RNGKey, draws: Draws, proposals: Int[Array, "chain draw"]) -> Corrected:
-    smoothed, _ = weights.pareto_smooth(draws.log_weight)
-    picked = weights.resample_indices(rng_key, smoothed, proposals.size)
-    return picked.reshape(proposals.shape), {}
-
-
-def _chained(rng_key: RNGKey, draws: Draws, proposals: Int[Array, "chain draw"]) -> Corrected:
-    _warn_of_left_over(draws.num_samples, proposals)
-    chains = weights.independence_metropolis(rng_key, draws.log_weight[proposals])
-    indices = jnp.take_along_axis(proposals, chains.indices, axis=1)
-    return indices, {
-        "accepted": chains.accepted,
-        "acceptance_rate": chains.acceptance_probability,
-    }
-
-
-CORRECTIONS = {"metropolis": _chained, "psis": _resampled, None: _kept}
-"""The function that turns draws into chains, for each name of a correction."""
 
 
 def _dims_of_plates(target: ModelTarget) -> dict[str, list]:

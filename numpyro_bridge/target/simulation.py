@@ -121,6 +121,51 @@ def prior_predictive(rng_key: RNGKey, target: ModelTarget, num: int) -> Simulati
     return jax.lax.map(simulate, keys, batch_size=min(num, BATCH))
 
 
+def check_simulations(simulations: Simulations, usable: Bool[Array, " num"]) -> None:
+    """Raise a ValueError if simulations are all the same, or most of them cannot be used.
+
+    Args:
+        simulations: What `prior_predictive` made.
+        usable: Which of them are finite, with all that was made of them.
+    """
+    if not bool(jnp.any(jnp.ptp(simulations.position, axis=0) > 0)):
+        raise ValueError(
+            "all simulations are the same: pass the model without handlers.seed around it, which "
+            "gives it the same randomness every time"
+        )
+    num, num_usable = len(usable), int(jnp.sum(usable))
+    if 2 * num_usable < num:
+        raise ValueError(
+            f"only {num_usable} of {num} simulations have finite numbers: narrow the priors (a "
+            "Gamma(0.01, 0.01) rounds to zero half of the time), or the summaries of the data"
+        )
+
+
+def finite_simulations(rng_key: RNGKey, target: ModelTarget, num: int) -> tuple[Simulations, int]:
+    """Draw from the prior and the model until there are `num` simulations of finite numbers.
+
+    Args:
+        rng_key: The same key gives the same simulations.
+        target: Made by `target_of_data`.
+        num: How many, at least two.
+
+    Returns:
+        The simulations, and how many others were left out because they were not finite.
+
+    Raises:
+        ValueError: if all simulations are the same, or most of them are not finite.
+    """
+    found, num_made, num_found = [], 0, 0
+    while num_found < num:
+        simulations = prior_predictive(jax.random.fold_in(rng_key, num_made), target, num)
+        usable = simulations.finite
+        check_simulations(simulations, usable)
+        found.append(jax.tree.map(lambda rows, kept=usable: rows[kept], simulations))
+        num_made, num_found = num_made + num, num_found + int(jnp.sum(usable))
+    joined = jax.tree.map(lambda *parts: jnp.concatenate(parts), *found)
+    return jax.tree.map(lambda rows: rows[:num], joined), num_made - num_found
+
+
 def _check_that_it_simulates(target: ModelTarget) -> None:
     """Raise if the model simulates from another distribution than its density describes."""
     if target.data_are_constants:

@@ -17,7 +17,7 @@ from tests.arguments.kinds import (
     optional,
 )
 from tests.arguments.kinds import KEY as A_KEY
-from tests.arguments.world import KEY
+from tests.arguments.world import KEY, model
 
 # Weights and errors may be infinite or no numbers.
 ANY_NUMBER = NUMBER.also("not a number")
@@ -185,6 +185,22 @@ COMPARISONS = {
             "num_samples": COUNT,
             "rng_key": optional(A_KEY),
         },
+    ),
+    "calibrate": Door(
+        lambda world: nb.calibrate,
+        lambda world: {"sampler": lambda key, *args: {}, "model": model, "rng_key": KEY},
+        {
+            "sampler": NOTHING,
+            "model": NOTHING,
+            "rng_key": A_KEY,
+            "num_simulations": count_from(20),
+            "num_samples": count_from(99),
+            "num_draws": count_from(20),
+            "correction": optional(NOTHING).also(name="psis"),
+            "data_sites": optional(NOTHING).also(by_name={"y": "y"}),
+            "progress_bar": FLAG,
+        },
+        ("compare.calibrate:call_without_data",),
     ),
     "compare.ModelComparison.log_bayes_factor": Door(
         lambda world: world.comparison.log_bayes_factor,

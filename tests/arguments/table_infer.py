@@ -211,7 +211,7 @@ POSTERIORS = {
             "rng_key": A_KEY,
             "num_simulations": count_from(20),
             "num_draws": count_from(20),
-            "corrected": FLAG,
+            "correction": optional(NOTHING).also(name="psis"),
         },
         ("infer.amortise.posterior:simulated",),
     ),

@@ -112,7 +112,7 @@ class World:
     def calibration(self) -> Any:
         ranks = {"w": jax.random.randint(KEY, (20, 2), 0, 20).__array__()}
         ess = jnp.ones(20).__array__()
-        return nb.draws.Calibration(ranks, 19, ess, corrected=False)
+        return nb.draws.Calibration(ranks, 19, ess, correction=None)
 
     @cached_property
     def guide(self) -> Any:

@@ -17,6 +17,8 @@ from numpyro import handlers
 from numpyro.contrib.control_flow import scan
 
 import numpyro_bridge as nb
+from numpyro_bridge.compare.simulated_runs import Ranking, simulated_runs
+from numpyro_bridge.target.data_arguments import call_without_data
 from tests import targets
 from tests.hill import interrupt_first_of
 
@@ -190,7 +192,15 @@ def test_corrected_draws_are_calibrated_where_uncorrected_ones_are_not(amortised
     settings = {"num_simulations": 200, "num_draws": 39}
     shifted = replace(amortised, bridge=shifted)
     assert shifted.calibrate(jax.random.key(6), **settings).p_value < 1e-3
-    assert shifted.calibrate(jax.random.key(6), corrected=True, **settings).p_value > 0.01
+    assert shifted.calibrate(jax.random.key(6), correction="psis", **settings).p_value > 0.01
+
+
+def test_the_calibration_of_any_sampler_takes_networks_too(amortised):
+    call = call_without_data(targets.regression, (X,), {})
+    runs = simulated_runs(jax.random.key(5), amortised, call, 20, Ranking(1_000, 39))
+    found = runs.run(0)
+    assert not found.failure and found.weighted and found.ess > 0.9
+    assert found.ranks is not None and found.ranks["w"].shape == (2,)
 
 
 def heavy_tailed(y):

@@ -5,19 +5,20 @@ from typing import Any
 import numpy as np
 
 from numpyro_bridge._core.checks import check_instance, check_share
-from numpyro_bridge.draws.calibration import Calibration, simultaneous_band
+from numpyro_bridge.draws.calibration import Calibration
 from numpyro_bridge.draws.plots.base import COLOURS, panels
+from numpyro_bridge.draws.uniformity import simultaneous_band
 
 
 def plot_ranks(calibration: Calibration, prob: float = 0.95) -> Any:
     """Show the distribution functions of ranks, minus the one of uniform ranks.
 
-    The line of calibrated draws stays inside the band everywhere, with probability `prob`. A line
-    that leaves it on one side only shows biased draws; a line in the shape of an S shows draws that
-    are too wide or too narrow.
+    The line of calibrated draws stays inside the band everywhere, with probability `prob`, and is
+    blue; one that leaves it is orange. A line that leaves it on one side only shows biased draws; a
+    line in the shape of an S shows draws that are too wide or too narrow.
 
     Args:
-        calibration: the result of `AmortisedPosterior.calibrate`.
+        calibration: the result of `calibrate`, or of `AmortisedPosterior.calibrate`.
         prob: probability that a line of uniform ranks stays in the band everywhere.
 
     Returns:
@@ -26,9 +27,7 @@ def plot_ranks(calibration: Calibration, prob: float = 0.95) -> Any:
     such_as = "amortised.calibrate(rng_key)"
     check_instance("calibration", calibration, Calibration, such_as)
     prob = check_share("prob", prob)
-    places, low, high = simultaneous_band(
-        calibration.num_simulations, calibration.num_draws, prob=prob
-    )
+    places, low, high = simultaneous_band(len(calibration.ess), calibration.num_draws, prob=prob)
     columns = min(4, len(calibration.ranks))
     rows = -(-len(calibration.ranks) // columns)
     figure, axes = panels(rows, columns, width=2.8, height=2.2, sharex=True)
@@ -37,11 +36,13 @@ def plot_ranks(calibration: Calibration, prob: float = 0.95) -> Any:
         for column in ranks.reshape(len(ranks), -1).T:
             counts = np.bincount(column, minlength=calibration.num_draws + 1)
             share = np.cumsum(counts)[:-1] / len(column)
-            panel.plot(places, share - places, color=COLOURS[0], linewidth=1.2, alpha=0.7)
+            inside = np.all((low <= share) & (share <= high))
+            colour = COLOURS[0] if inside else COLOURS[1]
+            panel.plot(places, share - places, color=colour, linewidth=1.2, alpha=0.7)
         panel.set_title(site, fontsize=10)
     for panel in axes.flat[len(calibration.ranks) :]:
         panel.set_axis_off()
     figure.supxlabel("rank, as a share", fontsize=10)
     figure.supylabel("share below, less uniform", fontsize=10)
-    figure.suptitle(f"Ranks of {calibration.num_simulations} simulations")
+    figure.suptitle(f"Ranks of {len(calibration.ess)} simulations")
     return figure

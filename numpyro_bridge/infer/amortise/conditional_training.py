@@ -38,7 +38,12 @@ from numpyro_bridge.infer.learning import (
 )
 from numpyro_bridge.target import ModelTarget, repeat_good_rows
 from numpyro_bridge.target.clipped import clipped_score
-from numpyro_bridge.target.simulation import BATCH, Simulations, prior_predictive
+from numpyro_bridge.target.simulation import (
+    BATCH,
+    Simulations,
+    check_simulations,
+    prior_predictive,
+)
 from numpyro_bridge.training.metrics import LossMetrics
 from numpyro_bridge.training.training import Stop, Training, untrained
 
@@ -139,21 +144,11 @@ def simulated(rng_key: RNGKey, target: ModelTarget, num: int, summaries: Summari
         ValueError: if fewer than half of the simulations are finite, or all are the same.
     """
     simulations = prior_predictive(rng_key, target, num)
-    if not bool(jnp.any(jnp.ptp(simulations.position, axis=0) > 0)):
-        raise ValueError(
-            "all simulations are the same: pass the model without handlers.seed around it, which "
-            "gives it the same randomness every time"
-        )
     values = jax.vmap(partial(flattened, summaries))(simulations.shown)
     usable = simulations.finite & jnp.all(jnp.isfinite(values), axis=1)
-    num_usable = int(jnp.sum(usable))
-    if 2 * num_usable < num:
-        raise ValueError(
-            f"only {num_usable} of {num} simulations have finite numbers: narrow the priors (a "
-            "Gamma(0.01, 0.01) rounds to zero half of the time), or the summaries of the data"
-        )
+    check_simulations(simulations, usable)
     simulations, values = repeat_good_rows((simulations, values), usable)
-    return Simulated(simulations, values, num - num_usable)
+    return Simulated(simulations, values, num - int(jnp.sum(usable)))
 
 
 def _residuals(

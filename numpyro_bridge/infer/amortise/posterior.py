@@ -4,7 +4,7 @@ import os
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from typing import Any
@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from numpyro_bridge._core.checks import check_count, check_flag, check_function
+from numpyro_bridge._core.checks import check_function
 from numpyro_bridge._core.descriptions import describe_whole
 from numpyro_bridge._core.doors import check_door, check_here, check_unforked
 from numpyro_bridge._core.precision import in_present_precision
@@ -23,12 +23,13 @@ from numpyro_bridge._core.writing import file_path
 from numpyro_bridge.atlas.standardisation import Standardisation
 from numpyro_bridge.atlas.standardised_target import StandardisedTarget
 from numpyro_bridge.diffusion.denoiser import Denoiser
-from numpyro_bridge.draws.calibration import Calibration
+from numpyro_bridge.draws.calibration import Calibration, calibration_of, checked_numbers
+from numpyro_bridge.draws.corrections import Correction, check_correction
 from numpyro_bridge.draws.verdict import ReliabilityWarning
 from numpyro_bridge.infer.amortise.conditional_bridge import ConditionalBridge
 from numpyro_bridge.infer.amortise.conditional_training import simulated
 from numpyro_bridge.infer.amortise.context import Context, Summaries, all_values, flattened
-from numpyro_bridge.infer.amortise.ranks import ranks_of
+from numpyro_bridge.infer.amortise.ranks import ranked_runs
 from numpyro_bridge.infer.posterior import Posterior
 from numpyro_bridge.target import ModelTarget, target_from_model
 from numpyro_bridge.target.fingerprint import difference, fingerprint
@@ -123,32 +124,42 @@ class AmortisedPosterior:
         *,
         num_simulations: int = 300,
         num_draws: int = 99,
-        corrected: bool = False,
+        correction: Correction = None,
     ) -> Calibration:
         """Simulation-based calibration: rank the true values of new simulations among draws.
+
+        All simulations are run in one compiled program. `nb.calibrate`, which calibrates any
+        sampler and this one too, runs one after the other.
 
         Args:
             rng_key: The same key gives the same ranks.
             num_simulations: Number of data sets, each simulated from its own draw of the prior.
             num_draws: Number of draws given each data set.
-            corrected: Whether to resample the draws by their weights from ten times as many. That
-                judges corrected draws rather than the networks, and takes ten times as long. Ranks
-                are not uniform where a data set has few effective draws.
+            correction: None to judge the networks. `"metropolis"` or `"psis"`, as in
+                `nb.to_inference_data`, to judge corrected draws, made from ten times as many, which
+                takes ten times as long. Ranks are not uniform where a data set has few effective
+                draws.
 
         Raises:
             ValueError: if a number is below 20, or most simulations are not finite.
         """
         check_door("AmortisedPosterior.calibrate", rng_key)
-        num_simulations = check_count("num_simulations", num_simulations, 20)
-        num_draws = check_count("num_draws", num_draws, 20)
-        corrected = check_flag("corrected", corrected)
+        check_correction(correction)
+        num_simulations, num_draws = checked_numbers(num_simulations, num_draws)
         simulate_key, draw_key = jax.random.split(rng_key)
         before = time.perf_counter()
         truth = simulated(simulate_key, self.target, num_simulations, self.summaries)
-        ranks, ess = ranks_of(
-            draw_key, self.bridge, self.target, truth, self.num_steps, num_draws, corrected
+        runs = ranked_runs(
+            draw_key, self.bridge, self.target, truth, self.num_steps, num_draws, correction
         )
-        return Calibration(ranks, num_draws, ess, corrected, time.perf_counter() - before)
+        found = calibration_of(
+            runs,
+            num_draws,
+            correction,
+            judged=correction is not None,
+            num_replaced=truth.num_unusable,
+        )
+        return replace(found, seconds=np.asarray([time.perf_counter() - before]))
 
     def save(self, path: str | os.PathLike) -> None:
         """Write the networks and the arguments of the training call to one file, atomically.

@@ -1,13 +1,16 @@
-"""Ranks of true values among the draws given the data that were simulated from them."""
+"""Runs of the networks on all simulations at once, with the ranks of the true values."""
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.special import logsumexp
-from jaxtyping import Array, Int
+from jaxtyping import Array
 
+from numpyro_bridge._core import weights
 from numpyro_bridge._core.types import RNGKey
+from numpyro_bridge.draws.corrections import Correction
+from numpyro_bridge.draws.ranking import Below, RankedRun, below_truth, by_site, rank
+from numpyro_bridge.draws.verdict import Seen, verdict_on
 from numpyro_bridge.infer.amortise.conditional_bridge import ConditionalBridge
 from numpyro_bridge.infer.amortise.conditional_training import Simulated
 from numpyro_bridge.target import ModelTarget
@@ -20,16 +23,16 @@ OVERSAMPLING = 10
 """Draws for each corrected one; resampling from no more than are returned would distort ranks."""
 
 
-def ranks_of(
+def ranked_runs(
     rng_key: RNGKey,
     bridge: ConditionalBridge,
     target: ModelTarget,
     truth: Simulated,
     num_steps: int,
     num_draws: int,
-    corrected: bool,
-) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Rank true values, by site, and their log joint density; also the effective sample sizes.
+    correction: Correction,
+) -> list[RankedRun]:
+    """Draw given the data of every simulation, and rank the true values.
 
     Args:
         rng_key: A JAX key for the draws.
@@ -38,39 +41,63 @@ def ranks_of(
         truth: Simulations whose positions are ranked.
         num_steps: Number of steps of each process.
         num_draws: Number of draws given each data set.
-        corrected: Whether the draws are resampled by their weights.
-
-    Returns:
-        Ranks by site, with those of the log joint density under "log joint"; and for each data set
-        the effective sample size, as a share of the draws.
+        correction: How draws are corrected, as in `to_inference_data`.
     """
-    keys = jax.random.split(rng_key, len(truth.values))
+    draw_key, rank_key = jax.random.split(rng_key)
+    keys = jax.random.split(draw_key, len(truth.values))
     rows = (keys, truth.simulations, truth.values)
-    found = _ranks(rows, bridge, target, num_steps, num_draws, corrected)
-    ranks, of_log_joint, ess = jax.tree.map(np.asarray, found)
-    return {**ranks, "log joint": of_log_joint}, ess
+    num = num_draws * (1 if correction is None else OVERSAMPLING)
+    below, log_weight, finite = map(np.asarray, _drawn(rows, bridge, target, num_steps, num))
+    keys = jax.random.split(rank_key, len(truth.values))
+    return [
+        _ranked(keys[i], below[i], log_weight[i], finite[i], target, num_draws, correction)
+        for i in range(len(truth.values))
+    ]
 
 
 @eqx.filter_jit
-def _ranks(rows, bridge: ConditionalBridge, target: ModelTarget, num_steps, num_draws, corrected):
-    def rank(row) -> tuple[dict[str, Int[Array, "..."]], Array, Array]:
-        rng_key, (position, data, _), values = row
-        draw_key, pick_key = jax.random.split(rng_key)
-        posterior, process = bridge.target(target, data, values), bridge.process(values, num_steps)
-        keys = jax.random.split(draw_key, num_draws * (OVERSAMPLING if corrected else 1))
-        ends = jax.vmap(lambda key: draw_end(key, process, posterior))(keys)
-        log_weight = jnp.where(jnp.isfinite(ends.log_weight), ends.log_weight, -jnp.inf)
-        below = ends.position < position
-        less_likely = ends.log_density < posterior.base.log_density(position)
-        if corrected:
-            # Independently and with replacement: if the weighted share of draws below the truth is
-            # uniform, the number of picked draws below it is uniform as well.
-            picked = jax.random.categorical(pick_key, log_weight, shape=(num_draws,))
-            below, less_likely = below[picked], less_likely[picked]
-        ranks = target.by_site(jnp.sum(below, axis=0).astype(position.dtype))
-        log_ess = 2 * logsumexp(log_weight) - logsumexp(2 * log_weight)
-        ess = jnp.nan_to_num(jnp.exp(log_ess) / len(log_weight))  # zero if no draw counts
-        ranks = jax.tree.map(lambda rank: rank.astype(int), ranks)
-        return ranks, jnp.sum(less_likely), ess
+def _drawn(rows, bridge: ConditionalBridge, target: ModelTarget, num_steps: int, num: int):
+    """For every simulation which draws lie below the truth, their log weights, and if finite."""
 
-    return jax.lax.map(rank, rows, batch_size=min(len(rows[0]), max(1, BATCH // num_draws)))
+    def draw(row) -> tuple[Below, Array, Array]:
+        rng_key, (position, data, _), values = row
+        draw_key, tie_key = jax.random.split(rng_key)
+        posterior, process = bridge.target(target, data, values), bridge.process(values, num_steps)
+        keys = jax.random.split(draw_key, num)
+        ends = jax.vmap(lambda key: draw_end(key, process, posterior))(keys)
+        true_density = posterior.base.log_density(position)
+        below = below_truth(tie_key, ends.position, ends.log_density, position, true_density)
+        log_weight = jnp.where(jnp.isfinite(ends.log_weight), ends.log_weight, -jnp.inf)
+        return below, log_weight, ends.finite
+
+    return jax.lax.map(draw, rows, batch_size=min(len(rows[0]), max(1, BATCH // num)))
+
+
+def _ranked(
+    rng_key: RNGKey,
+    below: np.ndarray,
+    log_weight: np.ndarray,
+    finite: np.ndarray,
+    target: ModelTarget,
+    num_draws: int,
+    correction: Correction,
+) -> RankedRun:
+    ess = weights.effective_sample_size(log_weight) if np.any(np.isfinite(log_weight)) else 0.0
+    try:
+        ranks = rank(rng_key, below, log_weight, num_draws, correction)
+    except ValueError as error:  # no draw has a weight
+        return RankedRun(failure=str(error))
+    return RankedRun(
+        ranks=by_site(target, ranks),
+        ess=ess,
+        num_effective=len(below) if correction is None else ess * len(below),
+        doubt="" if correction is None else _doubt(log_weight, finite, ess),
+    )
+
+
+def _doubt(log_weight: np.ndarray, finite: np.ndarray, ess: float) -> str:
+    """What a verdict on these weights doubts."""
+    num, pareto_k = len(log_weight), weights.pareto_smooth(log_weight).pareto_k
+    share = weights.tail_share(log_weight, pareto_k)
+    verdict = verdict_on(Seen(num, 0, int(np.sum(~finite)), ess, pareto_k, share, ()))
+    return "" if verdict.trustworthy else verdict.text
