@@ -8,6 +8,8 @@ import equinox as eqx
 import jax
 from jax.core import Tracer
 
+from numpyro_bridge._core.interrupts import raise_interrupt
+
 OPTIONS = {"xla_backend_optimization_level": 1}
 """What LLVM does beyond this level costs more seconds than it saves in programs that run once."""
 
@@ -26,6 +28,7 @@ def quick_jit(function: Callable[Arguments, Result]) -> Callable[Arguments, Resu
 
     @wraps(function)
     def call(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        raise_interrupt()  # a run is a few dozen of these calls, with seconds between them
         leaves = jax.tree.leaves((args, kwargs))
         nested = any(isinstance(leaf, Tracer) for leaf in leaves)
         on_cpu = jax.default_backend() == "cpu"
