@@ -35,6 +35,35 @@ jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_enable_x64", True)
 
 
+VERSIONED = (
+    "arguments",
+    "compare",
+    "core",
+    "draws/test_inference_data",
+    "draws/test_prediction",
+    "infer/test_auto_bridge",
+    "infer/test_blackjax",
+    "infer/test_bridge_kernel",
+    "infer/test_doors",
+    "infer/test_files_of_own_parts",
+    "infer/test_pickles",
+    "infer/test_posterior",
+    "target",
+    "test_demo",
+    "training/test_checkpoints",
+)
+"""Tests of what depends on the versions of JAX, NumPyro, BlackJAX, ArviZ and Python: how models are
+read, files and copies, and what leaves for other libraries. They are marked `versions`."""
+
+
+def pytest_collection_modifyitems(items):
+    """Mark the tests that the second Python of `.ci/run` repeats, beside the fast ones."""
+    places = tuple(str(Path(__file__).parent / place) for place in VERSIONED)
+    for item in items:
+        if str(item.path).startswith(places):
+            item.add_marker("versions")
+
+
 def pytest_sessionstart():
     """Before any test imports BlackJAX, which starts JAX: the package sets a flag that it reads."""
     import numpyro_bridge  # noqa: F401
