@@ -44,3 +44,25 @@ def test_where_there_is_no_normal_shape_no_climb_arrives(log_density):
     tops = climb_from(jax.random.key(1), target, STARTS[:4])
     assert not np.any(tops.arrived)
     assert np.all(np.isfinite(tops.normals.location))
+
+
+def test_a_density_with_loops_is_climbed_one_start_after_the_other():
+    """Each climb then takes as long as its own positions do, and leads to the same top."""
+
+    def log_density(x):
+        return -jnp.sum((x - 1.0) ** 2) - 0.5 * x[0] ** 4
+
+    @jax.custom_vjp
+    def halved_until_small(x):
+        return jax.lax.while_loop(lambda y: jnp.abs(y) > 1e-3, lambda y: 0.5 * y, x)
+
+    halved_until_small.defvjp(
+        lambda x: (halved_until_small(x), None), lambda _, cotangent: (0.0 * cotangent,)
+    )
+    plain = target_from_log_density(log_density, 2)
+    looping = target_from_log_density(lambda x: log_density(x) + 0 * halved_until_small(x[1]), 2)
+    assert looping.has_loops and not plain.has_loops
+    tops = [climb_from(jax.random.key(1), target, STARTS[:8]) for target in (plain, looping)]
+    assert np.all(tops[1].arrived)
+    np.testing.assert_allclose(tops[0].normals.location, tops[1].normals.location, atol=1e-6)
+    np.testing.assert_allclose(tops[0].log_mass, tops[1].log_mass, atol=1e-6)

@@ -133,3 +133,42 @@ def test_readings_tell_numbers_apart():
     assert one.numbers != other.numbers and one.code != other.code
     squared = read(lambda x: x**2, jnp.ones(3))
     assert squared.code not in (one.code, other.code)
+
+
+@jax.custom_vjp
+def root(x):
+    """A square root by a loop that ends when it is near enough."""
+
+    def step(state):
+        _, guess = state
+        return guess, 0.5 * (guess + x / guess)
+
+    return jax.lax.while_loop(lambda s: jnp.abs(s[0] - s[1]) > 1e-9, step, (x, 0.5 + 0.5 * x))[1]
+
+
+def _root_forward(x):
+    value = root(x)
+    return value, value
+
+
+def _root_backward(value, cotangent):
+    return (0.5 * cotangent / value,)
+
+
+root.defvjp(_root_forward, _root_backward)
+
+
+def test_loops_whose_end_depends_on_numbers_are_seen():
+    def by_solver(y=None):
+        scale = numpyro.sample("scale", dist.LogNormal())
+        numpyro.sample("y", dist.Normal(0.0, root(scale)), obs=y)
+
+    def by_scan(y=None):
+        scale = numpyro.sample("scale", dist.LogNormal())
+        total, _ = jax.lax.scan(lambda s, _: (0.5 * (s + scale / s), None), scale, length=5)
+        numpyro.sample("y", dist.Normal(0.0, total), obs=y)
+
+    loops = [target_from_model(jax.random.key(0), m, y=1.0).has_loops for m in (by_solver, by_scan)]
+    assert loops == [True, False]
+    assert nb.target_from_log_density(lambda x: -root(1 + x[0] ** 2), 1).has_loops
+    assert not nb.target_from_log_density(lambda x: -(x[0] ** 2), 1).has_loops
