@@ -83,7 +83,8 @@ def write_page(path: Path, found: list[dict], num_numbers: int) -> None:
         f"errors and {fuzz_checks.EVIDENCE_SLACK:g} nats, weighted means within "
         f"{fuzz_checks.MEAN_WITHIN:g} standard deviations, these within "
         f"{fuzz_checks.SD_WITHIN:.0%}; sites with tails too heavy for {fuzz_checks.NUM_DRAWS:,} "
-        "draws are left out.",
+        f"draws are left out. What a trusted posterior misses has to be right in "
+        f"{fuzz_checks.MANY_DRAWS:,} of its draws: it was the luck of the first ones then.",
         "- A model that cannot be sampled, such as one with a subsampled plate, has to be refused "
         "by an error of this package that names the reason.",
         "",

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 from jaxtyping import Array
-from numpyro.distributions import transforms
+from numpyro.distributions import constraints, transforms
 
 Numbers = Mapping[str, Any]
 """The four numbers of a prior: `place` near 0, `width` and `rate` near 1, `shape` above 1."""
@@ -124,7 +124,8 @@ BOUNDED = {
     "Pareto": Prior(lambda n: dist.Pareto(n["width"], 3 + n["shape"]), jnp.log),
     "shifted Exponential": Prior(
         lambda n: _transformed(
-            dist.Exponential(n["rate"]), transforms.AffineTransform(n["place"], 1.0)
+            dist.Exponential(n["rate"]),
+            transforms.AffineTransform(n["place"], 1.0, domain=constraints.positive),
         ),
         lambda x: x - 1,
     ),

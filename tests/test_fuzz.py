@@ -17,7 +17,7 @@ from numpyro_bridge.target import target_from_model
 SAMPLED = (3, 13, 14, 25, 27, 34, 35, 42, 44, 49, 51, 52, 53, 59, 60)
 REFUSED = (0, 24, 64, 72, 80)
 
-ALIKE = (3, 3 + NUM_RECIPES, 3 + 3 * NUM_RECIPES)
+ALIKE = (3, 3 + NUM_RECIPES, 3 + 4 * NUM_RECIPES, 3 + 7 * NUM_RECIPES)
 """Of one recipe, so that one program serves them all; in one dimension."""
 
 
