@@ -29,6 +29,8 @@ def file_path(name: str, path: Any) -> Path:
     """
     if not isinstance(path, str | os.PathLike) or isinstance(os.fspath(path), bytes):
         raise ValueError(f"{name} should be the path of a file, such as 'fit.bridge', got {path!r}")
+    if not os.fspath(path):
+        raise ValueError(f"{name} should be the path of a file, such as 'fit.bridge', got ''")
     if os.path.isdir(path):
         raise ValueError(
             f"{name} must be a file, and {os.fspath(path)!r} is a folder: write "

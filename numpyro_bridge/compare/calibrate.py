@@ -72,13 +72,10 @@ def calibrate(
         ValueError: if the model cannot simulate its data, or an argument that is data is not found.
         RuntimeError: if the first three runs all fail; its cause is the error of the sampler.
     """
-    _check_request(sampler, model)
+    _check_request(sampler, model, correction, data_sites)
     check_door("calibrate", rng_key, sampler, model, args, kwargs)
     num_simulations, num_draws = checked_numbers(num_simulations, num_draws)
     num_samples = check_count("num_samples", num_samples, num_draws)
-    check_correction(correction)
-    if data_sites is not None:
-        check_mapping("data_sites", data_sites, '{"y": "obs"}')
     progress_bar = check_flag("progress_bar", progress_bar)
     ranking = Ranking(num_samples, num_draws, correction)
     call = call_without_data(model, args, kwargs, data_sites)
@@ -99,7 +96,7 @@ def _all(runs: SimulatedRuns, numbers: Iterable[int]) -> list[RankedRun]:
     return found
 
 
-def _check_request(sampler: Any, model: Any) -> None:
+def _check_request(sampler: Any, model: Any, correction: Any, data_sites: Any) -> None:
     """Raise a ValueError if one stands in the place of another; it says what to write."""
     if not callable(sampler) and not hasattr(sampler, "run") and not hasattr(sampler, "condition"):
         raise ValueError(
@@ -112,3 +109,6 @@ def _check_request(sampler: Any, model: Any) -> None:
             "nb.calibrate(sampler, model, rng_key, *model_args), got "
             f"{type(model).__name__} in place of the model"
         )
+    check_correction(correction)
+    if data_sites is not None:
+        check_mapping("data_sites", data_sites, '{"y": "obs"}')

@@ -9,7 +9,13 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from numpyro_bridge._core.checks import check_count, check_key, check_mapping
+from numpyro_bridge._core.checks import (
+    check_count,
+    check_key,
+    check_mapping,
+    check_names,
+    check_positive,
+)
 from numpyro_bridge._core.doors import check_here
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.draws.draws import Draws
@@ -184,6 +190,7 @@ def _check_models(models: Mapping[str, Any]) -> None:
         raise ValueError(
             f'models: give two models or more by name, such as {{"a": a, "b": b}}, got {[*models]}'
         )
+    check_names("the names in models", list(models), '"linear" and "quadratic"')
     for name, model in models.items():
         if not isinstance(model, Posterior | Draws):
             raise ValueError(
@@ -221,11 +228,11 @@ def _compared(draws: dict[str, Draws], log_prior: np.ndarray) -> ModelComparison
 def _log_prior(names: tuple[str, ...], prior: Mapping[str, float] | None) -> np.ndarray:
     if prior is None:
         return np.full(len(names), -np.log(len(names)))
-    weights = np.asarray([prior.get(name, np.nan) for name in names], np.float64)
-    if set(prior) != set(names) or not np.all(weights > 0):
+    if set(prior) != set(names):
         raise ValueError(
             f"prior should give a positive number to each of {list(names)}, got {dict(prior)}"
         )
+    weights = [check_positive(f"prior[{name!r}]", prior[name]) for name in names]
     return np.log(weights / np.sum(weights))
 
 

@@ -236,9 +236,11 @@ class Draws:
         them. Each value has shape (num_samples, ...).
 
         Raises:
-            ValueError: if the target is a plain log density, or a model with discrete latent sites.
+            ValueError: if the target is a plain log density, or a model with discrete latent sites,
+                or data that the model reads by itself have changed.
         """
         target = model_of(self.target, "log_likelihood")
+        target.check_unchanged()
         latents = {name: self.sites[name] for name in target.sites}
         return pointwise_log_likelihood(target, latents, batch_ndims=1)
 

@@ -146,7 +146,8 @@ class Posterior(Generic[MetricsOrNone]):
             Values by site, shape (num_samples, ...).
 
         Raises:
-            ValueError: if the target is a plain log density.
+            ValueError: if the target is a plain log density, or a site of `return_sites` is not
+                made by the model.
 
         Warns:
             ReliabilityWarning: if the draws are not to be trusted.
@@ -168,7 +169,11 @@ class Posterior(Generic[MetricsOrNone]):
             made = [*target.observed, *(name for name in resampled if name not in target.sites)]
             return_sites = made if return_sites is None else return_sites
         latents = {name: resampled[name] for name in target.sites}
-        return run_model(run_key, model, latents, return_sites, args, kwargs)
+        predicted = run_model(run_key, model, latents, return_sites, args, kwargs)
+        unknown = [name for name in return_sites or () if name not in predicted]
+        if unknown:
+            raise ValueError(f"return_sites: the model makes no sites of the names {unknown}")
+        return predicted
 
     def run_backward(
         self, rng_key: RNGKey, draws: Draws | Mapping[str, Any] | Float[Array, "num dim"]
@@ -290,9 +295,11 @@ class Posterior(Generic[MetricsOrNone]):
             path: The file to write; its folder is made if needed.
 
         Raises:
-            ValueError: if the process holds a random key.
+            ValueError: if the process holds a random key, or data that the model reads by itself
+                have changed.
         """
         file_path("path", path)
+        self.target.base.check_unchanged()
         write_posterior(
             path,
             SavedPosterior(

@@ -190,13 +190,13 @@ class Target(eqx.Module):
             Finite positions, one a row; or None where there is no prior that can be drawn from.
         """
         check_key(rng_key)
-        check_count("num", num, 1)
+        check_count("num", num, 0)
         return None
 
     def starting_points(self, rng_key: RNGKey, num: int) -> StartingPoints:
         """Search for starting points, and tell which were found; see `initial_positions`."""
         check_key(rng_key)
-        num = check_count("num", num, 1)
+        num = check_count("num", num, 0)
         draw = UniformDraws(num, self.dim)
         return search(rng_key, no_starting_points(num, self.dim), draw, self.at)
 
@@ -219,7 +219,7 @@ class Target(eqx.Module):
                 and nothing is raised.)
         """
         check_key(rng_key)
-        num = check_count("num", num, 1)
+        num = check_count("num", num, 0)
         positions, finite = self.starting_points(rng_key, num)
         if known_to_fail(finite):
             raise ValueError(

@@ -16,6 +16,7 @@ from numpyro_bridge.target.guarded import guarded_point, guarded_value
 from numpyro_bridge.target.point import Point
 from numpyro_bridge.target.readings import Reading, read
 from numpyro_bridge.target.reference import Reference, reference_at
+from numpyro_bridge.target.stale_copies import forget_stale_copies
 
 
 def target_from_log_density(fn: Callable[[Vector], Scalar], dim: int) -> "LogDensityTarget":
@@ -80,6 +81,7 @@ class LogDensityTarget(Target):
         return self._read_now().numbers == self._reading.numbers
 
     def _read_now(self) -> Reading:
+        forget_stale_copies(self._skeleton.filled_with(self.arrays))
         position = jax.ShapeDtypeStruct((self.dim,), jnp.result_type(float))
         return read(LogDensityTarget._given, self, position)
 

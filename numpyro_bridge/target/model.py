@@ -30,6 +30,7 @@ from numpyro_bridge.target.sites import (
     joined_in_order,
     unconstrained_value,
 )
+from numpyro_bridge.target.stale_copies import forget_stale_copies
 from numpyro_bridge.target.starting_points import (
     StartingPoints,
     known_to_fail,
@@ -112,8 +113,7 @@ class ModelTarget(Target):
             ValueError: if a latent site is missing or has another shape.
         """
         check_mapping("sites", sites, "mcmc.get_samples()")
-        position = jax.ShapeDtypeStruct((self.dim,), jnp.result_type(float))
-        sites_here = eqx.filter_eval_shape(lambda target, x: target.constrain(x), self, position)
+        sites_here = eqx.filter_eval_shape(_constrained, self, jnp.zeros(self.dim))
         check_values({name: sites_here[name].shape for name in self.sites}, sites)
         return _unconstrained(self, {name: jnp.asarray(sites[name]) for name in self.sites})
 
@@ -132,7 +132,7 @@ class ModelTarget(Target):
             scaled, has discrete sites, or a distribution without a sampler.
         """
         check_key(rng_key)
-        num = check_count("num", num, 1)
+        num = check_count("num", num, 0)
         if not self._layout.prior_can_be_drawn:
             return None
         try:
@@ -143,7 +143,7 @@ class ModelTarget(Target):
         return None if known_to_fail(finite) else repeat_good_rows(positions, finite)
 
     def starting_points(self, rng_key: RNGKey, num: int) -> StartingPoints:
-        num = check_count("num", num, 1)
+        num = check_count("num", num, 0)
         found = super().starting_points(rng_key, num)
         if found.known_to_be_complete or not self._layout.prior_can_be_drawn:
             return found
@@ -208,9 +208,9 @@ class ModelTarget(Target):
 
     @alone
     def _read_now(self) -> Reading:
-        position = jax.ShapeDtypeStruct((self.dim,), jnp.result_type(float))
+        forget_stale_copies(self.model)
         with handlers.block():  # a guide that asks has handlers of its own around it
-            return read(_everything, replace(self, reference=None), position)
+            return read(_everything, replace(self, reference=None), jnp.zeros(self.dim))
 
     def by_site(self, position: Vector) -> dict[str, Array]:
         """Cut a position into unconstrained values by name, as NumPyro's potentials take them."""

@@ -36,13 +36,17 @@ def read(function: Callable[..., Any], *args: Any) -> Reading:
         function: Any function that JAX can trace, but no compiled one, which is not traced again.
         *args: Its arguments, of which only shapes and types count.
     """
-    # As a new function, because JAX remembers what it has traced of an old one.
-    closed = jax.make_jaxpr(lambda *args: function(*args))(*args)
+    closed = _traced(function, args)
     state = hashlib.blake2b(digest_size=16)
     _add(state, closed)
     numbers = state.hexdigest()
     state.update(ADDRESS.sub("", str(closed.jaxpr)).encode())
     return Reading(state.hexdigest(), numbers, has_loops(closed))
+
+
+def _traced(function: Callable[..., Any], args: tuple) -> Any:
+    # As a new function, because JAX remembers what it has traced of an old one.
+    return jax.make_jaxpr(lambda *args: function(*args))(*args)
 
 
 def has_loops(part: Any) -> bool:

@@ -1,6 +1,7 @@
 """The default optimiser, with a learning rate for each kind of part of a process."""
 
 import functools
+import math
 from typing import Any
 
 import jax
@@ -55,7 +56,12 @@ def bridge_optimizer(
         (name, rate if callable(rate) else check_not_negative(name, rate))
         for name, rate in rates.items()
     )
-    return _made(checked, check_positive("max_norm", max_norm))
+    if max_norm != math.inf:
+        max_norm = check_positive("max_norm", max_norm)
+    try:
+        return _made(checked, max_norm)
+    except TypeError:  # a schedule that has no hash, such as a module with arrays
+        return _made.__wrapped__(checked, max_norm)
 
 
 # The same rates give the same object: compiled code would take a new object for a new optimiser.

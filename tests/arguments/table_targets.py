@@ -9,7 +9,7 @@ from tests.arguments.kinds import KEY as A_KEY
 from tests.arguments.world import KEY, X, Y, model
 
 POSITION = {"position": NOTHING}
-SEARCH = {"rng_key": A_KEY, "num": COUNT}
+SEARCH = {"rng_key": A_KEY, "num": COUNT_OR_ZERO}
 
 MAKERS = {
     "target_from_model": Door(

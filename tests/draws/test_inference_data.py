@@ -164,7 +164,10 @@ def test_netcdf_round_trip(draws, tmp_path):
 
 @pytest.mark.parametrize("num_chains", [0, -1, 4001])
 def test_chains_need_draws(draws, num_chains):
-    with pytest.raises(ValueError, match="between 1 and the number of draws, 4000"):
+    with pytest.raises(
+        ValueError,
+        match="num_chains (must be a whole number >= 1|should be between 1 and .* draws, 4000)",
+    ):
         to_inference_data(draws, num_chains=num_chains)
 
 

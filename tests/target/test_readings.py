@@ -124,6 +124,30 @@ def test_a_kernel_is_trained_anew_and_a_guide_refuses_where_a_global_changed(key
         SVI(of_a_global, guide, nb.bridge_optimizer(), Trace_ELBO()).init(key)
 
 
+@pytest.mark.parametrize("kind", ["model", "log density"])
+def test_an_array_of_64_bits_that_changes_in_place_is_seen_anew(kind):
+    """JAX rounds it once, and would go on with its copy."""
+    y = np.array([1.0, 2.0, 3.0])
+
+    def model():
+        mean = numpyro.sample("mean", dist.Normal())
+        numpyro.sample("y", dist.Normal(mean), obs=y)
+
+    def made():
+        if kind == "model":
+            return target_from_model(jax.random.key(0), model)
+        return nb.target_from_log_density(lambda x: -0.5 * jnp.sum((y - x[0]) ** 2), 1)
+
+    with jax.enable_x64(False):
+        place = jnp.zeros(1)
+        first = made()
+        before = float(jax.jit(lambda t, x: t.log_density(x))(first, place))
+        y[:] = [5.0, 2.0, 3.0]
+        assert not first.reads_as_before()
+        after = float(jax.jit(lambda t, x: t.log_density(x))(made(), place))
+    assert after == pytest.approx(before - 0.5 * (5.0**2 - 1.0**2), abs=1e-4)
+
+
 def test_readings_tell_numbers_apart():
     def times(factor):
         return lambda x: jax.jit(lambda x: x * factor)(x)

@@ -144,6 +144,21 @@ def test_a_file_brings_the_same_weights_back(exact, posterior, tmp_path):
     assert before.log_evidence == pytest.approx(after.log_evidence, abs=1e-4)
 
 
+def narrower(x, y=None):
+    a = numpyro.sample("a", dist.Normal(0, UNIT))
+    b = numpyro.sample("b", dist.Normal(0, UNIT))
+    with numpyro.plate("row", len(x)):
+        numpyro.sample("y", dist.Normal(a + b * x, 1.01 * UNIT), obs=y)
+
+
+def test_a_file_of_another_constant_is_refused(exact, posterior, tmp_path):
+    posterior.save(tmp_path / "line.bridge")
+    with pytest.raises(ValueError, match="the log density at a fixed point is"):
+        nb.load(tmp_path / "line.bridge", narrower)
+    with pytest.raises(ValueError, match="the log density at a fixed point is"):
+        nb.load(tmp_path / "line.bridge", line, exact.x, y=1.001 * exact.y)
+
+
 def shifted(offset, position):
     return -0.5 * jnp.sum(position**2) - jnp.log1p(position[0] ** 2) + offset
 
