@@ -88,6 +88,7 @@ def test_ctrl_c_on_the_first_chart_leaves_the_others_untrained(monkeypatch, exac
 def test_one_compiled_program_serves_all_charts(exact_draws):
     """What differs from chart to chart are numbers alone."""
     sampler = nb.DiffusionSampler(KNOWN.target, **(TINY | {"num_iterations": 1}))
+    jax.clear_caches()  # other tests compiled the same
     with listed_compilations() as compiled:
         sampler.run(jax.random.key(1), draws=exact_draws)
     names = ("_run_chunk", "_evaluated", "_weighted_draws")
