@@ -18,8 +18,10 @@ class Reading(NamedTuple):
     """Digests of what a function computes."""
 
     code: str = ""
-    """The digest of every operation, and of every number that is not in the arguments. Two functions
-    of the same digest compute the same, so that one may use code that was compiled for the other."""
+    """The digest of every operation, and of every number that is not in the arguments.
+
+    Two functions of the same digest compute the same, so that one may use code that was compiled
+    for the other."""
     numbers: str = ""
     """The digest of the numbers alone, which changes when the data do."""
     has_loops: bool = False
