@@ -29,7 +29,7 @@ FAULT_TESTS = (
     "tests/infer/test_amortised.py",
     "tests/infer/test_diffusion_sampler.py",
     "tests/infer/test_diffusion_sampler_on_charts.py",
-    "tests/atlas/test_coupling.py",
+    "tests/atlas/test_broken_optimiser.py",
 )
 """The tests that inject what `tests/faults.py` lists."""
 
