@@ -23,6 +23,7 @@ from benchmarks.source import (
     read_modules,
     root_entries,
 )
+from tests.namespaces import NAMESPACES
 
 pytestmark = pytest.mark.fast
 
@@ -45,23 +46,6 @@ ORDER = (
     "compare",
 )
 """The folders, each of which imports from itself and from those before it."""
-
-NAMESPACES = (
-    nb,
-    nb.target,
-    nb.atlas,
-    nb.processes,
-    nb.trajectories,
-    nb.objectives,
-    nb.diffusion,
-    nb.training,
-    nb.draws,
-    nb.draws.plots,
-    nb.infer,
-    nb.compare,
-)
-"""Where a user finds what is public."""
-
 
 # --- installed and imported -----------------------------------------------------------------------
 

@@ -11,21 +11,7 @@ from numpyro.infer.autoguide import AutoContinuous
 from numpyro.infer.mcmc import MCMCKernel
 
 import numpyro_bridge as nb
-
-NAMESPACES = (
-    nb,
-    nb.target,
-    nb.atlas,
-    nb.processes,
-    nb.trajectories,
-    nb.objectives,
-    nb.diffusion,
-    nb.training,
-    nb.draws,
-    nb.draws.plots,
-    nb.infer,
-    nb.compare,
-)
+from tests.namespaces import NAMESPACES
 
 INTERFACES = (
     nb.target.Target,
