@@ -1,7 +1,14 @@
-"""Compile large programs that run briefly with less optimisation, which takes less time in all."""
+"""Compile large programs that run briefly in less time, for somewhat slower code.
+
+Most of the seconds that a first run takes are spent in compiling a few dozen programs for the CPU.
+XLA's newer emitters build an MLIR context for every loop that they write, which is more work than
+all of LLVM's afterwards: without them the programs of a small model take 14 seconds instead of 20
+(two cores, JAX 0.10.2; the benchmark is `python -m benchmarks.cold`). The code of the older
+emitters is as fast in most programs, and half as slow again in long loops over exponentials.
+"""
 
 from collections.abc import Callable
-from functools import wraps
+from functools import cache, wraps
 from typing import ParamSpec, TypeVar
 
 import equinox as eqx
@@ -10,8 +17,10 @@ from jax.core import Tracer
 
 from numpyro_bridge._core.interrupts import raise_interrupt
 
-OPTIONS = {"xla_backend_optimization_level": 1}
-"""What LLVM does beyond this level costs more seconds than it saves in programs that run once."""
+OPTIONS = {
+    "xla_backend_optimization_level": 1,  # more costs LLVM more seconds than a short run saves
+    "xla_cpu_use_fusion_emitters": False,
+}
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -20,11 +29,14 @@ Result = TypeVar("Result")
 def quick_jit(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
     """`eqx.filter_jit` for a program that runs about as long as it takes to compile.
 
-    On a CPU it is compiled with little optimisation. Inside other compiled code, which has options
-    of its own, and on other devices nothing is different from `eqx.filter_jit`.
+    On a CPU it is compiled with `OPTIONS`. Inside other compiled code, which has options of its
+    own, and on other devices nothing is different from `eqx.filter_jit`.
     """
     plain = eqx.filter_jit(function)
-    quick = eqx.filter_jit(function, compiler_options=OPTIONS)  # pyright: ignore[reportCallIssue]
+
+    @cache
+    def quick() -> Callable[Arguments, Result]:
+        return eqx.filter_jit(function, compiler_options=known_options())  # pyright: ignore[reportCallIssue]
 
     @wraps(function)
     def call(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
@@ -32,6 +44,20 @@ def quick_jit(function: Callable[Arguments, Result]) -> Callable[Arguments, Resu
         leaves = jax.tree.leaves((args, kwargs))
         nested = any(isinstance(leaf, Tracer) for leaf in leaves)
         on_cpu = jax.default_backend() == "cpu"
-        return (quick if on_cpu and not nested else plain)(*args, **kwargs)
+        return (quick() if on_cpu and not nested else plain)(*args, **kwargs)
 
     return call
+
+
+@cache
+def known_options() -> dict[str, int | bool]:
+    """Those of `OPTIONS` that this release of XLA has: an unknown one would be an error."""
+
+    def known(option: tuple[str, int | bool]) -> bool:
+        try:
+            jax.jit(lambda: 0, compiler_options=dict([option])).lower().compile()
+        except jax.errors.JaxRuntimeError:
+            return False
+        return True
+
+    return dict(filter(known, OPTIONS.items()))

@@ -49,6 +49,9 @@ LEAST_KNOWN = 0.3
 LARGE_GAP = 0.1
 """If the best fit with directions leaves a larger gap, in nats, coordinates are tried as well."""
 
+BRIEF = 24
+"""Dimension up to which a fit takes no longer than the compilation of its program."""
+
 LIGHT, HEAVIEST = 0.005, 1.0
 """The rate that the training of a stretch begins with, and the largest."""
 
@@ -86,6 +89,7 @@ def fit_coupling(rng_key: RNGKey, target: Target, affine: DenseMap) -> BentMap:
     directions_key, start_key, fit_key, choice_key = jax.random.split(rng_key, 4)
     standardised = StandardisedTarget(target, affine)
     found = steering(directions_key, standardised)
+    fit = _fitted_quickly if target.dim <= BRIEF else _fitted
     maps, elbos, gaps = [], [], []
     for turned, frames in enumerate(frames_of(found)):
         if turned and gaps and min(gaps) < LARGE_GAP:
@@ -94,7 +98,7 @@ def fit_coupling(rng_key: RNGKey, target: Target, affine: DenseMap) -> BentMap:
             if gaps and gaps[-1] < SMALL_GAP:
                 break
             start = _straight(start_key, target.dim, jnp.asarray(frame.num_leading))
-            bent = _fitted(fit_key, standardised, frame.directions, start)
+            bent = fit(fit_key, standardised, frame.directions, start)
             maps.append(_composed(affine, bent))
             log_weight = np.asarray(weights_of_draws(choice_key, maps[-1], target), np.float64)
             elbos.append(np.mean(log_weight))
@@ -230,8 +234,9 @@ def _rates(bent: _Bent):
     return bent.coupling.shape.heaviness, bent.radial.heaviness
 
 
-@quick_jit
-def _fitted(rng_key: RNGKey, target: StandardisedTarget, directions, start: Coupling) -> _Bent:
+def _fitted_uncompiled(
+    rng_key: RNGKey, target: StandardisedTarget, directions, start: Coupling
+) -> _Bent:
     dim, dtype = target.dim, directions.dtype
     optimizer = optax.chain(
         optax.clip_by_global_norm(10 * math.sqrt(dim)),
@@ -254,6 +259,9 @@ def _fitted(rng_key: RNGKey, target: StandardisedTarget, directions, start: Coup
     keys = jax.random.split(rng_key, NUM_ITERATIONS)
     (bent, _), _ = jax.lax.scan(step, (bent, optimizer.init(bent)), keys)
     return bent
+
+
+_fitted, _fitted_quickly = eqx.filter_jit(_fitted_uncompiled), quick_jit(_fitted_uncompiled)
 
 
 def _loss(bent: _Bent, target: Target, noise: Float[Array, "draws dim"]) -> Scalar:

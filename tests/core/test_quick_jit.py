@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from numpyro_bridge._core.quick_jit import quick_jit
+from numpyro_bridge._core import quick_jit as module
+from numpyro_bridge._core.quick_jit import OPTIONS, known_options, quick_jit
 
 pytestmark = pytest.mark.fast
 
@@ -19,7 +20,7 @@ def squares(x, power: int):
 def test_it_computes_what_the_function_does():
     x = jnp.linspace(0.0, 3.0, 7)
     np.testing.assert_allclose(squares(x, 2), np.sum(np.sin(x) ** 2), rtol=1e-6)
-    assert squares.__name__ == "squares" and "part of the program" in squares.__doc__
+    assert squares.__name__ == "squares" and "part of the program" in str(squares.__doc__)
 
 
 def test_it_may_be_called_by_compiled_code_and_transformed():
@@ -29,3 +30,9 @@ def test_it_may_be_called_by_compiled_code_and_transformed():
         jax.grad(lambda x: squares(x, 2))(x), np.sin(2 * np.asarray(x)), rtol=1e-5, atol=1e-6
     )
     np.testing.assert_allclose(jax.vmap(lambda x: squares(x, 1))(x[:, None]), np.sin(x), rtol=1e-6)
+
+
+def test_an_option_that_this_release_of_xla_does_not_have_is_left_out(monkeypatch):
+    assert known_options().items() <= OPTIONS.items()
+    monkeypatch.setitem(OPTIONS, "xla_cpu_option_of_another_release", True)
+    assert "xla_cpu_option_of_another_release" not in module.known_options.__wrapped__()
