@@ -14,6 +14,7 @@ from numpyro_bridge._core.quick_jit import quick_jit
 from numpyro_bridge._core.types import RNGKey, Scalar
 from numpyro_bridge.atlas.fit_normal import DENSE_LIMIT
 from numpyro_bridge.atlas.maps import AbstractMap, DenseMap, identity_map
+from numpyro_bridge.atlas.one_by_one import in_turn
 from numpyro_bridge.atlas.standardisation import standardise
 from numpyro_bridge.atlas.starts import NUM_PRIOR_DRAWS
 from numpyro_bridge.target import ModelTarget, Target
@@ -201,8 +202,8 @@ def _tempering_step(rng_keys, states, target, reference: Reference, step_sizes, 
             return hmc(move_key, state, log_density, step, inverse_mass_matrix, NUM_LEAPFROGS)
 
         kernel = adaptive_tempered.build_kernel(
-            lambda x: reference.log_density(target, x),
-            lambda x: reference.log_ratio(target, x),
+            in_turn(target, eqx.Partial(reference.log_density, target)),
+            in_turn(target, eqx.Partial(reference.log_ratio, target)),
             move,
             blackjax.hmc.init,
             resampling.systematic,
@@ -242,7 +243,8 @@ def refreshed(
 
     hmc = blackjax.hmc.build_kernel()
     mass = jnp.ones(target.dim, position.dtype)
-    states = jax.vmap(blackjax.hmc.init, in_axes=(0, None))(position, target.log_density)
+    log_density = in_turn(target, target.log_density)
+    states = jax.vmap(blackjax.hmc.init, in_axes=(0, None))(position, log_density)
 
     def move(carry, index):
         states, step_size = carry
@@ -251,7 +253,7 @@ def refreshed(
         def one(key, state):
             jitter_key, move_key = jax.random.split(key)
             step = step_size * _jitter(jitter_key, step_size.dtype)
-            return hmc(move_key, state, target.log_density, step, mass, NUM_LEAPFROGS)
+            return hmc(move_key, state, log_density, step, mass, NUM_LEAPFROGS)
 
         states, info = jax.vmap(one)(keys, states)
         gain = jnp.where(index < num_moves // 2, jnp.mean(info.acceptance_rate) - 0.7, 0.0)
