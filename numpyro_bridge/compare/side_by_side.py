@@ -28,7 +28,8 @@ from numpyro_bridge.compare.tables import site_order, table_of_costs, table_of_p
 from numpyro_bridge.compare.text import format_costs, format_evidence, format_table
 from numpyro_bridge.draws.backward_runs import BackwardRuns
 from numpyro_bridge.draws.draws import Draws
-from numpyro_bridge.draws.inference_data import check_labels, to_inference_data
+from numpyro_bridge.draws.inference_data import to_inference_data
+from numpyro_bridge.draws.labels import check_labels
 from numpyro_bridge.draws.plots import (
     plot_forest,
     plot_marginals,

@@ -29,19 +29,17 @@ from jaxtyping import Array, Float
 from numpyro.primitives import Messenger
 
 from numpyro_bridge._core import weights
-from numpyro_bridge._core.checks import check_count, check_flag, check_key, check_mapping, described
+from numpyro_bridge._core.checks import check_count, check_flag, check_key
 from numpyro_bridge._core.doors import check_here
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.draws.corrections import Correction, check_correction, correct
 from numpyro_bridge.draws.draws import Draws
+from numpyro_bridge.draws.labels import names_of_dims
 from numpyro_bridge.draws.prediction import pointwise_log_likelihood, predict
 from numpyro_bridge.target import ModelTarget
 from numpyro_bridge.training.report import Attributes
 
 Groups = dict[str, dict[str, Any]]
-
-RESERVED_DIMS = ("chain", "draw", "sample")
-"""Names of dimensions that have a meaning of their own in ArviZ."""
 
 
 def to_inference_data(
@@ -84,8 +82,8 @@ def to_inference_data(
 
     Raises:
         ImportError: if ArviZ is not installed.
-        ValueError: if `correction` is unknown, there are fewer draws than chains, or a weight is
-            NaN or infinite.
+        ValueError: if `correction` is unknown, there are fewer draws than chains, a weight is NaN
+            or infinite, or `coords` or `dims` do not fit the shapes of the sites.
 
     Warns:
         ReliabilityWarning: if the draws are not to be trusted.
@@ -97,19 +95,17 @@ def to_inference_data(
         check_key(rng_key)
     wanted = {"prior": prior, "predictive": predictive, "log_likelihood": log_likelihood}
     wanted = {name: check_flag(name, value) for name, value in wanted.items()}
-    check_labels("coords", coords)
-    check_labels("dims", dims)
+    names = names_of_dims(draws.target, draws.sites, coords, dims)
     draws.warn_if_unreliable(stacklevel=3)
     keys = jax.random.split(jax.random.key(0) if rng_key is None else rng_key)
-    groups, names = _groups(keys, draws, num_chains, correction, wanted)
-    names |= {name: list(value) for name, value in (dims or {}).items()}
+    groups = _groups(keys, draws, num_chains, correction, wanted)
     return _assemble(arviz, groups, names, coords, _attributes(draws, correction))
 
 
 def _groups(
     keys: Any, draws: Draws, num_chains: int, correction: Correction, wanted: dict[str, bool]
-) -> tuple[Groups, dict[str, list]]:
-    """All groups, and the names that the model's plates give to dimensions."""
+) -> Groups:
+    """All groups that the model allows and that are wanted."""
     indices, extra_stats = correct(keys[0], draws.log_weight, num_chains, correction)
     groups: Groups = {
         "posterior": {name: value[indices] for name, value in draws.sites.items()},
@@ -122,9 +118,8 @@ def _groups(
     }
     draws.target.check_unchanged()
     if not isinstance(draws.target, ModelTarget):
-        return groups, {}
-    groups |= _model_groups(keys[1], draws.target, groups["posterior"], **wanted)
-    return groups, _dims_of_plates(draws.target)
+        return groups
+    return groups | _model_groups(keys[1], draws.target, groups["posterior"], **wanted)
 
 
 def _whole(value: Array, draws: Draws) -> Array | np.ndarray:
@@ -144,18 +139,6 @@ def _import_arviz() -> Any:
     return arviz
 
 
-def check_labels(name: str, labels: Any) -> None:
-    """Raise a ValueError unless this is a dictionary of lists, or None."""
-    if labels is None:
-        return
-    such_as = '{"school": ["Choate", "Deerfield"]}' if name == "coords" else '{"theta": ["school"]}'
-    check_mapping(name, labels, such_as)
-    for key, value in labels.items():
-        if isinstance(value, str) or np.ndim(value) != 1:
-            got = described(value)
-            raise ValueError(f"{name}[{key!r}] must be a list, as in {such_as}, got {got}")
-
-
 def _check_request(draws: Any, num_chains: Any, correction: Any) -> int:
     if not isinstance(draws, Draws):
         raise ValueError(
@@ -172,13 +155,6 @@ def _check_request(draws: Any, num_chains: Any, correction: Any) -> int:
     if correction is not None:
         weights.require_usable(draws.log_weight)
     return num_chains
-
-
-def _dims_of_plates(target: ModelTarget) -> dict[str, list]:
-    return {
-        site: [f"{name}_plate" if name in RESERVED_DIMS else name for name in names]
-        for site, names in target.dims.items()
-    }
 
 
 def _model_groups(

@@ -58,6 +58,21 @@ def test_labels_default_to_integers_and_dims_can_be_given(draws):
     assert list(idata["constant_data"]["scale"]["instrument"].values) == list("wxyz")
 
 
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ({"coords": {"school": list("ABC")}}, "'school'.* has 3 labels.*has 4 entries"),
+        ({"dims": {"mean": ["a"]}}, "'mean'.* has 1 names.*0 dimensions"),
+        ({"dims": {"twice": ["a", "b"]}}, "'twice'.* has 2 names.*1 dimensions"),
+    ],
+)
+def test_names_and_labels_that_do_not_fit_are_named_before_anything_is_drawn(
+    draws, labels, message
+):
+    with pytest.raises(ValueError, match=message):
+        to_inference_data(draws, **labels)
+
+
 def test_data_are_kept_and_observations_are_not_constants(idata):
     np.testing.assert_array_equal(values(idata, "observed_data", "score"), DATA)
     assert list(idata["constant_data"].data_vars) == ["scale"]
