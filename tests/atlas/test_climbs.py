@@ -8,6 +8,7 @@ import pytest
 from numpyro_bridge.atlas.climbs import climb_from
 from numpyro_bridge.target import target_from_log_density
 from tests.mixtures import mixture
+from tests.targets import halved_until_small
 
 STARTS = 6.0 * jax.random.normal(jax.random.key(0), (32, 2))
 
@@ -52,13 +53,6 @@ def test_a_density_with_loops_is_climbed_one_start_after_the_other():
     def log_density(x):
         return -jnp.sum((x - 1.0) ** 2) - 0.5 * x[0] ** 4
 
-    @jax.custom_vjp
-    def halved_until_small(x):
-        return jax.lax.while_loop(lambda y: jnp.abs(y) > 1e-3, lambda y: 0.5 * y, x)
-
-    halved_until_small.defvjp(
-        lambda x: (halved_until_small(x), None), lambda _, cotangent: (0.0 * cotangent,)
-    )
     plain = target_from_log_density(log_density, 2)
     looping = target_from_log_density(lambda x: log_density(x) + 0 * halved_until_small(x[1]), 2)
     assert looping.has_loops and not plain.has_loops

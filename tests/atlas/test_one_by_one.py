@@ -8,6 +8,7 @@ import pytest
 from numpyro_bridge.atlas.one_by_one import in_turn
 from numpyro_bridge.atlas.particles import from_normal, refreshed, tempered_particles
 from numpyro_bridge.target import target_from_log_density
+from tests.targets import halved_until_small
 
 MANY = jax.random.normal(jax.random.key(3), (64, 2))
 PRECISION = jnp.array([1.0, 4.0])
@@ -16,15 +17,6 @@ PRECISION = jnp.array([1.0, 4.0])
 def plain_density(x):
     return -0.5 * jnp.sum(PRECISION * (x - 1.0) ** 2)
 
-
-@jax.custom_vjp
-def halved_until_small(x):
-    return jax.lax.while_loop(lambda y: jnp.abs(y) > 1e-3, lambda y: 0.5 * y, x)
-
-
-halved_until_small.defvjp(
-    lambda x: (halved_until_small(x), None), lambda _, cotangent: (0.0 * cotangent,)
-)
 
 PLAIN = target_from_log_density(plain_density, 2)
 LOOPING = target_from_log_density(lambda x: plain_density(x) + 0 * halved_until_small(x[1]), 2)
