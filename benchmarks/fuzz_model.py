@@ -60,7 +60,7 @@ FAULTS = {
     "Delta": "has a Delta distribution",
     "flat": "posterior is improper",
     "NaN": "NaN",
-    "no function": "a function",
+    "no function": "is a function",
     "nothing latent": "no continuous latent site",
     "outside": "outside the support",
     "param": "is a numpyro.param",

@@ -1,10 +1,9 @@
 """Compile large programs that run briefly in less time, for somewhat slower code.
 
-Most of the seconds that a first run takes are spent in compiling a few dozen programs for the CPU.
-XLA's newer emitters build an MLIR context for every loop that they write, which is more work than
-all of LLVM's afterwards: without them the programs of a small model take 14 seconds instead of 20
-(two cores, JAX 0.10.2; the benchmark is `python -m benchmarks.cold`). The code of the older
-emitters is as fast in most programs, and half as slow again in long loops over exponentials.
+Most of the seconds that a first run takes are spent in compiling a few dozen programs for the CPU
+(`python -m benchmarks.cold` counts them). XLA's newer emitters build an MLIR context for every loop
+that they write, which is a large part of that. The code of the older emitters is about as fast,
+save in long loops over exponentials.
 """
 
 from collections.abc import Callable
@@ -51,7 +50,7 @@ def quick_jit(function: Callable[Arguments, Result]) -> Callable[Arguments, Resu
 
 @cache
 def known_options() -> dict[str, int | bool]:
-    """Those of `OPTIONS` that this release of XLA has: an unknown one would be an error."""
+    """Leave out the options that this release of XLA does not have, since it would refuse them."""
 
     def known(option: tuple[str, int | bool]) -> bool:
         try:

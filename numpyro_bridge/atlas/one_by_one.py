@@ -17,7 +17,7 @@ def in_turn(target: Target, log_density: LogDensity) -> LogDensity:
 
     A loop that ends by its numbers, such as that of a solver with adaptive steps, runs for all
     positions of a batch as often as for the slowest. Far from the posterior, where a Hamiltonian
-    path may lead, that is a thousand times as often as for most.
+    path may lead, that can be many times as often as for most.
 
     Args:
         target: The target that the log density belongs to.

@@ -65,16 +65,16 @@ def _check_fit(
     Args:
         shapes: The shape of one draw of each site.
         dims: The names of dimensions, by site; those of other sites are passed over. ArviZ calls
-            a dimension without a name `SITE_dim_NUMBER`.
+            a dimension without a name `SITE_dim_NUMBER`, and lets "chain" and "draw" come first.
         coords: The labels of dimensions, by name.
     """
     known: dict[str, tuple[str, int]] = {}
     for site, shape in shapes.items():
-        given = dims.get(site, ())
+        given = [name for name in dims.get(site, ()) if name not in ("chain", "draw")]
         if len(given) > len(shape):
             raise ValueError(
-                f"dims[{site!r}] has {len(given)} names, but {site} has {len(shape)} dimensions "
-                f"(shape {shape}): give one name to each, without those of chains and draws"
+                f"dims[{site!r}] has {len(given)} names besides those of chains and draws, but "
+                f"{site} has {len(shape)} dimensions (shape {shape}): give one name to each"
             )
         names = [*given, *[None] * (len(shape) - len(given))]
         for number, (name, size) in enumerate(zip(names, shape, strict=True)):

@@ -19,6 +19,7 @@ def check_model(model: Any, sampler: str) -> None:
     check_unforked(sampler)
     if not callable(model) and not isinstance(model, Target):
         raise ValueError(
-            f"model must be a NumPyro model (a function) or a target, got {type(model).__name__}; "
-            f"for a log density write nb.{sampler}(nb.target_from_log_density(fn, dim))"
+            "model must be a NumPyro model, which is a function, or a target, got "
+            f"{type(model).__name__}; for a log density write "
+            f"nb.{sampler}(nb.target_from_log_density(fn, dim))"
         )

@@ -20,7 +20,7 @@ def squares(x, power: int):
 def test_it_computes_what_the_function_does():
     x = jnp.linspace(0.0, 3.0, 7)
     np.testing.assert_allclose(squares(x, 2), np.sum(np.sin(x) ** 2), rtol=1e-6)
-    assert squares.__name__ == "squares" and "part of the program" in str(squares.__doc__)
+    assert squares.__name__ == "squares" and "part of the program" in squares.__doc__
 
 
 def test_it_may_be_called_by_compiled_code_and_transformed():

@@ -50,11 +50,12 @@ def test_labels_default_to_integers_and_dims_can_be_given(draws):
         draws,
         prior=False,
         predictive=False,
-        dims={"scale": ["instrument"], "twice": ["double"]},
+        dims={"scale": ["instrument"], "twice": ["double"], "mean": ["chain", "draw"]},
         coords={"instrument": list("wxyz")},
     )
     np.testing.assert_array_equal(idata["posterior"]["school"], np.arange(4))
     assert idata["posterior"]["twice"].dims == ("chain", "draw", "double")
+    assert idata["posterior"]["mean"].dims == ("chain", "draw")
     assert list(idata["constant_data"]["scale"]["instrument"].values) == list("wxyz")
 
 
@@ -62,8 +63,8 @@ def test_labels_default_to_integers_and_dims_can_be_given(draws):
     ("labels", "message"),
     [
         ({"coords": {"school": list("ABC")}}, "'school'.* has 3 labels.*has 4 entries"),
-        ({"dims": {"mean": ["a"]}}, "'mean'.* has 1 names.*0 dimensions"),
-        ({"dims": {"twice": ["a", "b"]}}, "'twice'.* has 2 names.*1 dimensions"),
+        ({"dims": {"mean": ["a"]}}, "'mean'.* has 1 names.*has 0 dimensions"),
+        ({"dims": {"twice": ["a", "b"]}}, "'twice'.* has 2 names.*has 1 dimensions"),
     ],
 )
 def test_names_and_labels_that_do_not_fit_are_named_before_anything_is_drawn(

@@ -114,7 +114,9 @@ def test_a_process_may_be_wrapped():
 @pytest.mark.usefixtures("untyped")
 def test_what_is_no_model_or_no_key_is_refused():
     sampler: Any = nb.BridgeSampler
-    with pytest.raises(ValueError, match="model must be a NumPyro model .a function. or a target"):
+    with pytest.raises(
+        ValueError, match="model must be a NumPyro model, which is a function, or a target"
+    ):
         sampler(jnp.zeros(3))
     with pytest.raises(TypeError, match="learning_rate"):
         sampler(targets.regression, learning_rate=1e-3)
