@@ -11,6 +11,7 @@ from numpyro_bridge.atlas.charted_target import ChartedTarget
 from numpyro_bridge.atlas.explore import MAX_PLACES, Exploration
 from numpyro_bridge.atlas.judge import FEWEST, NUM_DRAWS, quality_of, suffices
 from numpyro_bridge.atlas.maps import AbstractMap, DenseMap
+from numpyro_bridge.atlas.roughness import sentence_about
 from numpyro_bridge.atlas.stacked import (
     alike,
     mixture_partition,
@@ -66,6 +67,8 @@ class Atlas(eqx.Module):
         num_repairs: How often charts were divided or added.
         num_gradient_evaluations: What all of this cost, roughly.
         may_hide: Why a mode may be hidden, in words; empty if nothing says so.
+        rough: A place that is left out, since rounding hides what the density is there; None if
+            there is none.
         reached_limit: The number of gradient evaluations that ended the repairs; None where they
             ended by themselves.
     """
@@ -86,6 +89,7 @@ class Atlas(eqx.Module):
     num_gradient_evaluations: int
     reached_limit: int | None = None
     may_hide: str = ""
+    rough: Float[np.ndarray, " dim"] | None = None
 
     @property
     def num_charts(self) -> int:
@@ -193,6 +197,8 @@ def _notes(atlas: Atlas):
             f"The repair of the charts ended at the limit of {atlas.reached_limit:,} gradient "
             "evaluations; charts=partial(nb.atlas.chart, max_gradient_evaluations=...) raises it."
         )
+    if atlas.rough is not None:
+        yield sentence_about(atlas.rough)
 
 
 def _doubts(atlas: Atlas):

@@ -1,10 +1,12 @@
 """Chart a posterior: fit maps to its pieces, judge their draws, and repair what is not covered."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
 import jax
 import numpy as np
+from jaxtyping import Float
 
 from numpyro_bridge._core.checks import check_count, check_flag, check_function, check_instance
 from numpyro_bridge._core.stages import stage
@@ -14,6 +16,7 @@ from numpyro_bridge.atlas.atlas import Atlas, Witness
 from numpyro_bridge.atlas.explore import Exploration
 from numpyro_bridge.atlas.fit_charts import Fitted, fit_charts
 from numpyro_bridge.atlas.mixture_fit import MAX_COMPONENTS
+from numpyro_bridge.atlas.one_by_one import one_by_one
 from numpyro_bridge.atlas.repair import WeightedNormals, divided, heaviest, with_uncovered
 from numpyro_bridge.atlas.stacked import row
 from numpyro_bridge.atlas.unexplained import with_unexplained
@@ -74,6 +77,7 @@ def chart(
 
 def _charted(rng_key, target, exploration, bend, divide, temper, max_rounds, limit) -> Atlas:
     """The atlas, by rounds of fitting and repair."""
+    target = one_by_one(target)
     fit_key, witness_key, repair_key, last_key = jax.random.split(rng_key, 4)
     charts = heaviest((exploration.normals, exploration.log_mass), MAX_CHARTS)
     best = fit_charts(fit_key, target, charts, bend=bend)
@@ -81,13 +85,14 @@ def _charted(rng_key, target, exploration, bend, divide, temper, max_rounds, lim
     evaluations = exploration.num_gradient_evaluations + best.num_gradient_evaluations
     witness = _witness(witness_key, target, best, temper)
     evaluations += witness.num_gradient_evaluations
-    num_repairs, dividing, reached = 0, divide, None
+    num_repairs, dividing, reached, rough = 0, divide, None, None
     for number in range(1, 1 if exploration.overflows else max_rounds):
         round_key = jax.random.fold_in(repair_key, number)
         divide_key, check_key, again_key = jax.random.split(round_key, 3)
         uncovered = uncovered_by(check_key, target, best.seen, witness)
         repair = _repair(divide_key, target, best, witness, uncovered, dividing)
         evaluations += repair.num_gradient_evaluations
+        rough = repair.rough if rough is None else rough
         if repair.charts is None:
             break
         if evaluations > limit:
@@ -103,7 +108,8 @@ def _charted(rng_key, target, exploration, bend, divide, temper, max_rounds, lim
             break
         dividing = dividing and goes_on  # what no chart covers may still be added
     uncovered = uncovered_by(last_key, target, best.seen, witness)
-    return _atlas(best, exploration, witness, uncovered, num_repairs, evaluations, reached)
+    atlas = _atlas(best, exploration, witness, uncovered, num_repairs, evaluations, reached)
+    return replace(atlas, rough=rough)
 
 
 def _check_parts(exploration, bend, divide, temper) -> None:
@@ -137,6 +143,8 @@ class _Repair(NamedTuple):
     added: bool = False
     """Whether some were added to those that are there."""
     num_gradient_evaluations: int = 0
+    rough: Float[np.ndarray, " dim"] | None = None
+    """A place with mass by the numbers, which rounding makes meaningless."""
 
 
 def _repair(rng_key, target, best: Fitted, witness: Witness, uncovered, divide: bool) -> _Repair:
@@ -165,8 +173,9 @@ def _repair(rng_key, target, best: Fitted, witness: Witness, uncovered, divide: 
             key = jax.random.fold_in(walk_key, number)
             charts = with_uncovered(key, charts, seen, ends, share, MAX_CHARTS)
         return _Repair(charts, True, walking)
-    charts, probing = with_unexplained(probe_key, target, best.normals, seen, MAX_CHARTS)
-    return _Repair(charts, True, walking + probing)
+    found = with_unexplained(probe_key, target, best.normals, seen, MAX_CHARTS)
+    spent = walking + found.num_gradient_evaluations
+    return _Repair(found.charts, True, spent, found.rough)
 
 
 def _atlas(

@@ -7,7 +7,8 @@ import jax
 from jax.custom_batching import sequential_vmap
 
 from numpyro_bridge._core.types import Scalar, Vector
-from numpyro_bridge.target import Target
+from numpyro_bridge.target import Point, Target
+from numpyro_bridge.target.base import TargetWrapper
 
 LogDensity = Callable[[Vector], Scalar]
 
@@ -36,3 +37,31 @@ def in_turn(target: Target, log_density: LogDensity) -> LogDensity:
     value_and_slope = sequential_vmap(jax.value_and_grad(value))
     alone.defvjp(value_and_slope, lambda slope, weight: (weight * slope, None))
     return lambda position: alone(position, arrays)
+
+
+class OneByOne(TargetWrapper):
+    """A target of which many positions are evaluated one after the other.
+
+    Its log density has a first derivative, and what `at` returns has none.
+    """
+
+    base: Target
+
+    def __init__(self, base: Target):
+        self.base = base
+
+    def at(self, position: Vector) -> Point:
+        arrays, rest = eqx.partition(self.base, eqx.is_array)
+        return sequential_vmap(lambda x, arrays: eqx.combine(arrays, rest).at(x))(position, arrays)
+
+    def log_density(self, position: Vector) -> Scalar:
+        return in_turn(self.base, eqx.Partial(_log_density, self.base))(position)
+
+
+def _log_density(target: Target, position: Vector) -> Scalar:
+    return target.log_density(position)
+
+
+def one_by_one(target: Target) -> Target:
+    """The same target, evaluated one position after the other where it has loops."""
+    return OneByOne(target) if target.innermost.has_loops else target

@@ -1,9 +1,12 @@
 """Charts for mass that probes find where no draw of the charts so far goes."""
 
+from typing import NamedTuple
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.atlas.distinct import distinct_fits
@@ -14,6 +17,7 @@ from numpyro_bridge.atlas.mixture_fit import numpy_generator, spread_out
 from numpyro_bridge.atlas.partition import Piece
 from numpyro_bridge.atlas.probes import draw_probes
 from numpyro_bridge.atlas.repair import WeightedNormals, normal_of
+from numpyro_bridge.atlas.roughness import are_rough
 from numpyro_bridge.atlas.stacked import joined, row, student_partition
 from numpyro_bridge.atlas.standardised_target import weights_of_draws
 from numpyro_bridge.atlas.starts import NUM_PRIOR_DRAWS
@@ -32,9 +36,19 @@ MAX_DEFICIT = 7.0
 """Mass that is smaller than the whole by more nats than this is not worth a chart."""
 
 
+class Unexplained(NamedTuple):
+    """What probes found."""
+
+    charts: WeightedNormals | None = None
+    """The charts with those that were added; None where nothing was found."""
+    num_gradient_evaluations: int = 0
+    rough: Float[np.ndarray, " dim"] | None = None
+    """A place that was left out, since rounding hides what the density is there."""
+
+
 def with_unexplained(
     rng_key: RNGKey, target: Target, normals: DenseMap, seen: Judgement, most: int
-) -> tuple[WeightedNormals | None, int]:
+) -> Unexplained:
     """Add charts where probes lie whose weights would exceed those of all draws.
 
     A single such probe says little: in a tail that is heavier than that of its chart there are
@@ -47,13 +61,9 @@ def with_unexplained(
         normals: The charts so far, stacked.
         seen: What their draws say.
         most: Number of charts at most.
-
-    Returns:
-        The charts, None where nothing was found; and how many gradients that took.
     """
-    none = None, 0
     if len(seen.log_mass) >= most or not np.isfinite(seen.log_evidence):
-        return none
+        return Unexplained()
     prior_key, probe_key, pick_key, fit_key, draw_key = jax.random.split(rng_key, 5)
     prior = target.prior_positions(prior_key, NUM_PRIOR_DRAWS)
     probes = np.asarray(draw_probes(probe_key, normals, seen.log_mass, prior))
@@ -61,7 +71,7 @@ def with_unexplained(
     far = np.flatnonzero(seen.is_beyond(log_weight))
     cost = len(probes)
     if not len(far):
-        return None, cost
+        return Unexplained(None, cost)
     highest = far[np.argsort(-log_density[far], kind="stable")[:NUM_CANDIDATES]]
     starts = _apart(pick_key, probes[highest])
     # As wide as the heaviest chart, or much narrower: nothing is known of what is there.
@@ -74,7 +84,8 @@ def with_unexplained(
     charts, num = jnp.zeros(NUM_STARTS, int), jnp.asarray(NUM_STARTS)
     fits = climb_on_pieces(fit_key, target, everything.partition, charts, maps, num)
     cost += NUM_STARTS * PIECE_STEPS * draws_per_step(target.dim)
-    return _added(draw_key, everything, normals, seen, fits, most), cost
+    found, rough = _added(draw_key, everything, normals, seen, fits, most)
+    return Unexplained(found, cost, rough)
 
 
 def _everything(target: Target, normals: DenseMap) -> Piece:
@@ -92,10 +103,18 @@ def _apart(rng_key: RNGKey, candidates: np.ndarray) -> np.ndarray:
 
 
 def _added(rng_key, whole: Piece, normals: DenseMap, seen: Judgement, fits: DenseMap, most: int):
-    """The charts with those fits that are apart and carry mass; None if there are none."""
+    """The charts with those fits that are apart and carry mass, and a place that is too rough.
+
+    None where there are none.
+    """
     elbos = [np.mean(weights_of_draws(rng_key, row(fits, k), whole)) for k in range(NUM_STARTS)]
     elbo = np.where(np.isfinite(elbos), np.asarray(elbos, float), -np.inf)
     elbo = np.where(elbo > seen.log_evidence - MAX_DEFICIT, elbo, -np.inf)
+    if not np.any(np.isfinite(elbo)):
+        return None, None
+    is_rough = np.asarray(are_rough(rng_key, whole, fits)) & np.isfinite(elbo)
+    rough = np.asarray(fits.location)[np.argmax(is_rough)] if np.any(is_rough) else None
+    elbo = np.where(is_rough, -np.inf, elbo)
     every = joined([normals, fits])
     # The charts so far come first, whatever they weigh, so that none of them is left out.
     old = len(seen.log_mass)
@@ -103,6 +122,7 @@ def _added(rng_key, whole: Piece, normals: DenseMap, seen: Judgement, fits: Dens
     chosen, _ = distinct_fits(every, rank, max_deficit=np.inf, max_number=most)
     new = [index for index in chosen if index >= old]
     if not new:
-        return None
+        return None, rough
     keep = np.concatenate([np.arange(old), new])
-    return row(every, keep), np.concatenate([seen.log_mass, elbo[np.asarray(new) - old]])
+    masses = np.concatenate([seen.log_mass, elbo[np.asarray(new) - old]])
+    return (row(every, keep), masses), rough

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from numpyro_bridge.atlas.one_by_one import in_turn
+from numpyro_bridge.atlas.one_by_one import in_turn, one_by_one
 from numpyro_bridge.atlas.particles import from_normal, refreshed, tempered_particles
 from numpyro_bridge.target import target_from_log_density
 from tests.targets import halved_until_small
@@ -36,6 +36,18 @@ def test_only_a_density_with_loops_is_evaluated_in_turn():
     at_once, one_by_one = LOOPING.log_density, in_turn(LOOPING, LOOPING.log_density)
     assert "scan" not in str(jax.make_jaxpr(jax.vmap(at_once))(MANY))
     assert "scan" in str(jax.make_jaxpr(jax.vmap(one_by_one))(MANY))
+
+
+@pytest.mark.fast
+def test_a_target_with_loops_is_evaluated_in_turn_as_a_whole():
+    assert one_by_one(PLAIN) is PLAIN
+    alone = one_by_one(LOOPING)
+    assert "scan" in str(jax.make_jaxpr(jax.vmap(lambda x: alone.at(x).score))(MANY))
+    found, expected = (jax.vmap(target.at)(MANY) for target in (alone, PLAIN))
+    np.testing.assert_allclose(found.log_density, expected.log_density, rtol=1e-6)
+    np.testing.assert_allclose(found.score, expected.score, rtol=1e-6)
+    slope = jax.vmap(jax.grad(alone.log_density))(MANY)
+    np.testing.assert_allclose(slope, expected.score, rtol=1e-6)
 
 
 def test_moves_lead_to_the_same_places():
