@@ -193,11 +193,16 @@ def check_process(process: Any) -> None:
             "two as nb.CMCD does, and bind all others, and no more, with functools.partial"
         ) from None
     try:
-        eqx.filter_eval_shape(process, jax.random.key(0), 2)
+        made = eqx.filter_eval_shape(process, jax.random.key(0), 2)
     except ValueError as error:
         raise ValueError(f"process: {error}") from error
     except jax.errors.JAXTypeError:
         return
+    if not hasattr(made, "prepared"):
+        raise ValueError(
+            f"process: {_name(process)} makes {described(made)}, and not a process such as "
+            "nb.CMCD(rng_key, dim)"
+        )
 
 
 def check_trainable(trainable: Any) -> None:

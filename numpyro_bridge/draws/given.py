@@ -22,8 +22,8 @@ def positions_and_weights(
 
     Args:
         target: The target that the draws come from.
-        draws: `Draws`, or values of the latent sites by name, such as `mcmc.get_samples()`, or
-            unconstrained positions.
+        draws: `Draws`, or values of the latent sites by name, such as `mcmc.get_samples()`, or an
+            ArviZ object with a group `posterior`, or unconstrained positions.
 
     Raises:
         ValueError: if a latent site is missing, or shapes disagree, or values are given by name for
@@ -37,6 +37,8 @@ def positions_and_weights(
                 f"{target.dim}: they are of another model"
             )
         return jnp.asarray(draws.position, dtype), jnp.asarray(draws.log_weight, dtype)
+    if hasattr(draws, "posterior"):
+        draws = _by_name(draws.posterior)
     if isinstance(draws, Mapping):
         values = {name: _as_numbers(value) for name, value in draws.items()}
         if len({value.shape[:1] for value in values.values()}) > 1:
@@ -54,9 +56,18 @@ def positions_and_weights(
     return positions, jnp.zeros(len(positions), dtype)
 
 
+def _by_name(posterior: Any) -> dict[str, np.ndarray]:
+    """The values in a group of an ArviZ object, those of all chains in one row after the other."""
+    values = {str(name): np.asarray(array) for name, array in posterior.data_vars.items()}
+    return {name: value.reshape(-1, *value.shape[2:]) for name, value in values.items()}
+
+
 def _as_numbers(values: Any) -> Array:
     """An array of JAX of what a user gave as one."""
-    found = values.dtype if hasattr(values, "dtype") else np.asarray(values).dtype
+    try:
+        found = values.dtype if hasattr(values, "dtype") else np.asarray(values).dtype
+    except ValueError:  # rows of different lengths
+        found = np.dtype(object)
     if not (jnp.issubdtype(found, np.number) or jnp.issubdtype(found, np.bool_)):
         raise ValueError(
             "draws must be values by the names of sites, such as mcmc.get_samples(), or what a "

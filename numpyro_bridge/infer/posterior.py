@@ -35,6 +35,7 @@ from numpyro_bridge.infer.drawing import BATCH, drawn
 from numpyro_bridge.infer.flow_guide import FlowGuide
 from numpyro_bridge.infer.posterior_files import SavedPosterior, write_posterior
 from numpyro_bridge.processes import AbstractProcess
+from numpyro_bridge.target.refusals import check_arguments
 from numpyro_bridge.training.metrics import AbstractMetrics
 from numpyro_bridge.training.report import RunReport
 
@@ -155,6 +156,8 @@ class Posterior(Generic[MetricsOrNone]):
         check_door("Posterior.predictive", rng_key, args, kwargs)
         num_samples = check_count("num_samples", num_samples, 1)
         target = model_of(self.target.base, "predictive")
+        if args or kwargs:
+            check_arguments(target.model, args, kwargs)
         if return_sites is not None:
             return_sites = check_names("return_sites", return_sites, str([*target.observed]))
         draw_key, resample_key, run_key = jax.random.split(rng_key, 3)
@@ -189,8 +192,9 @@ class Posterior(Generic[MetricsOrNone]):
         Args:
             rng_key: A JAX key for the trajectories, one from each draw.
             draws: Values of the latent sites by name, one draw a row; or positions in the
-                unconstrained coordinates of the model, shape `(num, dim)`; or weighted `Draws` of
-                another bridge, which are resampled first.
+                unconstrained coordinates of the model, shape `(num, dim)`; or an ArviZ object with
+                a group `posterior`; or weighted `Draws` of another bridge, which are resampled
+                first.
 
         Raises:
             ValueError: if a latent site is missing, or no draw is finite, or data that the model

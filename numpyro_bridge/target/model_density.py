@@ -10,6 +10,7 @@ from numpyro.infer.util import _unconstrain_reparam, compute_log_probs, potentia
 
 from numpyro_bridge.target.layout import Layout
 from numpyro_bridge.target.reference import Reference, Terms, total
+from numpyro_bridge.target.refusals import complex_log_density
 from numpyro_bridge.target.sites import Repeatable, enumerated
 
 Values = Mapping[str, Array]
@@ -40,7 +41,10 @@ def log_joint(
     model = Repeatable(model)
     if layout.sums_out:
         model = enumerated(model, layout.num_plate_dims)
-    return -jnp.asarray(potential_energy(model, args, kwargs, values, enum=layout.sums_out))
+    energy = jnp.asarray(potential_energy(model, args, kwargs, values, enum=layout.sums_out))
+    if jnp.iscomplexobj(energy):
+        raise complex_log_density()
+    return -energy
 
 
 def log_prior(model: Callable, args: tuple, kwargs: dict, values: Values, layout: Layout) -> Log:

@@ -47,6 +47,14 @@ def check_arguments(model: object, args: tuple, kwargs: dict) -> None:
         ) from error
 
 
+def complex_log_density() -> ModelRefusedError:
+    """The error for a model whose log density is no real number."""
+    return ModelRefusedError(
+        "The log density of the model is a complex number, so that it is no density. Distributions "
+        "are of real numbers: observe jnp.real(...), jnp.imag(...) or jnp.abs(...) of complex data."
+    )
+
+
 def described(args: tuple, kwargs: dict) -> str:
     """Write the arguments of a model for an error message: arrays by type and shape."""
     named = [f"{name}={_describe(value)}" for name, value in kwargs.items()]

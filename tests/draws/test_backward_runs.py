@@ -1,7 +1,9 @@
 """Backward runs: they bound the evidence from above, and see what the forward chain lost."""
 
+import warnings
 from functools import partial
 
+import arviz as az
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -18,6 +20,7 @@ from numpyro_bridge.trajectories.simulate import simulate_many
 from tests import catalogue, targets
 from tests.catalogue import narrow
 
+NEW_ARVIZ = int(az.__version__.split(".")[0]) > 0
 KNOWN = targets.conjugate_normal()
 NUM = 20_000
 
@@ -56,6 +59,24 @@ def test_draws_may_have_names(posterior):
     by_position = posterior.run_backward(jax.random.key(1), positions)
     by_name = posterior.run_backward(jax.random.key(1), {"w": positions, "another": positions})
     np.testing.assert_allclose(by_name.log_weight, by_position.log_weight, rtol=1e-6)
+
+
+def test_draws_may_be_those_of_another_sampler_in_arviz(posterior):
+    positions = KNOWN.draw(jax.random.key(2), 50)
+    by_position = posterior.run_backward(jax.random.key(1), positions)
+    chains = np.asarray(positions).reshape(2, 25, -1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # ArviZ has warnings of its own
+        idata = (
+            az.from_dict({"posterior": {"w": chains}}) if NEW_ARVIZ else az.from_dict({"w": chains})
+        )
+    by_chain = posterior.run_backward(jax.random.key(1), idata)
+    np.testing.assert_allclose(by_chain.log_weight, by_position.log_weight, rtol=1e-6)
+
+
+def test_rows_of_different_lengths_are_refused(posterior):
+    with pytest.raises(ValueError, match="draws must be values by the names of sites"):
+        posterior.run_backward(jax.random.key(1), {"w": [1.0, [2.0, 3.0]]})
 
 
 def test_weighted_draws_count_by_their_weights(posterior, runs):

@@ -46,6 +46,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"process": partial(nb.CMCD, dim=1)},
         "CMCD cannot be called with .rng_key, dim., too many positional arguments.*and no more",
     ),
+    "makes": ({"process": lambda rng_key, dim: 3}, "makes 3, and not a process such as nb.CMCD"),
     "trainable": ({"trainable": 3}, "trainable must be a function of an array.*got 3"),
     "loss": ({"objective": "log_variance"}, "objective must be a function.*'log_variance'"),
     "factor": (

@@ -119,6 +119,7 @@ REFUSALS = {
     "gradient": (kinked, (Y,), "its gradient never is"),
     "scan in a scope": (handlers.scope(walk, "inner"), (), "'inner/level' does not take"),
     "unexpected": (eight_schools, (1, 2, 3), r"signature is eight_schools\(errors, effects=None\)"),
+    "complex": (normal_data, (1j * np.ones(3),), "is a complex number.*jnp.real"),
     "missing": (eight_schools, (), "missing a required argument: 'errors'.*given ()"),
 }  # fmt: skip
 
