@@ -100,6 +100,16 @@ def test_raw_log_density_has_the_evidence_of_the_closed_form(capsys):
     assert "closed form" in capsys.readouterr().out
 
 
+@pytest.mark.slow
+def test_two_sides_have_the_masses_of_a_grid(capsys, tmp_path):
+    example = load_example("two_sides")
+    found = example.main(tmp_path / "picture.png")
+    assert abs(found.by_charts - found.exact) < 4 * found.error + 1e-4
+    assert set(found.by_chain) == {0.0, 1.0}  # every chain of NUTS stays where it started
+    assert pyplot.imread(tmp_path / "picture.png").shape[1] == 1_300
+    assert "by the masses of the charts" in capsys.readouterr().out
+
+
 def small_kernel(kernel, settings: dict, model, **given):
     """A kernel that trains has settings of training."""
     return kernel(model, **given, **(settings if callable(model) else {}))
