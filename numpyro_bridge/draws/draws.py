@@ -22,8 +22,9 @@ from numpyro_bridge._core.checks import (
 )
 from numpyro_bridge._core.doors import check_unforked
 from numpyro_bridge._core.types import RNGKey
+from numpyro_bridge.draws.html import MOST_ROWS, html_of_draws
 from numpyro_bridge.draws.prediction import model_of, pointwise_log_likelihood
-from numpyro_bridge.draws.summary import table_lines
+from numpyro_bridge.draws.summary import Table, table_lines, table_of
 from numpyro_bridge.draws.verdict import ReliabilityWarning, Seen, Verdict, verdict_on
 from numpyro_bridge.target import Target, remarks
 from numpyro_bridge.target.reference import spacing
@@ -288,31 +289,40 @@ class Draws:
         """
         prob = check_share("prob", prob)
         self.warn_if_unreliable(stacklevel=3)
+        table = table_lines(self._table(prob))
+        facts = [f"{name:<13} {value}" for name, value in _facts_about(self)]
+        print("\n".join(["", *table, "", *facts, self.verdict.text, ""]))
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the verdict, the evidence, and the first rows of the table."""
+        table = None if self._num_unusable else self._table(most=MOST_ROWS)
+        return html_of_draws(self.num_samples, self.verdict, _facts_about(self), table)
+
+    def _table(self, prob: float = 0.9, most: int | None = None) -> Table:
         normalised = np.exp(np.asarray(self._smoothed.log_weight, np.float64))
-        table = table_lines(self.sites, normalised, prob)
-        print("\n".join(["", *table, "", *_evidence_lines(self), self.verdict.text, ""]))
+        return table_of(self.sites, normalised, prob, most)
 
 
-def _evidence_lines(draws: Draws) -> Iterator[str]:
-    """The evidence and the diagnostics of the weights, one on each line."""
-    yield f"ELBO          {draws.elbo:.3f} ± {draws.elbo_error:.3f}"
+def _facts_about(draws: Draws) -> Iterator[tuple[str, str]]:
+    """The evidence and the diagnostics of the weights, each with its name."""
+    yield "ELBO", f"{draws.elbo:.3f} ± {draws.elbo_error:.3f}"
     if draws._has_evidence:
-        yield f"log evidence  {draws.log_evidence:.3f} ± {draws.log_evidence_error:.3f}"
+        yield "log evidence", f"{draws.log_evidence:.3f} ± {draws.log_evidence_error:.3f}"
     else:
         sites = ", ".join(draws.target.improper_sites)
         at = f" at {sites}" if sites else ""
-        yield f"log evidence  not defined: the prior is improper{at}"
-    yield f"ESS           {draws.ess:.3f} of {draws.num_samples} draws"
-    yield f"Pareto k-hat  {draws.pareto_k:.2f}"
+        yield "log evidence", f"not defined: the prior is improper{at}"
+    yield "ESS", f"{draws.ess:.3f} of {draws.num_samples} draws"
+    yield "Pareto k-hat", f"{draws.pareto_k:.2f}"
     if draws.num_charts > 1:
-        yield from _chart_lines(draws)
+        yield "charts", _masses(draws)
 
 
-def _chart_lines(draws: Draws) -> Iterator[str]:
+def _masses(draws: Draws) -> str:
     """The mass of every chart with its error, the heaviest of them."""
     mass, error = draws.chart_masses
     heaviest = np.argsort(-mass)[:MOST_CHARTS_SHOWN]
     words = [f"{mass[chart]:.3f} ± {error[chart]:.3f}" for chart in heaviest]
     rest = len(mass) - len(words)
     more = f" and {rest} lighter ones" if rest > 0 else ""
-    yield f"charts        {len(mass)}, with masses {', '.join(words)}{more}"
+    return f"{len(mass)}, with masses {', '.join(words)}{more}"

@@ -29,6 +29,7 @@ from numpyro_bridge.diffusion.process import DenoisingProcess
 from numpyro_bridge.draws.backward_runs import BackwardRuns, backward_log_weights
 from numpyro_bridge.draws.draws import Draws
 from numpyro_bridge.draws.given import positions_and_weights
+from numpyro_bridge.draws.html import html_of_posterior
 from numpyro_bridge.draws.prediction import model_of, run_model
 from numpyro_bridge.infer.distribution import PosteriorDistribution
 from numpyro_bridge.infer.drawing import BATCH, drawn
@@ -78,6 +79,19 @@ class Posterior(Generic[MetricsOrNone]):
             f"num_steps={self.process.num_steps}, "
             f"num_iterations={report.num_iterations}, stopped={report.stopped})"
         )
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the process, the charts, and what they may have missed."""
+        return html_of_posterior(self._facts(), self.doubts)
+
+    def _facts(self):
+        num_steps, trained = self.process.num_steps, self.report.num_iterations
+        steps = f"{self.report.process}, {num_steps} steps" if num_steps else "none is needed"
+        yield "process", steps
+        yield "dimensions", f"{self.target.dim:,}"
+        if self.atlas is not None:
+            yield "charts", f"{self.atlas.num_charts}"
+        yield "training", f"{trained:,} iterations" if trained else "none was needed"
 
     def sample(
         self,

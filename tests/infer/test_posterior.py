@@ -145,3 +145,10 @@ def test_a_sampler_runs_in_float32(data):
         error = max(5 * draws.log_evidence_error, 1e-3)
         assert draws.log_evidence == pytest.approx(log_evidence, abs=error)
         assert math.isfinite(draws.elbo) and draws.ess > 0.9
+
+
+def test_a_notebook_shows_how_a_posterior_draws(posterior):
+    doubtful = dataclasses.replace(posterior, doubts=("Some of x < 0 may be missing.",))
+    html = doubtful._repr_html_()
+    assert "CMCD, 4 steps" in html and "50 iterations" in html
+    assert "x &lt; 0" in html
