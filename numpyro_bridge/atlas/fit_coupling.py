@@ -29,8 +29,8 @@ THINNING, MANY_DIMENSIONS = 4, 64
 SHORT, LONG, BATCH = 300, 1_500, 256
 """Numbers of steps of a short and of a long fit, and of draws in each step.
 
-Every number of steering directions gets a short fit, and only the best ones of these get a long
-one, unless a short one is good enough. `python -m benchmarks.bent_maps` shows what is gained.
+Every number of steering directions gets a short fit, and only the best one or two of these get a
+long one, unless a short one is good enough.
 """
 
 STEERING_SHARES = (0.75, 0.2)
