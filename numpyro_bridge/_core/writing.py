@@ -25,7 +25,7 @@ def file_path(name: str, path: Any) -> Path:
         path: What the user gave for it.
 
     Raises:
-        ValueError: if it is no path, or that of a folder.
+        ValueError: if it is no path, or that of a folder, a device, a pipe or a socket.
     """
     if not isinstance(path, str | os.PathLike) or isinstance(os.fspath(path), bytes):
         raise ValueError(f"{name} should be the path of a file, such as 'fit.bridge', got {path!r}")
@@ -35,6 +35,10 @@ def file_path(name: str, path: Any) -> Path:
         raise ValueError(
             f"{name} must be a file, and {os.fspath(path)!r} is a folder: write "
             f"{name}={os.path.join(path, name)!r}"
+        )
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise ValueError(
+            f"{name} must be a file, and {os.fspath(path)!r} is a device, a pipe or a socket"
         )
     return Path(os.path.realpath(path))
 

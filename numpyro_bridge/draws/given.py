@@ -41,6 +41,8 @@ def positions_and_weights(
         draws = _by_name(draws.posterior)
     if isinstance(draws, Mapping):
         values = {name: _as_numbers(value) for name, value in draws.items()}
+        if any(value.ndim == 0 for value in values.values()):
+            raise ValueError("draws should have one row for each draw, got a single number")
         if len({value.shape[:1] for value in values.values()}) > 1:
             raise ValueError(
                 "draws should have one row for each draw, equally many for every site, got "
@@ -49,6 +51,8 @@ def positions_and_weights(
         positions = jax.vmap(target.unconstrain)(values)
     else:
         positions = jnp.asarray(_as_numbers(draws), dtype)
+    if len(positions) == 0:
+        raise ValueError("draws are empty: there should be one row for each draw")
     if positions.ndim != 2 or positions.shape[1] != target.dim:
         raise ValueError(
             f"draws: positions should have shape (num, {target.dim}), got {positions.shape}"
@@ -66,9 +70,10 @@ def _as_numbers(values: Any) -> Array:
     """An array of JAX of what a user gave as one."""
     try:
         found = values.dtype if hasattr(values, "dtype") else np.asarray(values).dtype
-    except ValueError:  # rows of different lengths
+    except (ValueError, TypeError):  # rows of different lengths, or groups of an ArviZ object
         found = np.dtype(object)
-    if not (jnp.issubdtype(found, np.number) or jnp.issubdtype(found, np.bool_)):
+    is_real = jnp.issubdtype(found, np.integer) or jnp.issubdtype(found, jnp.floating)
+    if not (is_real or jnp.issubdtype(found, np.bool_)):
         raise ValueError(
             "draws must be values by the names of sites, such as mcmc.get_samples(), or what a "
             f"sampler drew, or positions as rows of an array, got {described(values)}"

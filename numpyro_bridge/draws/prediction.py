@@ -1,6 +1,6 @@
 """Predictions and pointwise likelihoods of a model, given draws of its latent sites."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -82,6 +82,33 @@ def predict(
         return run_model(rng_key, model, latents, observed, args, kwargs, batch_ndims=2)
     except NotImplementedError:
         return {}  # an observed distribution has a density but no sampler
+
+
+@alone
+def refuse_given(
+    model: Any, latents: dict[str, Array], asked: Iterable[str], args: tuple, kwargs: dict
+) -> None:
+    """Raise a ValueError if the arguments hold data for a site that is to be predicted.
+
+    The data would be returned as they are, and look like a perfect prediction.
+
+    Args:
+        model: The model.
+        latents: Values of its latent sites, shape (num_draws, ...).
+        asked: Names of the observed sites to predict.
+        args: Its positional arguments.
+        kwargs: Its keyword arguments.
+    """
+    first = {name: value[0] for name, value in latents.items()}
+    placed = handlers.seed(handlers.substitute(model, first), 0)
+    trace = handlers.trace(placed).get_trace(*args, **kwargs)
+    given = [name for name in asked if name in trace and trace[name]["is_observed"]]
+    if given:
+        raise ValueError(
+            f"the arguments hold data for {', '.join(given)}, which would be returned as they are: "
+            "pass None for them to predict; without any arguments, the data that were seen are "
+            "replicated"
+        )
 
 
 @alone

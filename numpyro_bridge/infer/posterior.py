@@ -2,6 +2,7 @@
 
 import os
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -30,7 +31,8 @@ from numpyro_bridge.draws.backward_runs import BackwardRuns, backward_log_weight
 from numpyro_bridge.draws.draws import Draws
 from numpyro_bridge.draws.given import positions_and_weights
 from numpyro_bridge.draws.html import html_of_posterior
-from numpyro_bridge.draws.prediction import model_of, run_model
+from numpyro_bridge.draws.prediction import model_of, refuse_given, run_model
+from numpyro_bridge.draws.verdict import MAX_NON_FINITE_SHARE, ReliabilityWarning
 from numpyro_bridge.infer.distribution import PosteriorDistribution
 from numpyro_bridge.infer.drawing import BATCH, drawn
 from numpyro_bridge.infer.flow_guide import FlowGuide
@@ -162,7 +164,7 @@ class Posterior(Generic[MetricsOrNone]):
 
         Raises:
             ValueError: if the target is a plain log density, or a site of `return_sites` is not
-                made by the model.
+                made by the model, or the arguments hold the data that are to be predicted.
 
         Warns:
             ReliabilityWarning: if the draws are not to be trusted.
@@ -186,6 +188,8 @@ class Posterior(Generic[MetricsOrNone]):
             made = [*target.observed, *(name for name in resampled if name not in target.sites)]
             return_sites = made if return_sites is None else return_sites
         latents = {name: resampled[name] for name in target.sites}
+        asked = [n for n in target.observed if return_sites is None or n in return_sites]
+        refuse_given(model, latents, asked, args, kwargs)
         predicted = run_model(run_key, model, latents, return_sites, args, kwargs)
         unknown = [name for name in return_sites or () if name not in predicted]
         if unknown:
@@ -213,6 +217,9 @@ class Posterior(Generic[MetricsOrNone]):
         Raises:
             ValueError: if a latent site is missing, or no draw is finite, or data that the model
                 reads by itself have changed.
+
+        Warns:
+            ReliabilityWarning: if more than one in a hundred draws cannot be used.
         """
         check_door("Posterior.run_backward", rng_key, draws)
         self.target.base.check_unchanged()
@@ -228,6 +235,13 @@ class Posterior(Generic[MetricsOrNone]):
             raise ValueError(
                 "none of the draws can be used: the log density or its gradient is not finite "
                 "there; check that they are draws of this model's posterior"
+            )
+        if np.mean(~usable) > MAX_NON_FINITE_SHARE:
+            warnings.warn(
+                f"{np.sum(~usable)} of the {len(usable)} draws are left out, since the log density "
+                "or its gradient is not finite there: they are hardly draws of this posterior",
+                ReliabilityWarning,
+                stacklevel=2,
             )
         log_scale = self.target.base.log_scale
         return BackwardRuns(log_weight[usable], int(np.sum(~usable)), log_scale)

@@ -24,7 +24,7 @@ from numpyro_bridge.target.refusals import (
     described,
     number_needed,
 )
-from numpyro_bridge.target.rounding import rounded_arguments
+from numpyro_bridge.target.rounding import rounded_arguments, rounded_readings
 from numpyro_bridge.target.starting_points import known_to_fail
 
 NUM_STARTS = 8
@@ -65,16 +65,18 @@ def target_from_model(
     except Exception as error:
         error.add_note(f"The model raised it when run on ({described(args, kwargs)}).")
         raise
+    rounded = rounded_arguments(model, args, kwargs)
     positions, finite = target.starting_points(rng_key, NUM_STARTS)
     if known_to_fail(finite):
         densities = jax.vmap(target.log_density)(positions)
         tried = [target.by_site(position) for position in positions[:3]]
         finite_density = bool(jnp.any(densities != REPLACED_LOG_DENSITY))
         call = target.model, target.model_args, target.model_kwargs
-        raise no_starting_point(*call, tried, finite_density)
+        raise no_starting_point(*call, tried, finite_density, rounded)
     if target.improper_sites and not holds_tracers(positions):
         refuse_improper(target, positions[int(jnp.argmax(finite))])
-    return replace(target, rounded=rounded_arguments(model, args, kwargs))
+    read = rounded_readings(model, target.log_density, target.dim)
+    return replace(target, rounded=(*rounded, *read))
 
 
 def _read_model(model: Callable, args: tuple, kwargs: dict) -> ModelTarget:

@@ -2,7 +2,7 @@
 
 import inspect
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,12 @@ from numpyro_bridge.target.sites import Repeatable, family_of, is_factor
 
 
 def no_starting_point(
-    model: Callable, args: tuple, kwargs: dict, positions: Iterable[dict], finite_density: bool
+    model: Callable,
+    args: tuple,
+    kwargs: dict,
+    positions: Iterable[dict],
+    finite_density: bool,
+    rounded: Sequence[str] = (),
 ) -> ModelRefusedError:
     """Make the error for a model without a finite start, naming the sites that spoil every one.
 
@@ -27,6 +32,7 @@ def no_starting_point(
         kwargs: its keyword arguments.
         positions: a few positions that were tried, as unconstrained values by site name.
         finite_density: whether the density was finite somewhere, but never its gradient.
+        rounded: names of arguments that 32 bits do not hold.
     """
     runs = [_non_finite_sites(model, args, kwargs, position) for position in positions]
     culprits = [text for name, text in runs[0].items() if all(name in run for run in runs)]
@@ -40,6 +46,11 @@ def no_starting_point(
     else:
         reason = "No single site is to blame: look at the scales of the priors."
     reason = " ".join([reason, *_spoilt_arguments(model, args, kwargs)])
+    if rounded:
+        reason += (
+            f" The numbers of {', '.join(rounded)} need more than 32 bits, and become others: call "
+            "numpyro.enable_x64() at the start."
+        )
     return ModelRefusedError(
         "No starting point with a finite density and gradient among hundreds of random ones "
         "(unconstrained values uniform between -2 and 2, and draws of the prior where it has a "

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -49,6 +49,20 @@ def read(function: Callable[..., Any], *args: Any) -> Reading:
 def _traced(function: Callable[..., Any], args: tuple) -> Any:
     # As a new function, because JAX remembers what it has traced of an old one.
     return jax.make_jaxpr(lambda *args: function(*args))(*args)
+
+
+def constants_of(part: Any) -> Iterator[np.ndarray]:
+    """The arrays in a traced computation that are none of its arguments."""
+    if isinstance(part, tuple | list):
+        for each in part:
+            yield from constants_of(each)
+    for const in getattr(part, "consts", ()):
+        yield np.asarray(const)
+    for equation in getattr(getattr(part, "jaxpr", part), "eqns", ()):
+        for operand in equation.invars:
+            if np.ndim(getattr(operand, "val", 0)):
+                yield np.asarray(operand.val)
+        yield from constants_of(list(equation.params.values()))
 
 
 def has_loops(part: Any) -> bool:

@@ -1,5 +1,6 @@
 """Arguments that lose what matters where their numbers are rounded to the precision of JAX."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -7,7 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from numpyro_bridge.target.arguments import has_unsortable_keys
+from numpyro_bridge.target.readings import constants_of
 from numpyro_bridge.target.seen_data import by_name
+from numpyro_bridge.target.stale_copies import wide_arrays
 
 TOLERANCE = 1e-3
 """Rounding matters where it is more than this share of the range of the values. In float32 Julian
@@ -31,6 +34,32 @@ def rounded_arguments(model: Any, args: tuple, kwargs: dict[str, Any]) -> tuple[
     )
     names = [_name(path) for path, leaf in leaves if isinstance(leaf, np.ndarray) and _loses(leaf)]
     return tuple(dict.fromkeys(names))
+
+
+def rounded_readings(model: Any, log_density: Callable, dim: int) -> tuple[str, ...]:
+    """Names of the arrays that a model reads by itself, and that JAX rounded where they were used.
+
+    What NumPy did with an array before JAX took it, such as subtracting its mean, is done in 64
+    bits, and loses nothing.
+
+    Args:
+        model: The NumPyro model.
+        log_density: The log density that was made of it.
+        dim: Number of dimensions of a position.
+    """
+    wide = {name: array for name, array in wide_arrays(model) if _loses(array)}
+    if not wide:
+        return ()
+    found = list(constants_of(jax.make_jaxpr(log_density)(jnp.zeros(dim))))
+    return tuple(name for name, array in wide.items() if any(_is_copy(x, array) for x in found))
+
+
+def _is_copy(copy: np.ndarray, array: np.ndarray) -> bool:
+    """Whether JAX made the first array of the second one; it may also have kept all its bits."""
+    if copy.shape != array.shape or not np.issubdtype(copy.dtype, np.number):
+        return False
+    with np.errstate(over="ignore"):
+        return np.array_equal(copy, array.astype(copy.dtype), equal_nan=copy.dtype.kind in "fc")
 
 
 def _name(path: tuple) -> str:

@@ -25,7 +25,7 @@ def forget_stale_copies(function: Any) -> None:
     """
     if jnp.result_type(float) == jnp.float64:
         return  # nothing is rounded then
-    if any(_is_stale(array) for array in _arrays(function, DEPTH, set())):
+    if any(_is_stale(array) for _, array in wide_arrays(function)):
         jax.clear_caches()
 
 
@@ -34,39 +34,51 @@ def _is_stale(array: np.ndarray) -> bool:
     return not np.array_equal(np.asarray(copy), array.astype(copy.dtype), equal_nan=True)
 
 
-def _arrays(value: Any, depth: int, seen: set[int]) -> Iterator[np.ndarray]:
-    """The arrays of more than 32 bits that can be reached from a value."""
+def wide_arrays(function: Any) -> Iterator[tuple[str, np.ndarray]]:
+    """The arrays of more than 32 bits that a function can reach, with their names."""
+    yield from _arrays("", function, DEPTH, set())
+
+
+def _arrays(name: str, value: Any, depth: int, seen: set[int]) -> Iterator[tuple[str, np.ndarray]]:
     if depth < 0 or id(value) in seen:
         return
     seen.add(id(value))
     if isinstance(value, np.ndarray):
         # An array without axes becomes a number of the program, and is read anew.
         if value.ndim and value.dtype in (np.float64, np.int64, np.uint64, np.complex128):
-            yield value
+            yield name, value
         return
-    for inner in _inside(value):
-        yield from _arrays(inner, depth - 1, seen)
+    for inner_name, inner in _inside(value):
+        # A container gives its own name to what has none.
+        yield from _arrays(inner_name or name, inner, depth - 1, seen)
 
 
-def _inside(value: Any) -> list[Any]:
+def _inside(value: Any) -> list[tuple[str, Any]]:
     if isinstance(value, FunctionType):
-        cells = [_content(cell) for cell in value.__closure__ or ()]
-        named = [value.__globals__.get(name) for name in value.__code__.co_names]
-        wrapped = getattr(value, "__wrapped__", None)
-        keywords = (value.__kwdefaults__ or {}).values()
-        return [*cells, *named, *(value.__defaults__ or ()), *keywords, wrapped]
+        return [*_variables(value), ("", getattr(value, "__wrapped__", None))]
     if isinstance(value, MethodType):
-        return [value.__func__, value.__self__]
+        return [("", value.__func__), ("", value.__self__)]
     if isinstance(value, partial):
-        return [value.func, *value.args, *value.keywords.values()]
+        return [("", value.func), *(("", one) for one in value.args), *value.keywords.items()]
     if isinstance(value, Mapping):
-        return list(value.values())
+        return [(str(key), one) for key, one in value.items()]
     if isinstance(value, list | tuple):
-        return list(value)
+        return [("", one) for one in value]
     is_of_user = type(value).__module__.partition(".")[0] not in ("builtins", "numpy", "jax")
     if is_of_user and not isinstance(value, type) and hasattr(value, "__dict__"):
-        return [*vars(value).values(), vars(type(value)).get("__call__")]
+        return [*vars(value).items(), ("", vars(type(value)).get("__call__"))]
     return []
+
+
+def _variables(function: FunctionType) -> list[tuple[str, Any]]:
+    """What a function closes over, the globals that it names, and its defaults."""
+    code = function.__code__
+    cells = zip(code.co_freevars, map(_content, function.__closure__ or ()), strict=True)
+    named = [(name, function.__globals__.get(name)) for name in code.co_names]
+    defaults = function.__defaults__ or ()
+    positional = code.co_varnames[: code.co_argcount]
+    of_positional = zip(positional[len(positional) - len(defaults) :], defaults, strict=True)
+    return [*cells, *named, *of_positional, *(function.__kwdefaults__ or {}).items()]
 
 
 def _content(cell: Any) -> Any:

@@ -84,14 +84,16 @@ def test_what_is_no_path_is_refused(path):
         ("file/below", "exists|Not a directory"),
         ("folder", "'.*folder' is a folder"),
         ("nul\0byte", "null"),
+        ("pipe", "'.*pipe' is a device, a pipe or a socket"),
     ],
 )
 def test_where_nothing_can_be_written_is_said_before(tmp_path, path, reason):
     (tmp_path / "file").touch()
     (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
     with pytest.raises(ValueError, match=reason):
         check_writable("checkpoint", str(tmp_path / path))
-    assert sorted(each.name for each in tmp_path.iterdir()) == ["file", "folder"]
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["file", "folder", "pipe"]
 
 
 def test_a_path_that_can_be_written_is_left_as_it_was(tmp_path):

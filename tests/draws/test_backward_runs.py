@@ -79,6 +79,14 @@ def test_rows_of_different_lengths_are_refused(posterior):
         posterior.run_backward(jax.random.key(1), {"w": [1.0, [2.0, 3.0]]})
 
 
+@pytest.mark.parametrize(
+    "draws, words", [({"w": 1.0}, "single number"), (jnp.zeros((0, 2)), "empty")]
+)
+def test_no_draws_are_refused(posterior, draws, words):
+    with pytest.raises(ValueError, match=words):
+        posterior.run_backward(jax.random.key(1), draws)
+
+
 def test_weighted_draws_count_by_their_weights(posterior, runs):
     """Unweighted, the twenty thousand draws of this poor bridge would not follow the posterior."""
     draws = posterior.sample(jax.random.key(3), NUM)
@@ -107,7 +115,8 @@ def test_a_lost_mode_is_seen_from_the_other_end():
 
 def test_draws_that_are_not_finite_are_counted(posterior, runs):
     positions = KNOWN.draw(jax.random.key(2), 50).at[3].set(jnp.nan)
-    with_gap = posterior.run_backward(jax.random.key(1), positions)
+    with pytest.warns(nb.ReliabilityWarning, match="1 of the 50 draws are left out"):
+        with_gap = posterior.run_backward(jax.random.key(1), positions)
     assert with_gap.num_non_finite == 1 and with_gap.log_weight.shape == (49,)
     assert runs.num_non_finite == 0
     with pytest.raises(ValueError, match="none of the draws can be used"):

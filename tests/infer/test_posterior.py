@@ -105,6 +105,8 @@ def test_predictions_have_the_exact_moments(posterior, data):
         assert predicted.keys() == {"slope", "y"}
     few = posterior.predictive(key, new, num_samples=30, return_sites=["slope"])
     assert {name: x.shape for name, x in few.items()} == {"slope": (30,)}
+    with pytest.raises(ValueError, match="the arguments hold data for y, which would be returned"):
+        posterior.predictive(key, *data)
     with pytest.raises(ValueError, match=r"signature is regression\(x, y=None\)"):
         posterior.predictive(key, new, group=3)
 

@@ -1,6 +1,9 @@
 """Metrics: what an iteration reports, and how decisions and plots use it."""
 
+from typing import Any
+
 import jax.numpy as jnp
+import jaxtyping
 import numpy as np
 import pytest
 from matplotlib import pyplot
@@ -55,6 +58,14 @@ def test_parts_are_joined_in_turn():
     assert joined.num_iterations == 50
     np.testing.assert_array_equal(joined.log_weight_sd, [1.0] * 25 + [2.0] * 25)
     assert TrajectoryMetrics.blank(3).num_iterations == 3
+
+
+def test_without_a_training_there_is_no_curve(monkeypatch):
+    # Users run without the type checker of the tests, which would speak first.
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    metrics: Any = None
+    with pytest.raises(ValueError, match="nothing was trained"):
+        nb.plots.plot_training(metrics)
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,12 @@ def plot_training(
 
     Returns:
         A Matplotlib figure, with a panel for each of the numbers.
+
+    Raises:
+        ValueError: if nothing was trained, so that there are no metrics.
     """
+    if metrics is None:
+        raise ValueError("metrics is None: nothing was trained, so that there is no curve to plot")
     check_instance("metrics", metrics, AbstractMetrics, "posterior.metrics")
     if log_evidence is not None:
         log_evidence = check_number("log_evidence", log_evidence, finite=False)
