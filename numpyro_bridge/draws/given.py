@@ -51,12 +51,12 @@ def positions_and_weights(
         positions = jax.vmap(target.unconstrain)(values)
     else:
         positions = jnp.asarray(_as_numbers(draws), dtype)
-    if len(positions) == 0:
-        raise ValueError("draws are empty: there should be one row for each draw")
     if positions.ndim != 2 or positions.shape[1] != target.dim:
         raise ValueError(
             f"draws: positions should have shape (num, {target.dim}), got {positions.shape}"
         )
+    if len(positions) == 0:
+        raise ValueError("draws are empty: there should be one row for each draw")
     return positions, jnp.zeros(len(positions), dtype)
 
 
