@@ -144,7 +144,8 @@ def gap_of(log_weight: Float[Array | np.ndarray, " draws"]) -> float:
     if not np.all(np.isfinite(logs)):
         return np.inf
     weight = np.exp(logs - np.max(logs))
-    return float(0.5 * max(np.var(logs), np.var(weight) / np.mean(weight) ** 2))
+    with np.errstate(over="ignore"):  # a gap beyond all numbers is infinite
+        return float(0.5 * max(np.var(logs), np.var(weight) / np.mean(weight) ** 2))
 
 
 def elbo_of(transform: AbstractMap, target: Target, noise: Float[Array, "draws dim"]) -> Scalar:
