@@ -48,7 +48,7 @@ SMALL_GAP = 0.02
 """A fit with a smaller gap to the evidence, in nats, is good enough, and no other is tried."""
 
 AS_GOOD = 0.1
-"""The second best short fit is made long as well if it misses the best by this share of the gap."""
+"""Short fits that miss the best one by no more than this share of the gap count as equally good."""
 
 LEAST_KNOWN = 0.3
 """Directions are not tried where a smaller share of their strength is known from noise."""
@@ -117,8 +117,8 @@ def fit_coupling(rng_key: RNGKey, target: Target, affine: DenseMap) -> BentMap:
     trials = _short_trials(frames_of(steering(directions_key, standardised)), tried)
     best = trials[0]
     if best.gap > SMALL_GAP:
-        near = [trial for trial in trials[:2] if best.elbo - trial.elbo <= AS_GOOD * best.gap]
-        best = _best_first([*trials, *(tried(trial.frame, LONG) for trial in near)])[0]
+        longer = [tried(trial.frame, LONG) for trial in _finalists(trials)]
+        best = _best_first([*trials, *longer])[0]
     return BentMap(best.map, spent)
 
 
@@ -134,6 +134,16 @@ class _Trial(NamedTuple):
 
 def _best_first(trials: list[_Trial]) -> list[_Trial]:
     return sorted(trials, key=lambda trial: -trial.elbo)
+
+
+def _finalists(trials: list[_Trial]) -> list[_Trial]:
+    """One or two of the best short fits, those in which most coordinates steer.
+
+    With more that can be shaped, more is gained by a long fit.
+    """
+    best = trials[0]
+    near = [trial for trial in trials if best.elbo - trial.elbo <= AS_GOOD * best.gap]
+    return sorted(near, key=lambda trial: -trial.frame.num_leading)[:2]
 
 
 def _short_trials(
