@@ -29,7 +29,7 @@ THINNING, MANY_DIMENSIONS = 4, 64
 SHORT, LONG, BATCH = 300, 1_500, 256
 """Numbers of steps of a short and of a long fit, and of draws in each step.
 
-Every number of steering directions gets a short fit, and only the best one or two of these get a
+Every number of steering directions gets a short fit, and only up to three of the best get a
 long one, unless a short one is good enough.
 """
 
@@ -137,13 +137,13 @@ def _best_first(trials: list[_Trial]) -> list[_Trial]:
 
 
 def _finalists(trials: list[_Trial]) -> list[_Trial]:
-    """One or two of the best short fits, those in which most coordinates steer.
+    """Up to three of the best short fits, those in which most coordinates steer.
 
     With more that can be shaped, more is gained by a long fit.
     """
     best = trials[0]
     near = [trial for trial in trials if best.elbo - trial.elbo <= AS_GOOD * best.gap]
-    return sorted(near, key=lambda trial: -trial.frame.num_leading)[:2]
+    return sorted(near, key=lambda trial: -trial.frame.num_leading)[:3]
 
 
 def _short_trials(
