@@ -1,4 +1,4 @@
-"""Arguments that lose what matters where their numbers are rounded to the precision of JAX."""
+"""Data that lose what matters where their numbers are rounded to the precision of JAX."""
 
 from collections.abc import Callable
 from typing import Any
@@ -47,11 +47,12 @@ def rounded_readings(model: Any, log_density: Callable, dim: int) -> tuple[str, 
         log_density: The log density that was made of it.
         dim: Number of dimensions of a position.
     """
-    wide = {name: array for name, array in wide_arrays(model) if _loses(array)}
+    wide = [(name or "the model", array) for name, array in wide_arrays(model) if _loses(array)]
     if not wide:
         return ()
     found = list(constants_of(jax.make_jaxpr(log_density)(jnp.zeros(dim))))
-    return tuple(name for name, array in wide.items() if any(_is_copy(x, array) for x in found))
+    names = [name for name, array in wide if any(_is_copy(x, array) for x in found)]
+    return tuple(dict.fromkeys(names))
 
 
 def _is_copy(copy: np.ndarray, array: np.ndarray) -> bool:

@@ -1,17 +1,19 @@
 """Which of the short fits of a bent map are made long."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from numpyro_bridge.atlas.fit_coupling import Frame, _finalists, _Trial
 
-NO_MAP = None
+NO_MAP: Any = None
 
 
 def trials(*found: tuple[int, float, float]) -> list[_Trial]:
     """Trials from how many coordinates steer, the ELBO, and the gap; the best one first."""
     eye = np.eye(3)
-    return [_Trial.__new__(_Trial, Frame(eye, n), NO_MAP, elbo, gap) for n, elbo, gap in found]
+    return [_Trial(Frame(eye, n), NO_MAP, elbo, gap) for n, elbo, gap in found]
 
 
 @pytest.mark.fast
