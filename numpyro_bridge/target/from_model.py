@@ -23,6 +23,7 @@ from numpyro_bridge.target.refusals import (
     check_arguments,
     described,
     number_needed,
+    unrepeatable,
 )
 from numpyro_bridge.target.rounding import rounded_arguments, rounded_readings
 from numpyro_bridge.target.starting_points import known_to_fail
@@ -75,6 +76,8 @@ def target_from_model(
         raise no_starting_point(*call, tried, finite_density, rounded)
     if target.improper_sites and not holds_tracers(positions):
         refuse_improper(target, positions[int(jnp.argmax(finite))])
+    if not target.reads_as_before():
+        raise unrepeatable()
     read = rounded_readings(model, target.log_density, target.dim)
     return replace(target, rounded=(*rounded, *read))
 

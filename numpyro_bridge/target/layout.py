@@ -1,10 +1,11 @@
 """What one run of a model says about its sites: shapes, names of axes, and what can be drawn."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 import numpyro.distributions as dist
 from numpyro import handlers
 from numpyro.infer.initialization import init_to_uniform
@@ -22,10 +23,22 @@ from numpyro_bridge.target.sites import (
     Repeatable,
     enumerated,
     has_no_integral,
+    is_data,
     is_discrete,
     is_factor,
     unconstrained_value,
 )
+
+
+class Crossed(NamedTuple):
+    """An observed site whose values and distributions are paired each with each.
+
+    Values of shape (3, 1) under distributions of shape (3,) make nine log densities, not three.
+    """
+
+    name: str
+    values: tuple[int, ...]
+    distributions: tuple[int, ...]
 
 
 class Layout(NamedTuple):
@@ -50,6 +63,10 @@ class Layout(NamedTuple):
     """Parameters that stay at their initial value: how far `LocScaleReparam(None)` centres."""
     has_factors: bool = False
     """Whether there are `numpyro.factor` statements, which may hold data of their own."""
+    empty: tuple[str, ...] = ()
+    """Observed sites without a single value."""
+    crossed: tuple[Crossed, ...] = ()
+    """Observed sites whose every value is scored under several distributions."""
 
 
 @alone
@@ -89,7 +106,20 @@ def read_layout(model: Callable, args: tuple, kwargs: dict) -> Layout:
         hidden=hidden,
         held=tuple(sorted(held)),
         has_factors=any(is_factor(site) for site in samples.values()),
+        empty=tuple(n for n, s in samples.items() if is_data(s) and jnp.size(s["value"]) == 0),
+        crossed=tuple(_crossed_sites(samples)),
     )
+
+
+def _crossed_sites(samples: dict[str, dict]) -> Iterator[Crossed]:
+    for name, site in samples.items():
+        if not is_data(site):
+            continue
+        values = jnp.shape(site["value"])[: _num_batch_dims(site)]
+        distributions = site["fn"].batch_shape
+        paired = np.prod(jnp.broadcast_shapes(values, distributions))
+        if paired > max(np.prod(values), np.prod(distributions)):
+            yield Crossed(name, values, distributions)
 
 
 def _start(asked: set[str], site: dict) -> Any:

@@ -193,7 +193,7 @@ class ModelTarget(Target):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        return tuple(remarks.notes(self.improper_sites, self._layout.held))
+        return tuple(remarks.notes(self._layout))
 
     @property
     def may_observe_data(self) -> bool:

@@ -217,3 +217,13 @@ def number_needed(error: Exception) -> ModelRefusedError:
         "result as a Python number. If it comes from a latent site (if mu > 0: ...), write "
         "jnp.where or jax.lax.cond instead."
     )
+
+
+def unrepeatable() -> ModelRefusedError:
+    """Make the error for a model that was run twice and computed with other numbers."""
+    return ModelRefusedError(
+        "The model does not compute the same each time that it is run: it uses numbers that change "
+        "by themselves, such as those of np.random or of a clock. Draw them before, and pass them "
+        "as arguments; or make them with numpyro.sample, or with numpyro.prng_key(), which gives "
+        "the same key every time."
+    )

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 
+from numpyro_bridge.target.layout import Layout
+
 COARSEST = 0.05
 """Nats by which rounding may move a log weight; more would hide what the weights say."""
 
@@ -26,12 +28,22 @@ def coarse(resolution: float) -> Iterator[str]:
         )
 
 
-def notes(improper: tuple[str, ...], held: tuple[str, ...]) -> Iterator[str]:
+def notes(layout: Layout) -> Iterator[str]:
     """What a user should know, without reason for doubt."""
-    if improper:
-        yield f"There is no log evidence, since the prior of {', '.join(improper)} is improper."
-    if held:
+    if layout.improper:
         yield (
-            f"{', '.join(held)} stays at its initial value, which changes the coordinates and not "
-            "the posterior."
+            f"There is no log evidence, since the prior of {', '.join(layout.improper)} is improper."
+        )
+    if layout.held:
+        yield (
+            f"{', '.join(layout.held)} stays at its initial value, which changes the coordinates "
+            "and not the posterior."
+        )
+    if layout.empty:
+        yield f"There is not a single value in {', '.join(layout.empty)}, which teaches nothing."
+    for site in layout.crossed:
+        yield (
+            f"{site.name} has values of shape {site.values} and distributions of shape "
+            f"{site.distributions}: each value is scored under several of them. Give both the same "
+            "shape, if that is not meant."
         )
