@@ -6,7 +6,6 @@ The data are the effects of coaching in eight schools, each known with a standar
 """
 
 import argparse
-from functools import partial
 
 import arviz
 import jax
@@ -29,14 +28,9 @@ def model(standard_error, effect=None):
         numpyro.sample("effect", dist.Normal(theta, standard_error), obs=effect)
 
 
-def main(num_iterations=600, num_steps=32, num_samples=4_000, progress_bar=True):
-    """Train, print, and return the draws."""
-    sampler = nb.BridgeSampler(
-        model,
-        process=partial(nb.CMCD, num_steps=num_steps),
-        num_iterations=num_iterations,
-        progress_bar=progress_bar,
-    )
+def main(num_samples=4_000, progress_bar=True):
+    """Sample with the defaults, print, and return the draws."""
+    sampler = nb.BridgeSampler(model, progress_bar=progress_bar)
     posterior = sampler.run(jax.random.key(0), STANDARD_ERROR, effect=EFFECT)
     draws = posterior.sample(jax.random.key(1), num_samples=num_samples)
     draws.print_summary()
@@ -48,7 +42,5 @@ def main(num_iterations=600, num_steps=32, num_samples=4_000, progress_bar=True)
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--num-iterations", type=int, default=600)
-    parser.add_argument("--num-steps", type=int, default=32)
     parser.add_argument("--num-samples", type=int, default=4_000)
     main(**vars(parser.parse_args()))

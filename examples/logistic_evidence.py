@@ -7,7 +7,6 @@ other one it depends on the temperature. Run it with `python examples/logistic_e
 
 import argparse
 import math
-from functools import partial
 
 import arviz
 import jax
@@ -34,14 +33,9 @@ def model(design, damaged=None):
     numpyro.sample("damaged", dist.Bernoulli(logits=design @ coefficients), obs=damaged)
 
 
-def main(num_iterations=400, num_steps=16, num_samples=4_000, progress_bar=True):
-    """Train a bridge for each model, print the Bayes factor, and return the draws of both."""
-    sampler = nb.BridgeSampler(
-        model,
-        process=partial(nb.CMCD, num_steps=num_steps),
-        num_iterations=num_iterations,
-        progress_bar=progress_bar,
-    )
+def main(num_samples=4_000, progress_bar=True):
+    """Sample each model, print the Bayes factor, and return the draws of both."""
+    sampler = nb.BridgeSampler(model, progress_bar=progress_bar)
     draws = {}
     for name, design in DESIGNS.items():
         posterior = sampler.run(jax.random.key(0), design, damaged=DAMAGED)
@@ -64,7 +58,5 @@ def compare(draws, other):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--num-iterations", type=int, default=400)
-    parser.add_argument("--num-steps", type=int, default=16)
     parser.add_argument("--num-samples", type=int, default=4_000)
     main(**vars(parser.parse_args()))

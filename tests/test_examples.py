@@ -22,7 +22,8 @@ from numpyro_bridge.training.optimizer import parameter_kinds
 from tests.catalogue import narrow
 
 ROOT = Path(__file__).parents[1]
-SMALL = {"num_iterations": 150, "num_steps": 16, "num_samples": 2_000, "progress_bar": False}
+SMALL = {"num_samples": 2_000, "progress_bar": False}
+TRAINED = {"num_iterations": 150, "num_steps": 16, **SMALL}
 
 
 def load_example(name: str):
@@ -92,7 +93,7 @@ def test_logistic_evidence_finds_the_bayes_factor_of_a_grid(capsys):
 @pytest.mark.slow
 def test_raw_log_density_has_the_evidence_of_the_closed_form(capsys):
     example = load_example("raw_log_density")
-    draws = example.main(**SMALL)
+    draws = example.main(**TRAINED)
     along, across = np.meshgrid(np.linspace(-14, 14, 701), np.linspace(-10, 70, 801))
     integral = np.exp(example.log_density((along, across))).sum() * 0.04 * 0.1
     assert math.log(integral) == pytest.approx(example.LOG_EVIDENCE, abs=1e-6)

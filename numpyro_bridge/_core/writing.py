@@ -25,12 +25,18 @@ def file_path(name: str, path: Any) -> Path:
         path: What the user gave for it.
 
     Raises:
-        ValueError: if it is no path, or that of a folder, a device, a pipe or a socket.
+        ValueError: if it is no path, or that of a folder, a device, a pipe or a socket, or one
+            that only a shell understands.
     """
     if not isinstance(path, str | os.PathLike) or isinstance(os.fspath(path), bytes):
         raise ValueError(f"{name} should be the path of a file, such as 'fit.bridge', got {path!r}")
-    if not os.fspath(path):
-        raise ValueError(f"{name} should be the path of a file, such as 'fit.bridge', got ''")
+    if not os.fspath(path) or "\0" in os.fspath(path):
+        raise ValueError(f"{name} should be the path of a file, such as 'fit.bridge', got {path!r}")
+    if Path(path).parts[0] == "~":
+        raise ValueError(
+            f"{name}={os.fspath(path)!r} would make a folder of the name '~': write "
+            f"{name}={os.path.expanduser(path)!r}"
+        )
     if os.path.isdir(path):
         raise ValueError(
             f"{name} must be a file, and {os.fspath(path)!r} is a folder: write "
@@ -71,6 +77,15 @@ def write_atomically(path: str | os.PathLike, write: Callable[[BinaryIO], None])
     It gets the permissions of any new file. What killed processes left behind is removed.
     """
     path = file_path("path", path)
+    try:
+        return _written(path, write)
+    except OSError as error:
+        if error.errno is not None:  # with the name that the user gave, not that of the part
+            error.filename = os.fspath(path)
+        raise
+
+
+def _written(path: Path, write: Callable[[BinaryIO], None]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(path)
     partial = path.with_name(f"{_prefix(path)}{_host()}-{os.getpid()}-{next(_counter)}.part")

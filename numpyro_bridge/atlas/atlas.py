@@ -69,6 +69,8 @@ class Atlas(eqx.Module):
         may_hide: Why a mode may be hidden, in words; empty if nothing says so.
         rough: A place that is left out, since rounding hides what the density is there; None if
             there is none.
+        undefined: At which share of prior draws the density is no number, in words; empty if at
+            few.
         reached_limit: The number of gradient evaluations that ended the repairs; None where they
             ended by themselves.
     """
@@ -90,6 +92,7 @@ class Atlas(eqx.Module):
     reached_limit: int | None = None
     may_hide: str = ""
     rough: Float[np.ndarray, " dim"] | None = None
+    undefined: str = ""
 
     @property
     def num_charts(self) -> int:
@@ -186,6 +189,7 @@ def one_chart(
         num_gradient_evaluations=exploration.num_gradient_evaluations
         + chosen.num_gradient_evaluations,
         may_hide=exploration.may_hide,
+        undefined=exploration.undefined,
     )
 
 
@@ -199,6 +203,8 @@ def _notes(atlas: Atlas):
         )
     if atlas.rough is not None:
         yield sentence_about(atlas.rough)
+    if atlas.undefined:
+        yield atlas.undefined
 
 
 def _doubts(atlas: Atlas):

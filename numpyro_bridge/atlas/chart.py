@@ -201,6 +201,7 @@ def _atlas(
         num_gradient_evaluations=evaluations,
         reached_limit=reached_limit,
         may_hide=exploration.may_hide,
+        undefined=exploration.undefined,
     )
 
 

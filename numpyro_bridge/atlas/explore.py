@@ -25,6 +25,7 @@ from numpyro_bridge.atlas.stacked import row
 from numpyro_bridge.atlas.standardised_target import weights_of_draws
 from numpyro_bridge.atlas.starts import NUM_PRIOR_DRAWS, first_starts
 from numpyro_bridge.target import Target
+from numpyro_bridge.target.undefined import undefined_at_prior_draws
 
 MAX_ROUNDS = 8
 """Rounds of climbs at most."""
@@ -68,6 +69,8 @@ class Exploration(NamedTuple):
     num_gradient_evaluations: int
     may_hide: str = ""
     """Why a mode may be hidden, in words; empty if nothing says so."""
+    undefined: str = ""
+    """At which share of prior draws the density is no number, in words; empty if at few."""
 
     @property
     def overflows(self) -> bool:
@@ -110,14 +113,17 @@ def _climbed(rng_key: RNGKey, target: Target, max_rounds: int) -> tuple[Explorat
     rounds: list[Tops] = []
     places, mass, chosen = None, np.zeros(0), np.zeros(0, int)
     counts, num_new, settled, climbing, quiet = chosen, 0, False, 0, 0
-    share_arrived = 1.0
+    share_arrived, undefined = 1.0, ""
     for key in jax.random.split(rng_key, max_rounds):
         prior_key, start_key, shape_key = jax.random.split(key, 3)
         prior = target.prior_positions(prior_key, NUM_PRIOR_DRAWS)
         if places is None:
             starts = first_starts(start_key, target, num, prior)
         else:
-            starts = probed_starts(start_key, target, num, places, mass[chosen], prior)
+            probed = probed_starts(start_key, target, num, places, mass[chosen], prior)
+            starts = probed.starts
+            if prior is not None and probed.many_without and not undefined:
+                undefined = undefined_at_prior_draws(target, prior)
         found, spent, share = _until_most_arrive(shape_key, target, starts)
         share_arrived = share if places is None else share_arrived
         climbing += spent
@@ -152,6 +158,7 @@ def _climbed(rng_key: RNGKey, target: Target, max_rounds: int) -> tuple[Explorat
         settled=settled,
         num_gradient_evaluations=climbing + probing,
         may_hide=may_hide,
+        undefined=undefined,
     )
     return seen, ends[np.all(np.isfinite(ends), axis=1)]
 

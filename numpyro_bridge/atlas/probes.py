@@ -1,5 +1,7 @@
 """Probes: many cheap looks for mass that the places found so far do not explain."""
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -26,10 +28,27 @@ TIMES_IN_BETWEEN, IN_BETWEEN = 4, range(8, 41)
 """Without a prior there are more probes by this factor in so many dimensions. Fewer need no more,
 and beside a wide mode in more dimensions no affordable number of probes hits a narrow one."""
 
+FEW = 0.01
+"""A smaller share of prior draws without a density is that of rounding, far out in a tail."""
+
 NEAR_SCALES = (0.0, 0.5), (0.125, 0.9), (0.75, 2.0), (1.0, 32.0)
 """How wide the groups around single places are, in standard deviations of these places, and up to
 which share of them. A narrow mode beside a wide one is a small ball a few standard deviations away,
 which draws that are a little wider than the place itself hit most often."""
+
+
+class Probed(NamedTuple):
+    """What probes found."""
+
+    starts: Float[Array, "starts dim"]
+    """Where the next climbs start."""
+    share_without: Float[Array, ""]
+    """The share of prior draws at which there is no density."""
+
+    @property
+    def many_without(self) -> bool:
+        """Whether there is no density at more of the prior draws than rounding explains."""
+        return float(self.share_without) > FEW
 
 
 def probed_starts(
@@ -39,7 +58,7 @@ def probed_starts(
     places: DenseMap,
     log_mass: Float[np.ndarray, " places"],
     prior: Float[Array, "draws dim"] | None,
-) -> Float[Array, "{num} dim"]:
+) -> Probed:
     """Choose starts where the density is higher than the places found so far explain.
 
     A probe costs one evaluation of the density, and a climb costs a hundred. So there are many
@@ -59,7 +78,7 @@ def probed_starts(
     rows, logs = _rows(places, log_mass)
     size = num_probes(target.dim, has_prior=prior is not None) // NUM_GROUPS
     probes = _draw(rng_key, rows, logs, prior, size)
-    return _best(target, rows, logs, probes, num // NUM_GROUPS)
+    return _best(target, rows, logs, probes, num // NUM_GROUPS, prior is not None)
 
 
 def num_probes(dim: int, *, has_prior: bool) -> int:
@@ -102,7 +121,9 @@ def _draw(rng_key: RNGKey, places: WhitenedMap, log_mass, prior, size: int):
 
 
 @quick_jit
-def _best(target: Target, places: WhitenedMap, log_mass, probes, num_each: int):
+def _best(
+    target: Target, places: WhitenedMap, log_mass, probes, num_each: int, has_prior: bool
+) -> Probed:
     # Not all at once, since the data of a model may be large.
     excess, nearest = jax.lax.map(
         lambda x: _excess(target, places, log_mass, x),
@@ -119,7 +140,10 @@ def _best(target: Target, places: WhitenedMap, log_mass, probes, num_each: int):
     in_groups = (size * jnp.arange(NUM_GROUPS)[:, None] + index).ravel()
     rest = NUM_GROUPS * num_each - len(in_groups)
     at_places = _best_at_each_place(excess[:, 0], nearest, len(log_mass), rest)
-    return probes[jnp.concatenate([in_groups, at_places])]
+    half, quarter = len(probes) // 2, len(probes) // 4
+    from_prior = excess[half : half + quarter, 0]  # as `_draw` puts them together
+    share_without = jnp.mean(jnp.isneginf(from_prior)) if has_prior else jnp.zeros(())
+    return Probed(probes[jnp.concatenate([in_groups, at_places])], share_without)
 
 
 def _best_at_each_place(excess, nearest, num_places: int, num: int):

@@ -7,6 +7,7 @@ import numpy as np
 
 from numpyro_bridge.draws.backward_runs import BackwardRuns
 from numpyro_bridge.draws.draws import Draws
+from numpyro_bridge.draws.verdict import MIN_EFFECTIVE_DRAWS
 
 MAX_R_HAT = 1.01
 """Chains with a larger r-hat than this have not mixed."""
@@ -39,6 +40,9 @@ def doubts_about_nuts(
     r_hat = table["nuts_r_hat"].max()
     if r_hat > MAX_R_HAT:
         yield f"its chains have not mixed (r-hat up to {r_hat:.3f}, above {MAX_R_HAT})."
+    ess = table["nuts_ess"].min()
+    if not ess >= MIN_EFFECTIVE_DRAWS:
+        yield f"its draws are worth no more than {ess:.0f} independent ones of some parameter."
     stats = getattr(nuts, "sample_stats", {})
     divergences = int(np.sum(stats["diverging"].values)) if "diverging" in stats else 0
     if divergences:

@@ -19,7 +19,7 @@ from numpyro_bridge._core.checks import (
 from numpyro_bridge._core.doors import check_here
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.draws.draws import Draws
-from numpyro_bridge.draws.verdict import GOOD_PARETO_K, MAX_PARETO_K, ReliabilityWarning
+from numpyro_bridge.draws.verdict import MAX_PARETO_K, ReliabilityWarning
 from numpyro_bridge.infer.posterior import Posterior
 
 MAX_ERROR = 0.5
@@ -257,20 +257,21 @@ def _meaningless(name: str, draws: Draws):
             f"{name}: there is no evidence, since the prior of {sites} is improper; the model is "
             "left out. Give it a proper prior."
         )
-    elif draws.pareto_k > MAX_PARETO_K:
+    elif draws.weights_are_useless:
         yield (
             f"{name}: the evidence means nothing (k-hat {draws.pareto_k:.2f}, above "
-            f"{MAX_PARETO_K}), nor do the probabilities. Train longer, or draw more."
+            f"{MAX_PARETO_K}), nor do the probabilities. Have a bridge trained, or train it longer."
         )
     for text in (*draws.warnings, *draws.target.doubts):
         yield f"{name}: {text}"
 
 
 def _optimistic(name: str, draws: Draws):
-    if GOOD_PARETO_K < draws.pareto_k <= MAX_PARETO_K and draws.target.has_evidence:
+    doubtful = draws.tail_is_doubtful and not draws.weights_are_useless
+    if doubtful and draws.target.has_evidence:
         yield (
-            f"{name}: the error of the evidence is optimistic (k-hat {draws.pareto_k:.2f}, above "
-            f"{GOOD_PARETO_K})."
+            f"{name}: the error of the evidence is optimistic (k-hat {draws.pareto_k:.2f} of a "
+            f"tail that may carry {draws.tail_share:.0%})."
         )
 
 

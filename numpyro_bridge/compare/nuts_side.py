@@ -14,10 +14,13 @@ from numpyro_bridge.draws.inference_data import Groups
 from numpyro_bridge.draws.inference_data import _assemble as assemble
 from numpyro_bridge.draws.inference_data import _import_arviz as import_arviz
 from numpyro_bridge.draws.prediction import model_of, pointwise_log_likelihood
-from numpyro_bridge.target import Target
+from numpyro_bridge.target import ModelTarget, Target, target_from_model
 
 NUM_BACKWARD = 1_000
 """Number of draws of NUTS from which the bridge is run backward."""
+
+NUM_COMPARED = 8
+"""Number of draws at which the log densities of bridge and NUTS are compared."""
 
 DATA_GROUPS = ("observed_data", "constant_data")
 """Groups of an ArviZ object that do not depend on the sampler."""
@@ -86,6 +89,7 @@ def check_same_posterior(mcmc: MCMC, target: Target) -> None:
             f"its sites are {got}: {sorted(wrong)} are missing or of another shape"
         )
     _check_same_density(mcmc, target, list(expected))
+    _check_same_density_at_draws(mcmc, target, samples)
 
 
 def _check_same_density(mcmc: MCMC, target: Target, sites: list[str]) -> None:
@@ -103,4 +107,27 @@ def _check_same_density(mcmc: MCMC, target: Target, sites: list[str]) -> None:
             "mcmc should be of the same model and data as the bridge, but where its chains ended "
             f"its log density is {got} and the bridge's {expected}: run it with the arguments "
             "that the bridge was trained with"
+        )
+
+
+def _check_same_density_at_draws(mcmc: MCMC, target: Target, samples: dict) -> None:
+    """Compare log densities at some draws: at a single position those of other data may be equal.
+
+    They are those of the arguments that the chains ran with, where these are known.
+    """
+    model, args = getattr(mcmc.sampler, "model", None), getattr(mcmc, "_args", None)
+    if not isinstance(target, ModelTarget) or model is None or args is None:
+        return
+    theirs = target_from_model(jax.random.key(0), model, *args, **getattr(mcmc, "_kwargs", {}))
+    flat = {name: values.reshape(-1, *values.shape[2:]) for name, values in samples.items()}
+    rows = np.linspace(0, len(next(iter(flat.values()))) - 1, NUM_COMPARED).astype(int)
+    chosen = {name: flat[name][rows] for name in target.sites}
+    positions = jax.vmap(target.unconstrain)(chosen)
+    expected = np.asarray(jax.vmap(target.log_density)(positions)) + target.log_scale
+    got = np.asarray(jax.vmap(theirs.log_density)(positions)) + theirs.log_scale
+    if not np.allclose(expected, got, rtol=1e-5, atol=1e-2):
+        raise ValueError(
+            "mcmc should be of the same model and data as the bridge, but at its draws the log "
+            f"density of what it was run with is {got} and the bridge's {expected}: run it with "
+            "the arguments that the bridge was trained with"
         )

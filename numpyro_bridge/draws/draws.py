@@ -263,6 +263,16 @@ class Draws:
             (*self.notes, *self.target.notes),
         )
 
+    @property
+    def weights_are_useless(self) -> bool:
+        """Whether averages with the weights are meaningless."""
+        return self._seen.weights_are_useless
+
+    @property
+    def tail_is_doubtful(self) -> bool:
+        """Whether the tail of the weights carries so much that stated errors are optimistic."""
+        return self._seen.tail_is_doubtful
+
     def warn_if_unreliable(self, stacklevel: int = 2) -> None:
         """Issue a `ReliabilityWarning` if the draws are not to be trusted or a mode is missing.
 

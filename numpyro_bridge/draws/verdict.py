@@ -113,15 +113,15 @@ def _weight_doubts(seen: Seen) -> Iterator[str]:
             f"The weights have a heavy tail (k-hat {pareto_k:.2f}, above {MAX_PARETO_K}): the "
             "sampler rarely visits some of the posterior and a few draws stand for it "
             f"({seen.tail_share:.0%} of it), so that the averages, the evidence and the corrected "
-            "chains may all be wrong by more than their stated errors. Train longer (tolerance=0 "
-            "trains on where training would stop), take more steps, use another process, or run "
-            "NUTS."
+            "chains may all be wrong by more than their stated errors. Have a bridge trained "
+            "(process=nb.CMCD) or train it longer (tolerance=0 trains on where training would "
+            "stop), take more steps, use another process, or run NUTS."
         )
     elif seen.tail_is_doubtful:
         yield (
             f"The weights have a fairly heavy tail (k-hat {pareto_k:.2f}; the heaviest draws may "
             f"stand for {seen.tail_share:.0%} of the posterior): stated errors are optimistic. "
-            "Train longer or draw more."
+            "Draw more, or have a bridge trained, or train it longer."
         )
     if seen.enough_to_judge and seen.num_effective < MIN_EFFECTIVE_DRAWS:
         yield (

@@ -21,7 +21,6 @@ from numpyro_bridge._core.weights import pareto_smooth, resample_indices
 from numpyro_bridge._core.writing import file_path
 from numpyro_bridge.atlas.atlas import Atlas
 from numpyro_bridge.atlas.charted_target import ChartedTarget
-from numpyro_bridge.atlas.fit_normal import DENSE_LIMIT
 from numpyro_bridge.atlas.seen_target import SeenTarget
 from numpyro_bridge.atlas.standardisation import Standardisation
 from numpyro_bridge.atlas.standardised_target import StandardisedTarget
@@ -276,9 +275,7 @@ class Posterior(Generic[MetricsOrNone]):
         """Say what nobody looked for."""
         if self.atlas is not None:
             return self.atlas.notes()
-        if self.target.dim <= DENSE_LIMIT:
-            return ()
-        return (f"In more than {DENSE_LIMIT} dimensions nobody looked for several modes.",)
+        return ("Nobody looked for several modes: one map serves the whole posterior.",)
 
     def as_distribution(self) -> PosteriorDistribution:
         """The posterior as a NumPyro distribution, to be the prior of the next analysis.

@@ -13,6 +13,7 @@ from numpyro_bridge._core.checks import check_key
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.target.arguments import holds_tracers, take_out_arrays
 from numpyro_bridge.target.improper import refuse_improper
+from numpyro_bridge.target.indices import indices_outside
 from numpyro_bridge.target.layout import read_layout
 from numpyro_bridge.target.model import ModelTarget
 from numpyro_bridge.target.no_start import no_starting_point
@@ -22,11 +23,14 @@ from numpyro_bridge.target.refusals import (
     ModelRefusedError,
     check_arguments,
     described,
+    not_numbers,
     number_needed,
     unrepeatable,
 )
+from numpyro_bridge.target.remarks import OddData
 from numpyro_bridge.target.rounding import rounded_arguments, rounded_readings
 from numpyro_bridge.target.starting_points import known_to_fail
+from numpyro_bridge.target.unusable import unusable_arguments
 
 NUM_STARTS = 8
 """Starting points searched for, to see that a model and its data go together."""
@@ -61,25 +65,31 @@ def target_from_model(
     check_arguments(model, args, kwargs)
     try:
         target = _read_model(model, args, kwargs)
-    except ModelRefusedError:
-        raise
     except Exception as error:
+        refused = isinstance(error, ModelRefusedError)
+        may_be_data = not refused or isinstance(error.__cause__, NUMBER_NEEDED_ERRORS)
+        instead = unusable_arguments(model, args, kwargs, error) if may_be_data else ()
+        if instead:
+            raise not_numbers(instead, error) from error
+        if refused:
+            raise
         error.add_note(f"The model raised it when run on ({described(args, kwargs)}).")
         raise
     rounded = rounded_arguments(model, args, kwargs)
+    outside = () if holds_tracers(target) else indices_outside(target.log_density, target.dim)
     positions, finite = target.starting_points(rng_key, NUM_STARTS)
     if known_to_fail(finite):
         densities = jax.vmap(target.log_density)(positions)
         tried = [target.by_site(position) for position in positions[:3]]
         finite_density = bool(jnp.any(densities != REPLACED_LOG_DENSITY))
         call = target.model, target.model_args, target.model_kwargs
-        raise no_starting_point(*call, tried, finite_density, rounded)
+        raise no_starting_point(*call, tried, finite_density, OddData(rounded, outside))
     if target.improper_sites and not holds_tracers(positions):
         refuse_improper(target, positions[int(jnp.argmax(finite))])
     if not target.reads_as_before():
         raise unrepeatable()
     read = rounded_readings(model, target.log_density, target.dim)
-    return replace(target, rounded=(*rounded, *read))
+    return replace(target, odd_data=OddData((*rounded, *read), outside))
 
 
 def _read_model(model: Callable, args: tuple, kwargs: dict) -> ModelTarget:

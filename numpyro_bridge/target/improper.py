@@ -15,9 +15,16 @@ FAR = 1e6, 1e8
 """How far from a start the density is looked at, in unconstrained coordinates: further than data or
 another prior can be that make it fall."""
 
+NEAR = 40.0, 80.0
+"""The same where it is no number as far out as that, because exp, the map to positive numbers, has
+ended: exp(80) is still a number of 32 bits."""
+
 LEAST_FALL = 1.0
 """A density falls by more nats than this between the two, if its integral is finite: even the tail
 of a half-Cauchy distribution falls by nine."""
+
+UNOBSERVED = "_unobserved"
+"""How the name ends that NumPyro gives to the latent values that `obs_mask=` makes."""
 
 MOST_COORDINATES = 200
 """Coordinates that are looked at."""
@@ -35,22 +42,50 @@ def refuse_improper(target: Target, start: Vector) -> None:
     """
     names = np.repeat(list(target.sites), [int(np.prod(s)) for s in target.sites.values()])
     coordinates = np.flatnonzero(np.isin(names, target.improper_sites))[:MOST_COORDINATES]
-    near, far = np.asarray(_heights(target, start, jnp.asarray(coordinates)), float)
-    known = (near > REPLACED_LOG_DENSITY) & (far > REPLACED_LOG_DENSITY)
-    endless = np.any(known & (far > near - LEAST_FALL), axis=1)
-    found = ", ".join(dict.fromkeys(names[coordinates[endless]].tolist()))
+    heights = np.asarray(_heights(target, start, jnp.asarray(coordinates)), float)
+    ended = np.any(heights[:2] == REPLACED_LOG_DENSITY, axis=0)
+    ended &= np.isin(names[coordinates], _mapped_sites(target, start))[:, None]
+    endless = np.where(ended, _is_flat(*heights[2:]), _is_flat(*heights[:2])).any(axis=1)
+    endless_names = dict.fromkeys(names[coordinates[endless]].tolist())
+    found = ", ".join(endless_names)
+    masked = [name for name in endless_names if name.endswith(UNOBSERVED)]
+    if masked:
+        site = masked[0].removesuffix(UNOBSERVED)
+        raise ModelRefusedError(
+            f"The posterior of {masked[0]} is improper. It comes of obs_mask= at site '{site}': "
+            "NumPyro gives a value to every entry, and those of observed entries are free. Leave "
+            f"out what is missing by numpyro.handlers.mask(mask=...) around '{site}'; or, to "
+            "impute it, sample the missing entries at a site of their own, put them into the data "
+            "with y.at[missing].set(...), and observe the whole."
+        )
     if found:
         raise ModelRefusedError(
             f"The posterior is improper: its density does not fall however far {found} is moved, "
             "so it has no finite integral, and neither NUTS nor a bridge can sample it. No data "
-            f"say where {found} is (was None passed to the model, or a mask that leaves all out?), "
-            "and its prior is flat. Give it a proper prior, or the data."
+            f"keep {found} from going there (was None passed to the model, or a mask that leaves "
+            "all out?), and its prior, with all factors, is flat. Give it a proper prior: for a "
+            "scale of a group's effects a half-normal or half-Cauchy one, not 1/scale."
         )
 
 
+def _is_flat(near: np.ndarray, far: np.ndarray) -> np.ndarray:
+    """Whether both log densities are numbers, and the farther one is about as high."""
+    known = (near > REPLACED_LOG_DENSITY) & (far > REPLACED_LOG_DENSITY)
+    return known & (far > near - LEAST_FALL)
+
+
+def _mapped_sites(target: Target, start: Vector) -> list[str]:
+    """Sites whose values are others than their coordinates, which map them to all numbers."""
+    values, coordinates = target.constrain(start), target.by_site(start)
+    pairs = {
+        name: (np.asarray(values[name]), np.asarray(coordinates[name])) for name in coordinates
+    }
+    return [name for name, (a, b) in pairs.items() if a.shape != b.shape or not np.allclose(a, b)]
+
+
 @eqx.filter_jit
-def _heights(target: Target, start: Vector, coordinates) -> Float[Array, "2 coordinates sides"]:
-    """Log densities at both distances, on both sides along each coordinate."""
+def _heights(target: Target, start: Vector, coordinates) -> Float[Array, "4 coordinates sides"]:
+    """Log densities at all four distances, on both sides along each coordinate."""
 
     def height(distance, coordinate, side):
         return target.log_density(start.at[coordinate].add(side * distance))
@@ -58,5 +93,5 @@ def _heights(target: Target, start: Vector, coordinates) -> Float[Array, "2 coor
     sides = jnp.asarray([-1.0, 1.0], start.dtype)
     by_side = jax.vmap(height, in_axes=(None, None, 0))
     by_coordinate = jax.vmap(by_side, in_axes=(None, 0, None))
-    distances = jnp.asarray(FAR, start.dtype)
+    distances = jnp.asarray(FAR + NEAR, start.dtype)
     return jax.vmap(by_coordinate, in_axes=(0, None, None))(distances, coordinates, sides)

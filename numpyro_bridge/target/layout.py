@@ -1,5 +1,6 @@
 """What one run of a model says about its sites: shapes, names of axes, and what can be drawn."""
 
+import math
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
@@ -117,8 +118,8 @@ def _crossed_sites(samples: dict[str, dict]) -> Iterator[Crossed]:
             continue
         values = jnp.shape(site["value"])[: _num_batch_dims(site)]
         distributions = site["fn"].batch_shape
-        paired = np.prod(jnp.broadcast_shapes(values, distributions))
-        if paired > max(np.prod(values), np.prod(distributions)):
+        paired = math.prod(np.broadcast_shapes(values, distributions))
+        if paired > max(math.prod(values), math.prod(distributions)):
             yield Crossed(name, values, distributions)
 
 

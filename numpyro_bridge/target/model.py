@@ -24,6 +24,7 @@ from numpyro_bridge.target.point import Point, Prior
 from numpyro_bridge.target.prior_draws import PriorDraws
 from numpyro_bridge.target.readings import Reading, read
 from numpyro_bridge.target.reference import Reference, Terms, reference_at
+from numpyro_bridge.target.remarks import OddData
 from numpyro_bridge.target.sites import (
     Repeatable,
     check_values,
@@ -54,10 +55,9 @@ class ModelTarget(Target):
     _skeleton: Skeleton = eqx.field(static=True)
     _layout: Layout = eqx.field(static=True)
     data_are_constants: bool = eqx.field(static=True)
-    """Whether the model needs numbers (`int(x.max())`, `np.unique(x)`). Its data are then built
-    into compiled code, which is compiled anew for other data."""
-    rounded: tuple[str, ...] = eqx.field(static=True, default=())
-    """Names of the arguments that are not what they were, at the precision of JAX."""
+    """Whether the model needs numbers (`int(x.max())`): data are then built into compiled code."""
+    odd_data: OddData = eqx.field(static=True, default=OddData())
+    """What JAX silently makes of some of the data."""
     _reading: Reading = eqx.field(static=True, default=Reading())
     """Digests of what the model reads besides its arguments, from globals, closures and objects:
     code that was compiled before such data changed is not used again."""
@@ -189,11 +189,11 @@ class ModelTarget(Target):
 
     @property
     def doubts(self) -> tuple[str, ...]:
-        return tuple(remarks.doubts(self.rounded))
+        return tuple(remarks.doubts(self.odd_data))
 
     @property
     def notes(self) -> tuple[str, ...]:
-        return tuple(remarks.notes(self._layout))
+        return tuple(remarks.notes(self._layout, self.odd_data))
 
     @property
     def may_observe_data(self) -> bool:

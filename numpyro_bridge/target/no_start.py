@@ -2,7 +2,7 @@
 
 import inspect
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,7 @@ from numpyro.infer.util import compute_log_probs
 from numpyro_bridge.target.alone import alone
 from numpyro_bridge.target.model_density import placed
 from numpyro_bridge.target.refusals import ModelRefusedError
+from numpyro_bridge.target.remarks import OddData, about_indices
 from numpyro_bridge.target.sites import Repeatable, family_of, is_factor
 
 
@@ -22,7 +23,7 @@ def no_starting_point(
     kwargs: dict,
     positions: Iterable[dict],
     finite_density: bool,
-    rounded: Sequence[str] = (),
+    odd: OddData,
 ) -> ModelRefusedError:
     """Make the error for a model without a finite start, naming the sites that spoil every one.
 
@@ -32,9 +33,9 @@ def no_starting_point(
         kwargs: its keyword arguments.
         positions: a few positions that were tried, as unconstrained values by site name.
         finite_density: whether the density was finite somewhere, but never its gradient.
-        rounded: names of arguments that 32 bits do not hold.
+        odd: what JAX silently makes of some of the data.
     """
-    runs = [_non_finite_sites(model, args, kwargs, position) for position in positions]
+    runs = [non_finite_sites(model, args, kwargs, position) for position in positions]
     culprits = [text for name, text in runs[0].items() if all(name in run for run in runs)]
     if culprits:
         reason = "At every one of them: " + "; ".join(culprits) + "."
@@ -45,11 +46,12 @@ def no_starting_point(
         )
     else:
         reason = "No single site is to blame: look at the scales of the priors."
-    reason = " ".join([reason, *_spoilt_arguments(model, args, kwargs)])
-    if rounded:
+    more = *_spoilt_arguments(model, args, kwargs), *about_indices(odd.outside)
+    reason = " ".join([reason, *more])
+    if odd.rounded:
         reason += (
-            f" The numbers of {', '.join(rounded)} need more than 32 bits, and become others: call "
-            "numpyro.enable_x64() at the start."
+            f" The numbers of {', '.join(odd.rounded)} need more than 32 bits, and become others: "
+            "call numpyro.enable_x64() at the start."
         )
     return ModelRefusedError(
         "No starting point with a finite density and gradient among hundreds of random ones "
@@ -58,7 +60,7 @@ def no_starting_point(
     )
 
 
-def _non_finite_sites(model: Callable, args: tuple, kwargs: dict, position: dict) -> dict[str, str]:
+def non_finite_sites(model: Callable, args: tuple, kwargs: dict, position: dict) -> dict[str, str]:
     """Describe each site whose log probability is not finite at one position, by name."""
     sites = {}
 
@@ -71,7 +73,7 @@ def _non_finite_sites(model: Callable, args: tuple, kwargs: dict, position: dict
             {name: (_kind(trace[name]), family_of(trace[name]["fn"])) for name in log_probs}
         )
         return {
-            name: (value, _count_nan(trace[name]), _count_outside(trace[name]))
+            name: (value, _count_nan(trace[name]), *_outside(trace[name]))
             for name, value in log_probs.items()
         }
 
@@ -93,13 +95,29 @@ def _count_nan(site: dict) -> jax.Array:
     return jnp.sum(jnp.isnan(jnp.asarray(site["value"])))
 
 
-def _count_outside(site: dict) -> jax.Array:
-    return jnp.sum(~jnp.asarray(site["fn"].support(site["value"])))
+def _outside(site: dict) -> tuple[jax.Array, jax.Array]:
+    """How many values are outside of the support, and one number of the first of these."""
+    value = jnp.asarray(site["value"])
+    if value.size == 0:  # a factor
+        return jnp.zeros((), int), jnp.zeros(())
+    outside = ~jnp.asarray(site["fn"].support(value))
+    rows = jnp.broadcast_to(value, (*outside.shape, *value.shape[outside.ndim :]))
+    first = jnp.argmax(outside.ravel())
+    return jnp.sum(outside), jnp.reshape(rows, (outside.size, -1))[first, 0].astype(float)
 
 
 def _blame(
-    name: str, kind: str, family: str, log_prob: float, num_nan: int, num_outside: int
+    name: str,
+    kind: str,
+    family: str,
+    log_prob: float,
+    num_nan: int,
+    num_outside: int,
+    such_as: float,
 ) -> str:
+    bounded = name.removeprefix("_").removesuffix("_log_det")
+    if kind == "factor" and name == f"_{bounded}_log_det":
+        return f"the support of latent site '{bounded}' is empty: are its bounds in order?"
     text = f"{kind} '{name}' has log probability {log_prob}"
     if kind != "observed site":
         return text
@@ -108,7 +126,9 @@ def _blame(
             f"{text} ({num_nan} of its values are NaN: drop them, or hide them with "
             "numpyro.handlers.mask(mask=~jnp.isnan(y)) around the site)"
         )
-    return f"{text} (data outside the support of {family})" if num_outside else text
+    if not num_outside:
+        return text
+    return f"{text} (data outside the support of {family}: {num_outside}, such as {such_as:g})"
 
 
 def _spoilt_arguments(model: Callable, args: tuple, kwargs: dict) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 import inspect
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import equinox as eqx
@@ -216,6 +216,14 @@ def number_needed(error: Exception) -> ModelRefusedError:
         "x[x > 0]), pass NumPy arrays rather than JAX arrays, or compute it outside and pass the "
         "result as a Python number. If it comes from a latent site (if mu > 0: ...), write "
         "jnp.where or jax.lax.cond instead."
+    )
+
+
+def not_numbers(instead: Iterable[str], error: Exception) -> ModelRefusedError:
+    """Make the error for a model that cannot compute with what it was given."""
+    first = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return ModelRefusedError(
+        f"The model cannot compute with its arguments: {'; '.join(instead)}. It raised: {first}"
     )
 
 

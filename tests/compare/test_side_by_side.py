@@ -273,6 +273,16 @@ def test_run_of_other_data_is_refused(posterior, nuts_run):
         compare_with_nuts(posterior, jax.random.key(2), mcmc=other)
 
 
+def test_run_of_other_data_is_refused_where_its_chains_ended_by_chance_as_high(
+    posterior, nuts_run
+):
+    other = MCMC(NUTS(effects), num_warmup=10, num_samples=200, num_chains=2)
+    kwargs = {"data": nuts_run._kwargs["data"] + 0.05}
+    other.__dict__ |= nuts_run.__dict__ | {"_kwargs": kwargs}
+    with pytest.raises(ValueError, match="at its draws the log density"):
+        compare_with_nuts(posterior, jax.random.key(2), mcmc=other)
+
+
 def test_run_of_another_model_is_refused(of_log_density, nuts_run):
     with pytest.raises(ValueError, match=r"sites \{'x': \(2,\)\}.*\['x'\] are missing"):
         compare_with_nuts(of_log_density, jax.random.key(2), mcmc=nuts_run)

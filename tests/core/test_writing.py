@@ -83,7 +83,7 @@ def test_what_is_no_path_is_refused(path):
         ("x" * 300, "File name too long"),
         ("file/below", "exists|Not a directory"),
         ("folder", "'.*folder' is a folder"),
-        ("nul\0byte", "null"),
+        ("nul\0byte", "should be the path of a file"),
         ("pipe", "'.*pipe' is a device, a pipe or a socket"),
     ],
 )
@@ -94,6 +94,18 @@ def test_where_nothing_can_be_written_is_said_before(tmp_path, path, reason):
     with pytest.raises(ValueError, match=reason):
         check_writable("checkpoint", str(tmp_path / path))
     assert sorted(each.name for each in tmp_path.iterdir()) == ["file", "folder", "pipe"]
+
+
+def test_a_path_that_only_a_shell_understands_is_refused():
+    with pytest.raises(ValueError, match=r"a folder of the name '~': write path='.+/fit.bridge'"):
+        write_atomically("~/fit.bridge", writer(b"x"))
+
+
+def test_a_failure_names_the_file_that_was_asked_for(tmp_path):
+    path = tmp_path / ("x" * 300)
+    with pytest.raises(OSError, match="File name too long") as caught:
+        write_atomically(path, writer(b"x"))
+    assert caught.value.filename == str(path)
 
 
 def test_a_path_that_can_be_written_is_left_as_it_was(tmp_path):

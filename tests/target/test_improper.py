@@ -36,7 +36,16 @@ def coefficients(x, y):
     numpyro.sample("y", dist.Normal(x @ beta, 1.0).to_event(1), obs=y)
 
 
+def inverse_scale(y):
+    """The density of log scale is flat towards minus infinity, where 1 / scale ends as inf."""
+    mean = numpyro.sample("mean", dist.Normal(0.0, 5.0))
+    scale = numpyro.sample("scale", flat(constraints.positive))
+    numpyro.factor("prior", -jnp.log(scale) - scale)
+    numpyro.sample("y", dist.Normal(mean, jnp.sqrt(1 + scale**2)).expand([3]), obs=y)
+
+
 IMPROPER = {
+    "one over a scale of effects": (inverse_scale, (np.ones(3),), "scale"),
     "masked": (without_data, (), "mean"),
     "prior alone": (lambda: numpyro.sample("x", flat()), (), "x"),
     "masked prior": (handlers.mask(one_site(dist.Normal()), mask=False), (), "x"),
@@ -50,6 +59,16 @@ def test_an_improper_posterior_is_refused_by_name(name):
     model, args, site = IMPROPER[name]
     with pytest.raises(ValueError, match=f"posterior is improper.*however far {site} is moved"):
         target_from_model(KEY, model, *args)
+
+
+def test_the_values_that_obs_mask_makes_are_explained():
+    def model(y):
+        mean = numpyro.sample("mean", dist.Normal())
+        seen = jnp.array([True, False, True])
+        numpyro.sample("y", dist.Normal(mean, 1.0).expand([3]), obs=y, obs_mask=seen)
+
+    with pytest.raises(ValueError, match=r"comes of obs_mask= at site 'y'.*handlers.mask"):
+        target_from_model(KEY, model, np.ones(3))
 
 
 def far_away(y):

@@ -62,7 +62,7 @@ def test_the_verdict_says_so(key):
             model, standardise=nb.standardise, num_iterations=2, progress_bar=False
         )
         draws = sampler.run(key, NIGHT, y=y).sample(key, 12)
-    assert target.rounded == ("day",)
+    assert target.odd_data.rounded == ("day",)
     assert not draws.verdict.trustworthy
     assert "numbers of day need more than 32 bits" in draws.verdict.text
     assert "numpyro.enable_x64()" in draws.verdict.text
@@ -106,8 +106,8 @@ class ByAttribute:
 def test_what_a_model_reads_by_itself_is_named_too(key, reader, names):
     y = 3.0 + np.linspace(0.1, 0.45, 7)
     with jax.enable_x64(False):
-        assert target_from_model(key, reader, y=y).rounded == names
-    assert target_from_model(key, reader, y=y).rounded == ()
+        assert target_from_model(key, reader, y=y).odd_data.rounded == names
+    assert target_from_model(key, reader, y=y).odd_data.rounded == ()
 
 
 def test_counts_that_become_negative_are_refused_with_the_reason(key):
