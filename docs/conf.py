@@ -12,6 +12,11 @@ from numpyro_bridge._core.types import RNGKey
 # Pages are run while the documentation is built: on the CPU, without progress bars in the output.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("CI", "true")
+# Most of a page's seconds go into compiling: code that is compiled sooner is fast enough here.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+if installed_version("jaxlib").startswith("0.10."):
+    quick = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+    os.environ["XLA_FLAGS"] = f"{quick} {os.environ.get('XLA_FLAGS', '')}"
 
 project = "numpyro-bridge"
 author = "The numpyro-bridge authors"

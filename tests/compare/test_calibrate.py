@@ -141,6 +141,7 @@ class WeightedPosterior:
         )
 
 
+@pytest.mark.slow
 def test_corrections_are_part_of_what_is_calibrated():
     settings = {"num": 60, "num_samples": 1_000}
     raw = calibrated(Weighted(), correction=None, **settings)
@@ -185,6 +186,7 @@ def test_nuts_of_numpyro_is_a_sampler():
     assert 0 <= found.ranks["mu"] <= NUM_DRAWS
 
 
+@pytest.mark.slow
 def test_a_bridge_is_a_sampler_and_its_programs_are_compiled_once():
     untransformed = {"standardise": nb.no_standardisation, "num_iterations": 20}
     sampler = nb.BridgeSampler(normal, **{**TINY, **untransformed})
@@ -231,6 +233,7 @@ def test_a_sampler_that_always_fails_ends_at_once():
     assert isinstance(caught.value.__cause__, ArithmeticError) and len(calls) == 3
 
 
+@pytest.mark.slow
 def test_errors_say_what_to_write_instead():
     key, target = jax.random.key(0), nb.target_from_log_density(lambda x: -jnp.sum(x**2), 1)
     with pytest.raises(ValueError, match=r"nb.calibrate\(sampler, model, rng_key, \*model_args\)"):

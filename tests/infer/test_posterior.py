@@ -89,6 +89,7 @@ def test_a_result_says_how_it_was_made(posterior, draws):
 # --- predictions ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_predictions_have_the_exact_moments(posterior, data):
     x, y = data
     mean, covariance, _ = targets.regression_posterior(x, y)

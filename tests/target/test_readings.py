@@ -108,6 +108,7 @@ def test_a_result_is_not_used_with_other_data_than_its_own(key, change):
             use()
 
 
+@pytest.mark.slow
 def test_a_kernel_is_trained_anew_and_a_guide_refuses_where_a_global_changed(key):
     kernel = nb.BridgeKernel(of_a_global, num_iterations=2, progress_bar=False)
     for shift in (1.0, 4.0):

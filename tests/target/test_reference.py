@@ -115,6 +115,7 @@ def posterior(exact):
     return sampler.run(jax.random.key(0), exact.x, y=exact.y)
 
 
+@pytest.mark.slow
 def test_the_evidence_of_many_rows_is_right(exact, posterior):
     draws = posterior.sample(jax.random.key(1), 2_000)
     assert draws.verdict.trustworthy
