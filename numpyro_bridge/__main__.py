@@ -18,6 +18,8 @@ from numpyro_bridge.compare import Comparison, compare_with_nuts
 from numpyro_bridge.infer import BridgeSampler
 from numpyro_bridge.processes import CMCD, ScoreInformedControl
 
+Numbers = np.ndarray | jax.Array
+
 
 class Demo(NamedTuple):
     """A model, its data, and labels for its dimensions."""
@@ -25,7 +27,7 @@ class Demo(NamedTuple):
     title: str
     model: Callable[..., Any]
     data: dict[str, np.ndarray]
-    coords: dict[str, list]
+    coords: dict[str, list[Any]]
 
 
 class Settings(NamedTuple):
@@ -49,7 +51,7 @@ QUICK = Settings(
 """Enough to see that everything runs, and too little to judge the sampler by."""
 
 
-def eight_schools(effect_error, effect=None):
+def eight_schools(effect_error: Numbers, effect: Numbers | None = None) -> None:
     """Effects of coaching in eight schools, non-centred. Rubin (1981)."""
     mu = numpyro.sample("mu", dist.Normal(0, 5))
     tau = numpyro.sample("tau", dist.HalfCauchy(5))
@@ -59,7 +61,12 @@ def eight_schools(effect_error, effect=None):
         numpyro.sample("obs", dist.Normal(theta, effect_error), obs=effect)
 
 
-def seeds(is_other_seed, is_other_root, num_seeds, num_germinated=None):
+def seeds(
+    is_other_seed: Numbers,
+    is_other_root: Numbers,
+    num_seeds: Numbers,
+    num_germinated: Numbers | None = None,
+) -> None:
     """Germination on 21 plates: logistic regression with a random effect each. Crowder (1978)."""
     tau = numpyro.sample("tau", dist.Gamma(0.01, 0.01))
     a_0 = numpyro.sample("a_0", dist.Normal(0, 10))

@@ -256,7 +256,7 @@ def _name(function: Any) -> str:
     return getattr(function, "__name__", "the function")
 
 
-def _partials(function: Any) -> Iterator[partial]:
+def _partials(function: Any) -> Iterator[partial[Any]]:
     """The partial functions around a function, outermost first, also those inside wrappers.
 
     A wrapper such as `with_log_flow` names what it wraps in `__wrapped__`.
@@ -280,7 +280,7 @@ def check_function(name: str, function: Any, such_as: str) -> None:
         _check_keywords(name, part.func, part.keywords)
 
 
-def _check_keywords(name: str, function: Callable, keywords: dict[str, Any]) -> None:
+def _check_keywords(name: str, function: Callable[..., Any], keywords: dict[str, Any]) -> None:
     parameters = inspect.signature(function).parameters.values()
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
         return

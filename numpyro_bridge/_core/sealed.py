@@ -34,7 +34,7 @@ def seal(file: BinaryIO, header: dict[str, Any], arrays: bytes) -> None:
     file.write(json.dumps(first).encode() + b"\n" + encoded + arrays)
 
 
-def unseal(path: str | os.PathLike) -> Content:
+def unseal(path: str | os.PathLike[str]) -> Content:
     """Read a file, and check that it is whole and as it was written.
 
     Raises:

@@ -17,14 +17,14 @@ from numpyro_bridge._core.writing import write_atomically
 Tree = TypeVar("Tree")
 
 
-def save_tree(path: str | os.PathLike, header: dict[str, Any], tree: Any) -> Path:
+def save_tree(path: str | os.PathLike[str], header: dict[str, Any], tree: Any) -> Path:
     """Write `header`, then the leaves of `tree` in Equinox's format, with a checksum of both."""
     leaves = io.BytesIO()
     eqx.tree_serialise_leaves(leaves, tree)
     return write_atomically(path, lambda file: seal(file, header, leaves.getvalue()))
 
 
-def load_header(path: str | os.PathLike) -> dict[str, Any]:
+def load_header(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Read the header of a file made by `save_tree`.
 
     Raises:
@@ -33,7 +33,7 @@ def load_header(path: str | os.PathLike) -> dict[str, Any]:
     return unseal(path).header
 
 
-def load_tree(path: str | os.PathLike, like: Tree) -> tuple[dict[str, Any], Tree]:
+def load_tree(path: str | os.PathLike[str], like: Tree) -> tuple[dict[str, Any], Tree]:
     """Read the header and the leaves of a tree that has the structure and arrays of `like`.
 
     Raises:
@@ -54,7 +54,7 @@ def load_tree(path: str | os.PathLike, like: Tree) -> tuple[dict[str, Any], Tree
     return header, tree
 
 
-def save_parts(path: str | os.PathLike, header: dict[str, Any], parts: dict[str, Any]) -> Path:
+def save_parts(path: str | os.PathLike[str], header: dict[str, Any], parts: dict[str, Any]) -> Path:
     """Write a header and named parts, with descriptions from which `load_parts` makes them again.
 
     Raises:
@@ -66,7 +66,7 @@ def save_parts(path: str | os.PathLike, header: dict[str, Any], parts: dict[str,
 
 
 def load_parts(
-    path: str | os.PathLike, makers: dict[str, Callable[[], Any] | None]
+    path: str | os.PathLike[str], makers: dict[str, Callable[[], Any] | None]
 ) -> dict[str, Any]:
     """Make the parts again that `save_parts` wrote.
 

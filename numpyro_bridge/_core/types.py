@@ -1,6 +1,13 @@
 """Shape names shared by every module, so that signatures read like the mathematics."""
 
+from typing import TYPE_CHECKING, Any
+
 from jaxtyping import Array, Float, Key, PRNGKeyArray, UInt32
+
+if TYPE_CHECKING:
+    PyTree = Any  # that of jaxtyping is unknown to type checkers
+else:
+    from jaxtyping import PyTree as PyTree
 
 Scalar = Float[Array, ""]
 Vector = Float[Array, " dim"]

@@ -71,7 +71,7 @@ def check_writable(name: str, path: Any) -> None:
         ) from error
 
 
-def write_atomically(path: str | os.PathLike, write: Callable[[BinaryIO], None]) -> Path:
+def write_atomically(path: str | os.PathLike[str], write: Callable[[BinaryIO], None]) -> Path:
     """Write a file under another name and then move it, so that nobody ever reads half of it.
 
     It gets the permissions of any new file. What killed processes left behind is removed.
@@ -103,7 +103,7 @@ def _written(path: Path, write: Callable[[BinaryIO], None]) -> Path:
 
 
 @contextlib.contextmanager
-def only_writer(name: str, path: str | os.PathLike | None) -> Iterator[None]:
+def only_writer(name: str, path: str | os.PathLike[str] | None) -> Iterator[None]:
     """Keep other processes from writing the same file for a while.
 
     Raises:

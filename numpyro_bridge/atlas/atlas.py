@@ -144,7 +144,9 @@ class Atlas(eqx.Module):
         raised = [each + log_scale for each in evidences(self)]
         return eqx.tree_at(evidences, self, raised)
 
-    def judged_again(self, log_evidence: float, uncovered) -> "Atlas":
+    def judged_again(
+        self, log_evidence: float, uncovered: Float[np.ndarray, "uncovered dim"]
+    ) -> "Atlas":
         """The atlas with the evidence of bridges on its charts, and what they do not cover."""
         return eqx.tree_at(
             lambda atlas: (atlas.log_evidence, atlas.uncovered), self, (log_evidence, uncovered)

@@ -51,6 +51,11 @@ def chart(
 ) -> Atlas:
     """Make an atlas of a posterior from the places that exploration found.
 
+    >>> target = nb.target_from_model(key, model, x, y=y)
+    >>> atlas = nb.atlas.chart(key, target, nb.atlas.explore(key, target))
+    >>> len(atlas.maps)
+    1
+
     Every place becomes a chart: a normal distribution, which is then improved by natural-gradient
     steps on the chart's piece of the target, and bent where that pays. Draws of the charts are
     weighted. Where the weights are heavy the charts are divided anew. Where particles of an

@@ -1,5 +1,6 @@
 """Climbs to the tops of a density from many places at once, and the normal shape at each top."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -129,7 +130,7 @@ def _is_shaped_so(rng_key, target: Target, top, factor, height) -> Bool[Array, "
     return (drop > 0.1) & (drop < 50)
 
 
-def scale_at(cost, start) -> Scalar:
+def scale_at(cost: Callable[[Vector], Scalar], start: Vector) -> Scalar:
     """A length by the curvature along the gradient, for a first step that is about right.
 
     With steps as long as the gradient, climbs in narrow modes would leave them at once.

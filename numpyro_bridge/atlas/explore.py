@@ -81,6 +81,11 @@ class Exploration(NamedTuple):
 def explore(rng_key: RNGKey, target: Target, *, max_rounds: int = MAX_ROUNDS) -> Exploration:
     """Climb to the tops of the density, round after round, until a round finds nothing new.
 
+    >>> target = nb.target_from_model(key, model, x, y=y)
+    >>> exploration = nb.atlas.explore(key, target)
+    >>> exploration.settled
+    True
+
     The first climbs start from prior draws, wide draws, and where NUTS would. Later ones start
     where the density is higher than the places found so far explain.
     A density may have no tops, as that of a centred hierarchy, which rises without limit; then the

@@ -80,7 +80,12 @@ def _pathfinder(rng_key: RNGKey, target: Target, starts: Starts, approximate) ->
     return jax.vmap(one)(jax.random.split(rng_key, len(starts)), starts)
 
 
-def low_rank_of(location, diagonal, beta, gamma) -> LowRankMap:
+def low_rank_of(
+    location: Vector,
+    diagonal: Vector,
+    beta: Float[Array, "dim rank"],
+    gamma: Float[Array, "rank rank"],
+) -> LowRankMap:
     """The map whose normal distribution has covariance `diag(diagonal) + beta @ gamma @ beta.T`."""
     scale = jnp.sqrt(diagonal)
     basis, triangle = jnp.linalg.qr(beta / scale[:, None])

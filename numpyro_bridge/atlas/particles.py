@@ -269,7 +269,9 @@ def _jitter(rng_key: RNGKey, dtype) -> Scalar:
     return jax.random.uniform(rng_key, (), dtype, 0.3, 1.0)
 
 
-def particle_covariance(position, log_weight):
+def particle_covariance(
+    position: Float[Array, "num dim"], log_weight: Float[Array, " num"]
+) -> Float[Array, " dim"] | Float[Array, "dim dim"]:
     """Weighted covariance, or variances above `DENSE_LIMIT` dimensions; never singular."""
     weight = jax.nn.softmax(log_weight)
     centred = position - weight @ position

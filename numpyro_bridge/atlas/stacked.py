@@ -24,8 +24,11 @@ LENGTHS = (1, 8, 64)
 
 Tree = TypeVar("Tree")
 
+Index = int | np.integer | slice | np.ndarray | Array
+"""What selects one row of an array, or several."""
 
-def row(tree: Tree, index) -> Tree:
+
+def row(tree: Tree, index: Index) -> Tree:
     """One row of every array, or several; the index may be known only when compiled code runs."""
     return jax.tree.map(lambda leaf: _taken(leaf, index) if _is_array(leaf) else leaf, tree)
 
@@ -53,13 +56,17 @@ def padded_logs(logs: Float[np.ndarray, " charts"]) -> Float[Array, " rows"]:
     return jnp.asarray(np.concatenate([logs, missing]), jnp.result_type(float))
 
 
-def student_partition(normals: DenseMap, log_mass: Float[np.ndarray, " charts"]):
+def student_partition(
+    normals: DenseMap, log_mass: Float[np.ndarray, " charts"]
+) -> StudentPartition:
     """The partition by Student densities at the places and scales of normal distributions."""
     rows = padded(whiten_all(normals), len(log_mass))
     return StudentPartition(padded_logs(log_mass - np.max(log_mass)), rows)
 
 
-def mixture_partition(maps: Sequence[AbstractMap], log_share: Float[np.ndarray, " charts"]):
+def mixture_partition(
+    maps: Sequence[AbstractMap], log_share: Float[np.ndarray, " charts"]
+) -> MixturePartition:
     """The partition by the densities that the maps make of standard normal noise."""
     return MixturePartition(padded_logs(log_share), padded(stack(alike(maps)), len(maps)))
 

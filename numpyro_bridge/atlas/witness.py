@@ -58,6 +58,9 @@ def temper(
 ) -> Particles | str:
     """Temper particles from the prior, or from a distribution that is wider than the charts.
 
+    >>> temper = partial(nb.atlas.temper, num_particles=2_048)
+    >>> sampler = nb.BridgeSampler(model, charts=partial(nb.atlas.chart, temper=temper))
+
     Where the evidences of their two groups disagree, the most particles are tempered instead.
 
     Args:

@@ -40,7 +40,8 @@ def calibrate(
 ) -> Calibration:
     """Simulation-based calibration of any sampler, with its corrections.
 
-        print(nb.calibrate(nb.BridgeSampler(model), model, jax.random.key(0), x))
+    >>> calibration = nb.calibrate(sampler, model, key, x, num_simulations=20)
+    >>> figure = nb.plots.plot_ranks(calibration)
 
     Parameters are drawn from the prior of the model, and data given each of them. The sampler is
     run on each data set, its draws are corrected and thinned, and the true parameters are ranked

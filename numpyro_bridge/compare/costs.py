@@ -1,7 +1,7 @@
 """Costs: what a sampler spent, and how many effective draws it got for that."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -84,7 +84,7 @@ class Costs:
         )
 
 
-def bridge_costs(posterior: Posterior, draws: Draws, drawing: Watch) -> Costs:
+def bridge_costs(posterior: Posterior[Any], draws: Draws, drawing: Watch) -> Costs:
     """Seconds and gradients of a trained bridge; `drawing` has timed the drawing of `draws`."""
     before = posterior.report.num_gradient_evaluations
     seconds = posterior.report.seconds

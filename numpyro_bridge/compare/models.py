@@ -129,7 +129,7 @@ class ModelComparison:
 
 
 def compare_models(
-    models: Mapping[str, Posterior | Draws],
+    models: Mapping[str, Posterior[Any] | Draws],
     *,
     prior: Mapping[str, float] | None = None,
     num_samples: int = 4_000,
@@ -137,7 +137,9 @@ def compare_models(
 ) -> ModelComparison:
     r"""Compare models of the same data by their evidences.
 
-        nb.compare_models({"linear": posterior_a, "quadratic": posterior_b}).print()
+    >>> comparison = nb.compare_models({"slope": draws, "no slope": flat})
+    >>> comparison.probability.round(1).tolist()
+    [0.5, 0.5]
 
     With evidences $Z_i$ and prior probabilities $\pi_i$, the posterior probabilities are
     $p_i = \pi_i Z_i / \sum_j \pi_j Z_j$. Their errors follow from those of the log evidences

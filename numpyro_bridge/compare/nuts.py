@@ -7,8 +7,8 @@ from typing import Any
 import equinox as eqx
 import jax
 import numpy as np
+import numpyro.infer
 from jaxtyping import Array, Float
-from numpyro.infer import MCMC, NUTS
 
 from numpyro_bridge._core.checks import check_count, check_flag, check_instance, check_key
 from numpyro_bridge._core.stopwatch import Watch, stopwatch
@@ -58,6 +58,9 @@ def numpyro_nuts(
 ) -> NutsRun:
     """Run NumPyro's NUTS with its defaults, all chains in one batch.
 
+    >>> nuts = nb.compare.numpyro_nuts
+    >>> run = nuts(key, target, num_chains=2, num_warmup=100, num_samples=100)
+
     Args:
         rng_key: a JAX key.
         target: the target of a model, or of a log density.
@@ -73,7 +76,7 @@ def numpyro_nuts(
     progress_bar = check_flag("progress_bar", progress_bar)
     warmup_key, sample_key, init_key = jax.random.split(rng_key, 3)
     kernel, args, kwargs = _kernel_and_arguments(init_key, target, num_chains)
-    mcmc = MCMC(
+    mcmc = numpyro.infer.MCMC(
         kernel,
         num_warmup=num_warmup,
         num_samples=num_samples,
@@ -103,7 +106,8 @@ def blackjax_nuts(
 ) -> NutsRun:
     """Run BlackJAX's NUTS after its window adaptation, all chains in one batch.
 
-        nb.compare_with_nuts(posterior, rng_key, nuts=nb.compare.blackjax_nuts)
+    >>> nuts = nb.compare.blackjax_nuts
+    >>> run = nuts(key, target, num_chains=2, num_warmup=100, num_samples=100)
 
     Args:
         rng_key: a JAX key.
@@ -144,7 +148,7 @@ def _checked(num_chains: Any, num_warmup: Any, num_samples: Any) -> tuple[int, i
     )
 
 
-def run_of(mcmc: MCMC) -> NutsRun:
+def run_of(mcmc: numpyro.infer.MCMC) -> NutsRun:
     """Read the draws, the statistics and the gradients of a finished `MCMC` of NumPyro."""
     fields = mcmc.get_extra_fields(group_by_chain=True)
     stats = {STATS[name]: fields[name] for name in STATS if name in fields}
@@ -171,12 +175,12 @@ def _num_gradients(stats: dict[str, Array]) -> int | None:
 
 def _kernel_and_arguments(
     rng_key: RNGKey, target: Target, num_chains: int
-) -> tuple[NUTS, tuple, dict[str, Any]]:
+) -> tuple[numpyro.infer.NUTS, tuple[Any, ...], dict[str, Any]]:
     if isinstance(target, ModelTarget):
-        return NUTS(target.model), target.model_args, target.model_kwargs
+        return numpyro.infer.NUTS(target.model), target.model_args, target.model_kwargs
     start = target.initial_positions(rng_key, num_chains)
     start = start if num_chains > 1 else start[0]
-    kernel = NUTS(potential_fn=lambda site: -target.log_density(site["x"]))
+    kernel = numpyro.infer.NUTS(potential_fn=lambda site: -target.log_density(site["x"]))
     return kernel, (), {"init_params": {"x": start}}
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from numpyro.infer import MCMC
+import numpyro.infer
 
 from numpyro_bridge.compare.nuts import NutsRun
 from numpyro_bridge.draws.inference_data import Groups
@@ -38,7 +38,7 @@ def some_draws(run: NutsRun, target: Target) -> Any:
 
 
 def nuts_to_arviz(
-    run: NutsRun, target: Target, bridge: Any, coords: Mapping[str, Sequence] | None
+    run: NutsRun, target: Target, bridge: Any, coords: Mapping[str, Sequence[Any]] | None
 ) -> Any:
     """Make the ArviZ object of NUTS, with the groups, dimensions and data of the bridge's object.
 
@@ -65,7 +65,7 @@ def nuts_to_arviz(
     return assemble(import_arviz(), groups, dims, coords, library)
 
 
-def check_same_posterior(mcmc: MCMC, target: Target) -> None:
+def check_same_posterior(mcmc: numpyro.infer.MCMC, target: Target) -> None:
     """Raise a ValueError unless this is a finished run on the same model and data."""
     if mcmc.last_state is None:
         raise ValueError(
@@ -92,7 +92,7 @@ def check_same_posterior(mcmc: MCMC, target: Target) -> None:
     _check_same_density_at_draws(mcmc, target, samples)
 
 
-def _check_same_density(mcmc: MCMC, target: Target, sites: list[str]) -> None:
+def _check_same_density(mcmc: numpyro.infer.MCMC, target: Target, sites: list[str]) -> None:
     """Compare log densities where the chains ended, since other data give other values."""
     unconstrained = getattr(mcmc.last_state, "z", None)
     energy = getattr(mcmc.last_state, "potential_energy", None)
@@ -110,7 +110,9 @@ def _check_same_density(mcmc: MCMC, target: Target, sites: list[str]) -> None:
         )
 
 
-def _check_same_density_at_draws(mcmc: MCMC, target: Target, samples: dict) -> None:
+def _check_same_density_at_draws(
+    mcmc: numpyro.infer.MCMC, target: Target, samples: dict[str, Any]
+) -> None:
     """Compare log densities at some draws: at a single position those of other data may be equal.
 
     They are those of the arguments that the chains ran with, where these are known.

@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from numpyro.infer import MCMC
+import numpyro.infer
 
 from numpyro_bridge._core.checks import (
     check_count,
@@ -73,7 +73,7 @@ class Comparison:
     draws: Draws
     backward: BackwardRuns
     nuts_charts: np.ndarray
-    posterior: Posterior
+    posterior: Posterior[Any]
 
     @property
     def costs(self) -> Any:
@@ -118,7 +118,7 @@ class Comparison:
         """
         print(f"\n{self}\n")
 
-    def plot(self, folder: str | PathLike | None = None) -> dict[str, Any]:
+    def plot(self, folder: str | PathLike[str] | None = None) -> dict[str, Any]:
         """Draw the marginals, a forest, pairs of parameters, the training and the weights.
 
         Args:
@@ -155,7 +155,7 @@ class Comparison:
 
 
 def compare_with_nuts(
-    posterior: Posterior,
+    posterior: Posterior[Any],
     rng_key: RNGKey,
     *,
     num_samples: int = 4_000,
@@ -163,12 +163,14 @@ def compare_with_nuts(
     num_warmup: int = 1_000,
     nuts_samples: int = 1_000,
     nuts: Nuts = numpyro_nuts,
-    mcmc: MCMC | None = None,
+    mcmc: numpyro.infer.MCMC | None = None,
     log_likelihood: bool = False,
-    coords: Mapping[str, Sequence] | None = None,
+    coords: Mapping[str, Sequence[Any]] | None = None,
     progress_bar: bool = True,
 ) -> Comparison:
     """Draw from a trained bridge and from NUTS, and compare parameters and costs.
+
+    >>> comparison = nb.compare_with_nuts(posterior, key, num_samples=1_000, num_chains=2)
 
     Both samplers get the same model and data. The bridge's draws are corrected as
     `to_inference_data` does by default, so that ESS, r-hat and Monte Carlo errors mean the same for
@@ -181,10 +183,8 @@ def compare_with_nuts(
         num_chains: number of chains of each sampler; r-hat needs at least two.
         num_warmup: warm-up steps of each chain of NUTS.
         nuts_samples: draws of each chain of NUTS.
-        nuts: the function that runs NUTS: `nb.compare.numpyro_nuts`, `nb.compare.blackjax_nuts`, or
-            another with the same arguments.
-        mcmc: a finished `numpyro.infer.MCMC` to compare with, in place of running NUTS here; its
-            seconds are not known.
+        nuts: runs NUTS: `nb.compare.numpyro_nuts`, `nb.compare.blackjax_nuts`, or one like these.
+        mcmc: a finished `numpyro.infer.MCMC`, in place of a run here; its seconds are not known.
         log_likelihood: whether to compute the pointwise log likelihood of both, for `arviz.loo`.
         coords: dimension name to labels, for both.
         progress_bar: whether NUTS shows progress.
@@ -216,7 +216,7 @@ def compare_with_nuts(
     return _compared(keys[3], posterior, draws, bridge, run, watch, coords)
 
 
-def _drawn(keys, posterior: Posterior, num_samples: int, settings: dict[str, Any]):
+def _drawn(keys, posterior: Posterior[Any], num_samples: int, settings: dict[str, Any]):
     """Draws of the bridge, the same for ArviZ, and the seconds that drawing took."""
     with stopwatch() as watch:
         draws = posterior.sample(keys[0], num_samples)
@@ -224,7 +224,7 @@ def _drawn(keys, posterior: Posterior, num_samples: int, settings: dict[str, Any
 
 
 def _compared(
-    rng_key, posterior: Posterior, draws, bridge, run: NutsRun, watch, coords
+    rng_key, posterior: Posterior[Any], draws, bridge, run: NutsRun, watch, coords
 ) -> Comparison:
     """Compare the draws of both samplers."""
     target = posterior.target.base
@@ -266,5 +266,5 @@ def _check_parts(posterior: Any, rng_key: Any, nuts: Any, mcmc: Any, coords: Any
     check_function("nuts", nuts, "nb.compare.numpyro_nuts")
     check_labels("coords", coords)
     if mcmc is not None:
-        check_instance("mcmc", mcmc, MCMC, "a numpyro.infer.MCMC that has run")
+        check_instance("mcmc", mcmc, numpyro.infer.MCMC, "a numpyro.infer.MCMC that has run")
         check_same_posterior(mcmc, posterior.target.base)

@@ -163,7 +163,7 @@ def simulated_runs(
 
 
 def draws_of(
-    sampler: Any, rng_key: RNGKey, num_samples: int, args: tuple, kwargs: dict[str, Any]
+    sampler: Any, rng_key: RNGKey, num_samples: int, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
     """Draws of any sampler, given the arguments of a model: `Draws`, or values by site.
 

@@ -29,22 +29,38 @@ Prediction = Callable[[Level], tuple[Scalar, Scalar]]
 
 
 def predicts_clean(level: Level) -> tuple[Scalar, Scalar]:
-    """The clean vector itself; poor at low noise, where it says little about the noise."""
+    """The clean vector itself; poor at low noise, where it says little about the noise.
+
+    >>> prediction = nb.diffusion.predicts_clean
+    >>> denoiser = nb.diffusion.untrained_denoiser(key, 2, prediction=prediction)
+    """
     return jnp.ones_like(level.alpha), jnp.zeros_like(level.alpha)
 
 
 def predicts_noise(level: Level) -> tuple[Scalar, Scalar]:
-    """The noise; poor at high noise, where it says little about the clean vector."""
+    """The noise; poor at high noise, where it says little about the clean vector.
+
+    >>> prediction = nb.diffusion.predicts_noise
+    >>> denoiser = nb.diffusion.untrained_denoiser(key, 2, prediction=prediction)
+    """
     return jnp.zeros_like(level.alpha), jnp.ones_like(level.alpha)
 
 
 def predicts_velocity(level: Level) -> tuple[Scalar, Scalar]:
-    """`alpha · noise - sigma · clean`; good at every level, and zero for standard normal data."""
+    """`alpha · noise - sigma · clean`; good at every level, and zero for standard normal data.
+
+    >>> prediction = nb.diffusion.predicts_velocity
+    >>> denoiser = nb.diffusion.untrained_denoiser(key, 2, prediction=prediction)
+    """
     return -level.sigma, level.alpha
 
 
 def predicts_flow(level: Level) -> tuple[Scalar, Scalar]:
-    """`clean - noise`, the time derivative of the straight path; good at every level."""
+    """`clean - noise`, the time derivative of the straight path; good at every level.
+
+    >>> prediction = nb.diffusion.predicts_flow
+    >>> denoiser = nb.diffusion.untrained_denoiser(key, 2, prediction=prediction)
+    """
     return jnp.ones_like(level.alpha), -jnp.ones_like(level.alpha)
 
 
@@ -88,7 +104,7 @@ class Denoiser(eqx.Module):
     schedule: AbstractNoiseSchedule = Truncated(VPCosine())
     prediction: Prediction = eqx.field(static=True, default=predicts_velocity)
 
-    def __check_init__(self):
+    def __check_init__(self) -> None:
         check_function("network", self.network, "a DenoisingNetwork")
         check_schedule(self.schedule)
         check_function("prediction", self.prediction, "nb.diffusion.predicts_velocity")
@@ -170,6 +186,9 @@ def untrained_denoiser(
     prediction: Prediction = predicts_velocity,
 ) -> Denoiser:
     """An untrained denoiser with the network of this package.
+
+    >>> denoiser = partial(nb.diffusion.untrained_denoiser, width=256)
+    >>> sampler = nb.DiffusionSampler(model, denoiser=denoiser)
 
     Args:
         rng_key: Randomness of the first weights.

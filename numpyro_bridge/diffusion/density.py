@@ -30,6 +30,9 @@ def log_density(
 ) -> Scalar:
     r"""Log density, in nats, that the deterministic flow gives to a vector.
 
+    >>> round(float(nb.diffusion.log_density(denoiser, jnp.zeros(2))), 2)
+    -1.84
+
     $$\log q(x) = \log p_0(z_0) - \int \nabla \cdot \hat u(z_\tau, \tau)\, d\tau, \qquad
       dz_\tau = \hat u(z_\tau, \tau)\, d\tau$$
 
@@ -95,6 +98,9 @@ def flow_of(
     denoiser: Denoiser, noise: Vector, *, context: Context = None, tolerance: float = 1e-5
 ) -> Vector:
     """The draw to which the flow carries standard normal noise, by the solver of `log_density`.
+
+    >>> nb.diffusion.flow_of(denoiser, jnp.array([1.0, -1.0])).round(2).tolist()
+    [1.0, -1.0]
 
     Raises:
         ImportError: if diffrax is not installed.

@@ -24,6 +24,10 @@ def diffusion_elbo(
 ) -> tuple[Scalar, SampleLosses]:
     r"""The loss that trains a denoiser on draws, weighted by noise level.
 
+    >>> loss, losses = nb.diffusion_elbo(key, denoiser, samples, num_draws=64)
+    >>> losses.loss.shape
+    (64,)
+
     $$\mathcal{L}_w = \tfrac12 \int_{\lambda_{\min}}^{\lambda_{\max}} w(\lambda)\,
       \mathbb{E}\lVert \hat\varepsilon(z_\lambda) - \varepsilon \rVert^2 d\lambda
       = \tfrac12\, \mathbb{E}_{t, x, \varepsilon}\left[w(\lambda_t)\,\dot\lambda_t\,

@@ -116,6 +116,10 @@ def elbo_by_level(
 ) -> ElboByLevel:
     """Measure the error of a denoiser at noise levels between the ends of its schedule.
 
+    >>> by_level = nb.diffusion.elbo_by_level(key, denoiser, samples, num_levels=11)
+    >>> by_level.log_snr.shape
+    (11,)
+
     Args:
         rng_key: Randomness of draws and noise, the same at every level.
         denoiser: Trained or not; the ends of its schedule should be finite.
@@ -151,6 +155,9 @@ def adapted_schedule(
 ) -> Tabulated:
     r"""The schedule with which the loss of a denoiser, as trained so far, has the least noise.
 
+    >>> schedule = nb.diffusion.adapted_schedule(key, denoiser, samples, num_levels=11)
+    >>> loss, losses = nb.diffusion_elbo(key, denoiser, samples, schedule=schedule)
+
     Times are spread over log-SNRs with density $p(\lambda) \propto w(\lambda)\,e(\lambda)$, so that
     every time contributes the same to the loss on average. Pass the result to the loss as
     `schedule` for the next part of training; what the loss estimates does not change.
@@ -181,6 +188,9 @@ def negative_elbo(
     rng_key: RNGKey, denoiser: Denoiser, samples: Samples, *, num_draws: int = 4_096
 ) -> Float[Array, ""]:
     r"""An upper bound on the mean of $-\log q(x)$ under the density that the denoiser stands for.
+
+    >>> round(float(nb.diffusion.negative_elbo(key, denoiser, samples)))
+    3
 
     To the loss with uniform weighting it adds what lies beyond the ends of the schedule. At the
     noisy end this is the divergence of noised draws from a standard normal distribution. At the

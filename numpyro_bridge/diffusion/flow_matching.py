@@ -21,6 +21,10 @@ def flow_matching(
 ) -> tuple[Scalar, SampleLosses]:
     r"""The conditional flow-matching loss of the straight path.
 
+    >>> loss, losses = nb.flow_matching(key, denoiser, samples, num_draws=64)
+    >>> losses.loss.shape
+    (64,)
+
     $$\mathcal{L} = \mathbb{E}_{t, x, \varepsilon}\left\lVert \hat u(z_t, t) - (x - \varepsilon)
       \right\rVert^2, \qquad z_t = t x + (1 - t) \varepsilon$$
 

@@ -43,7 +43,12 @@ class Level(NamedTuple):
 
 
 def unit_level(log_snr: Scalar) -> Level:
-    """The level of unit scale that has a given log-SNR, which may be infinite."""
+    """The level of unit scale that has a given log-SNR, which may be infinite.
+
+    >>> level = nb.diffusion.noise.unit_level(jnp.array(0.0))
+    >>> round(float(level.sigma), 3)
+    0.707
+    """
     return Level(jnp.sqrt(jax.nn.sigmoid(log_snr)), jnp.sqrt(jax.nn.sigmoid(-log_snr)))
 
 
@@ -238,7 +243,7 @@ class Truncated(AbstractNoiseSchedule):
     log_snr_min: float = eqx.field(static=True, default=-10.0)
     log_snr_max: float = eqx.field(static=True, default=10.0)
 
-    def __check_init__(self):
+    def __check_init__(self) -> None:
         if not self.log_snr_min < self.log_snr_max:
             raise ValueError(
                 "the log-SNR rises from noise to data: log_snr_min should be below log_snr_max, "

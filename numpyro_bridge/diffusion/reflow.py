@@ -29,10 +29,11 @@ def reflow_pairs(
     A flow that is trained on its own pairs by `flow_matching` makes draws of the same distribution,
     up to errors of training, by straighter paths, so that few steps suffice:
 
-        pairs = reflow_pairs(rng_key, trained, 10_000, dim=2)
-        training = nb.training.fit(rng_key, trained, loss, pairs, ...)
-        straight = with_flow_path(training.module)
-        draws = generate_many(rng_key, straight, euler_step, even_times(4), 1_000, dim=2)
+    >>> pairs = nb.diffusion.reflow_pairs(key, denoiser, 1_000, dim=2)
+    >>> loss, losses = nb.flow_matching(key, denoiser, pairs)
+
+    Train on this loss by `nb.training.fit`, and generate from `with_flow_path` of the result by a
+    few steps of `euler_step`.
 
     Args:
         rng_key: Randomness of the noise.
@@ -60,6 +61,9 @@ def curvature(
     rng_key: RNGKey, denoiser: Denoiser, num: int = 1_000, *, dim: int, num_steps: int = 64
 ) -> Scalar:
     r"""How far the paths of a flow are from straight lines, zero if they are.
+
+    >>> round(float(nb.diffusion.curvature(key, denoiser, dim=2)))
+    1
 
     $$\int_0^1 \mathbb{E} \lVert (z_1 - z_0) - \hat u(z_t, t) \rVert^2 dt$$
 
@@ -100,7 +104,12 @@ def _checked(rng_key, denoiser, num, dim, num_steps) -> tuple[int, int, int]:
 
 
 def with_flow_path(denoiser: Denoiser) -> Denoiser:
-    """The same denoiser on the straight path, from pure noise to pure data."""
+    """The same denoiser on the straight path, from pure noise to pure data.
+
+    >>> straight = nb.diffusion.with_flow_path(denoiser)
+    >>> float(straight.schedule.at(jnp.array(0.25)).alpha)
+    0.25
+    """
     check_denoiser(denoiser)
     return Denoiser(denoiser.network, FlowPath(), denoiser.prediction)
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -74,7 +75,7 @@ class BackwardRuns:
 @eqx.filter_jit
 def backward_log_weights(
     rng_key: RNGKey,
-    process: AbstractProcess,
+    process: AbstractProcess[Any],
     target: SeenTarget,
     positions: Float[Array, "num dim"],
 ) -> tuple[Float[Array, " num"], Bool[Array, " num"]]:

@@ -1,6 +1,7 @@
 """Corrections: which of the weighted draws stand at each step of chains from the target."""
 
 import warnings as python_warnings
+from collections.abc import Callable
 from typing import Any, Literal
 
 import jax.numpy as jnp
@@ -75,5 +76,9 @@ def _chained(rng_key: RNGKey, log_weight: Array, num_chains: int) -> Corrected:
     }
 
 
-CORRECTIONS = {"metropolis": _chained, "psis": _resampled, None: _kept}
+CORRECTIONS: dict[str | None, Callable[[RNGKey, Array, int], Corrected]] = {
+    "metropolis": _chained,
+    "psis": _resampled,
+    None: _kept,
+}
 """The function that turns draws into chains, for each name of a correction."""

@@ -73,7 +73,7 @@ class Draws:
     chart: Int[Array, " num_samples"] | None = None
     notes: tuple[str, ...] = ()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Refuse what is no draws, and sites that do not have one row for each weight."""
         self._check_fields()
         num = self.log_weight.shape[0]

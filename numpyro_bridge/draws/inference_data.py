@@ -51,10 +51,12 @@ def to_inference_data(
     prior: bool = True,
     predictive: bool = True,
     log_likelihood: bool = True,
-    coords: Mapping[str, Sequence] | None = None,
+    coords: Mapping[str, Sequence[Any]] | None = None,
     dims: Mapping[str, Sequence[str]] | None = None,
 ) -> Any:
     """Correct draws and make an ArviZ object of them, with every group that the model allows.
+
+    >>> idata = nb.to_inference_data(draws, num_chains=2)
 
     - `"metropolis"` (default) cuts the independent draws into chains and runs an independence
       Metropolis-Hastings algorithm over each, on path space. It is exact for any trained sampler,
@@ -259,8 +261,8 @@ def _attributes(draws: Draws, correction: str | None) -> Attributes:
 def _assemble(
     arviz: Any,
     groups: Groups,
-    dims: dict[str, list],
-    coords: Mapping[str, Sequence] | None,
+    dims: dict[str, list[str | None]],
+    coords: Mapping[str, Sequence[Any]] | None,
     attributes: Attributes,
 ) -> Any:
     """Call `arviz.from_dict`, whose signature differs between ArviZ 0.x and 1.x."""

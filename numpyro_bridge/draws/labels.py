@@ -15,7 +15,7 @@ RESERVED_DIMS = ("chain", "draw", "sample")
 
 def names_of_dims(
     target: Target, sites: Mapping[str, Array], coords: Any, dims: Any
-) -> dict[str, list]:
+) -> dict[str, list[str | None]]:
     """The names of dimensions by site: those of the model's plates, or in their place those given.
 
     Args:
@@ -46,7 +46,7 @@ def check_labels(name: str, labels: Any) -> None:
             raise ValueError(f"{name}[{key!r}] must be a list, as in {such_as}, got {got}")
 
 
-def _dims_of_plates(target: Target) -> dict[str, list]:
+def _dims_of_plates(target: Target) -> dict[str, list[str | None]]:
     if not isinstance(target, ModelTarget):
         return {}
     return {
@@ -58,7 +58,7 @@ def _dims_of_plates(target: Target) -> dict[str, list]:
 def _check_fit(
     shapes: Mapping[str, tuple[int, ...]],
     dims: Mapping[str, Sequence[str | None]],
-    coords: Mapping[str, Sequence],
+    coords: Mapping[str, Sequence[Any]],
 ) -> None:
     """Raise a ValueError where names or labels do not fit the values.
 

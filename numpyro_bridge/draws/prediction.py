@@ -86,7 +86,11 @@ def predict(
 
 @alone
 def refuse_given(
-    model: Any, latents: dict[str, Array], asked: Iterable[str], args: tuple, kwargs: dict
+    model: Any,
+    latents: dict[str, Array],
+    asked: Iterable[str],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
 ) -> None:
     """Raise a ValueError if the arguments hold data for a site that is to be predicted.
 
@@ -117,7 +121,7 @@ def run_model(
     model: Any,
     latents: dict[str, Array],
     return_sites: Sequence[str] | None,
-    args: tuple,
+    args: tuple[Any, ...],
     kwargs: dict[str, Any],
     batch_ndims: int = 1,
 ) -> dict[str, Array]:

@@ -1,6 +1,6 @@
 """One map, and annealed Hamiltonian moves, of which no part needs training."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -39,7 +39,7 @@ BATCH = 32
 class Annealed(NamedTuple):
     """A process that is good enough untrained, and the map it works in."""
 
-    process: AbstractProcess
+    process: AbstractProcess[Any]
     standardisation: Standardisation
     log_weight: Float[np.ndarray, " draws"]
     """Log weights of draws of the map alone."""
@@ -105,7 +105,7 @@ def _tried(rng_key: RNGKey, target: Target, chosen: Standardisation, noise) -> _
     return _Tried(num_steps, STEP_SIZES[best], log_weight, spent)
 
 
-def _process(rng_key: RNGKey, dim: int, tried: _Tried) -> AbstractProcess:
+def _process(rng_key: RNGKey, dim: int, tried: _Tried) -> AbstractProcess[Any]:
     if tried.num_steps == 0:
         return Direct(rng_key, dim)
     return UHA(rng_key, dim, num_steps=tried.num_steps, step_size=tried.step_size)

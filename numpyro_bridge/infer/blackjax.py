@@ -57,7 +57,7 @@ from numpyro_bridge.trajectories.path_moves import global_move
 class BridgeVIState(NamedTuple):
     """The bridge as far as it is trained, in arrays only, so that any JAX loop can carry it."""
 
-    process: AbstractProcess
+    process: AbstractProcess[Any]
     """The two chains; where there are several charts, those of all charts, stacked."""
     view: View
     """The charts, or the single map, through which flat positions are seen; not trained."""
@@ -77,7 +77,7 @@ class BridgeVI(NamedTuple):
 def as_blackjax(
     logdensity_fn: Callable[[Any], Scalar],
     *,
-    process: Callable[..., AbstractProcess] = CMCD,
+    process: Callable[..., AbstractProcess[Any]] = CMCD,
     objective: Callable[..., Any] = reverse_kl_ld,
     explore: Explore = explore,
     charts: Chart = chart,
@@ -87,10 +87,10 @@ def as_blackjax(
 ) -> BridgeVI:
     """A bridge as a variational algorithm of BlackJAX, on a log density of any pytree.
 
-        run = blackjax.util.run_inference_algorithm
-        algorithm = nb.as_blackjax(logdensity_fn)
-        state, (_, metrics) = run(key, algorithm, 500, initial_position=position)
-        positions, log_weight = algorithm.sample(key, state, 1_000)
+    >>> from blackjax.util import run_inference_algorithm as run
+    >>> algorithm = nb.as_blackjax(target.log_density, standardise=nb.no_standardisation)
+    >>> state, (_, metrics) = run(key, algorithm, 5, initial_position=jnp.zeros(2))
+    >>> positions, log_weight = algorithm.sample(key, state, 1_000)
 
     The charts, the process, the loss and the iteration are those of `BridgeSampler`; an iteration
     trains the bridges of all charts. What `BridgeSampler` does
@@ -139,7 +139,7 @@ class _Algorithm:
     """The settings that the three functions of `as_blackjax` share."""
 
     logdensity_fn: Callable[[Any], Scalar]
-    process: Callable[..., AbstractProcess]
+    process: Callable[..., AbstractProcess[Any]]
     loss: Callable[..., Any]
     look: Callable[[RNGKey, Target], Seen]
     can_be_compiled: bool
@@ -235,12 +235,12 @@ def _target_of(logdensity_fn: Callable[[Any], Scalar], position: Any) -> Target:
     return target_from_log_density(_OnVectors(logdensity_fn, position), dim)
 
 
-def _seen(logdensity_fn: Callable, state: BridgeVIState) -> SeenTarget:
+def _seen(logdensity_fn: Callable[..., Any], state: BridgeVIState) -> SeenTarget:
     return seen_through(_target_of(logdensity_fn, state.position), state.view)
 
 
 @eqx.filter_jit
-def _draw(keys: Any, process: AbstractProcess, target: SeenTarget, like: Any):
+def _draw(keys: Any, process: AbstractProcess[Any], target: SeenTarget, like: Any):
     ends = draw_ends(keys, process, target)
     return jax.vmap(partial(_unravel, like))(ends.position), ends.log_weight
 
@@ -271,12 +271,13 @@ class PathMetropolis(NamedTuple):
     step: Callable[[RNGKey, PathState], tuple[PathState, PathInfo]]
 
 
-def path_metropolis(posterior: Posterior) -> PathMetropolis:
+def path_metropolis(posterior: Posterior[Any]) -> PathMetropolis:
     r"""A trained bridge as a BlackJAX sampling algorithm, exact however well it is trained.
 
-        run = blackjax.util.run_inference_algorithm
-        algorithm = nb.path_metropolis(posterior)
-        state, (states, info) = run(key, algorithm, 1_000, initial_position=position)
+    >>> from blackjax.util import run_inference_algorithm as run
+    >>> algorithm = nb.path_metropolis(posterior)
+    >>> position = {"w": jnp.zeros(2)}
+    >>> state, (states, info) = run(key, algorithm, 1_000, initial_position=position)
 
     Each step draws a path and moves to its end with probability $\min(1, w' / w)$, where $w'$ and
     $w$ are the weights of the new and the present path. This leaves the distribution of paths that

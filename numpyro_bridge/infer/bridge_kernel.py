@@ -87,23 +87,23 @@ class BridgeKernel(MCMCKernel):
     """
 
     sample_field = "z"  # pyright: ignore[reportAssignmentType]
-    default_fields = ("z", "log_weight", "accept_prob")  # pyright: ignore[reportAssignmentType]
+    default_fields: tuple[str, ...] = ("z", "log_weight", "accept_prob")  # pyright: ignore[reportAssignmentType]
 
     def __init__(
         self,
-        model: Callable[..., Any] | Target | Posterior,
+        model: Callable[..., Any] | Target | Posterior[Any],
         *,
         local_kernel: Callable[..., MCMCKernel] | None = None,
         training_key: RNGKey | None = None,
         **settings: Any,
     ):
-        self.local_kernel = _checked_local_kernel(local_kernel)
-        self.training_key = jax.random.key(0) if training_key is None else training_key
+        self.local_kernel: Callable[..., MCMCKernel] | None = _checked_local_kernel(local_kernel)
+        self.training_key: RNGKey = jax.random.key(0) if training_key is None else training_key
         check_key(self.training_key, "training_key")
         self._sampler: BridgeSampler | None = None
         self._trained_on: SeenData | None = None
         self._sample_fn: Callable[[BridgeKernelState], BridgeKernelState] | None = None
-        self.posterior: Posterior | None = None
+        self.posterior: Posterior[Any] | None = None
         """The trained bridge; None before the first run."""
         self._holds_data = True
         if isinstance(model, Posterior):
@@ -122,7 +122,7 @@ class BridgeKernel(MCMCKernel):
         rng_key: Any,
         num_warmup: int,
         init_params: Any,
-        model_args: tuple,
+        model_args: tuple[Any, ...],
         model_kwargs: dict[str, Any],
     ) -> BridgeKernelState:
         """Train the bridge if needed, and find the first state of one chain or of all chains."""
@@ -137,7 +137,7 @@ class BridgeKernel(MCMCKernel):
         return jax.jit(start if is_prng_key(rng_key) else jax.vmap(start))(rng_key, init_params)
 
     def sample(
-        self, state: BridgeKernelState, model_args: tuple, model_kwargs: dict[str, Any]
+        self, state: BridgeKernelState, model_args: tuple[Any, ...], model_kwargs: dict[str, Any]
     ) -> BridgeKernelState:
         """Run one iteration of one chain or of all chains."""
         with jax.ensure_compile_time_eval():
@@ -146,7 +146,9 @@ class BridgeKernel(MCMCKernel):
         single = is_prng_key(state.rng_key)
         return (self._sample_fn if single else jax.vmap(self._sample_fn))(state)
 
-    def postprocess_fn(self, model_args: tuple, model_kwargs: dict[str, Any]) -> Callable:
+    def postprocess_fn(
+        self, model_args: tuple[Any, ...], model_kwargs: dict[str, Any]
+    ) -> Callable[..., Any]:
         """Make the function from unconstrained values to all sites, deterministic ones included."""
         assert self.posterior is not None, "`init` must be called before `postprocess_fn`."
         target = self.posterior.target.base
@@ -161,7 +163,7 @@ class BridgeKernel(MCMCKernel):
         state = {**self.__dict__, "_sample_fn": None}
         return state if self.posterior is None else {**state, "_sampler": None}
 
-    def _posterior_for(self, args: tuple, kwargs: dict[str, Any]) -> Posterior:
+    def _posterior_for(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Posterior[Any]:
         """The bridge for these data, which is trained now if it has not been before."""
         if self._holds_data and (args or kwargs):
             raise ValueError(
@@ -189,13 +191,13 @@ class BridgeKernel(MCMCKernel):
             )
         return self.posterior
 
-    def _is_trained_on(self, args: tuple, kwargs: dict[str, Any]) -> bool:
+    def _is_trained_on(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
         if self._holds_data or self._trained_on is None or self.posterior is None:
             return self._holds_data
         same = self._trained_on.are(self.model, args, kwargs)
         return same and self.posterior.target.base.reads_as_before()
 
-    def _check_data(self, args: tuple, kwargs: dict[str, Any]) -> None:
+    def _check_data(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if not self._holds_data and not self._is_trained_on(args, kwargs):
             raise ValueError(
                 "the bridge was trained on other data than it is to be sampled with; to train on "
@@ -209,7 +211,7 @@ class BridgeKernel(MCMCKernel):
 
 
 def _start(
-    posterior: Posterior,
+    posterior: Posterior[Any],
     local: MCMCKernel | None,
     num_warmup: int,
     rng_key: RNGKey,
@@ -230,7 +232,7 @@ def _start(
 
 
 def _step(
-    posterior: Posterior, local: MCMCKernel | None, num_warmup: int, state: BridgeKernelState
+    posterior: Posterior[Any], local: MCMCKernel | None, num_warmup: int, state: BridgeKernelState
 ) -> BridgeKernelState:
     process, target = posterior.process, posterior.target
     rng_key, move_key, path_key = jax.random.split(state.rng_key, 3)
@@ -250,7 +252,7 @@ def _step(
     return _state(state.i + 1, target, end, probability, accepted, mean, local_state, rng_key)
 
 
-def _whole(posterior: Posterior) -> StandardisedTarget:
+def _whole(posterior: Posterior[Any]) -> StandardisedTarget:
     """The undivided target, on which the local kernel moves."""
     target = posterior.target
     return target if isinstance(target, StandardisedTarget) else target.whole()

@@ -20,7 +20,7 @@ from numpyro_bridge._core.checks import (
     check_process,
     check_trainable,
 )
-from numpyro_bridge._core.devices import Device, check_devices
+from numpyro_bridge._core.devices import Device, Devices, check_devices
 from numpyro_bridge._core.doors import check_door
 from numpyro_bridge._core.functions import name_of
 from numpyro_bridge._core.interrupts import forget_interrupt
@@ -77,9 +77,9 @@ class BridgeSampler:
     Elsewhere a bridge of a few dozen steps is trained on every chart, until its ELBO no longer
     rises. The result says how far it can be trusted, and `posterior.atlas` what was seen.
 
-        sampler = nb.BridgeSampler(model)
-        posterior = sampler.run(jax.random.key(0), x, y=y)
-        draws = posterior.sample(jax.random.key(1), num_samples=4_000)
+    >>> sampler = nb.BridgeSampler(model)
+    >>> posterior = sampler.run(jax.random.key(0), x, y=y)
+    >>> draws = posterior.sample(jax.random.key(1), num_samples=4_000)
 
     Args:
         model: A NumPyro model, or a target made by `target_from_log_density`.
@@ -115,7 +115,7 @@ class BridgeSampler:
         self,
         model: Callable[..., Any] | Target,
         *,
-        process: Callable[..., AbstractProcess] | None = None,
+        process: Callable[..., AbstractProcess[Any]] | None = None,
         objective: Callable[..., Any] = reverse_kl_ld,
         explore: Explore = explore,
         charts: Chart = chart,
@@ -123,10 +123,10 @@ class BridgeSampler:
         optimizer: optax.GradientTransformation | None = None,
         num_iterations: int = 1_200,
         num_trajectories: int = 256,
-        curriculum: AbstractCurriculum = UNCHANGED,
+        curriculum: AbstractCurriculum[Any] = UNCHANGED,
         tolerance: float = 0.01,
         trainable: Any = None,
-        checkpoint: str | os.PathLike | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
         devices: Sequence[Device] | None = None,
         progress_bar: bool = True,
     ):
@@ -144,7 +144,9 @@ class BridgeSampler:
         self.explore = explore
         self.charts = charts
         self.standardise = standardise
-        self.optimizer = bridge_optimizer() if optimizer is None else optimizer
+        self.optimizer: optax.GradientTransformation = (
+            bridge_optimizer() if optimizer is None else optimizer
+        )
         check_optimizer(self.optimizer)
         self.num_iterations = num_iterations
         self.num_trajectories = num_trajectories
@@ -152,8 +154,8 @@ class BridgeSampler:
         self.tolerance = tolerance
         self.trainable = trainable
         self.checkpoint = checkpoint
-        self.devices = check_devices(devices, num_trajectories)
-        self.progress_bar = check_flag("progress_bar", progress_bar)
+        self.devices: Devices = check_devices(devices, num_trajectories)
+        self.progress_bar: bool = check_flag("progress_bar", progress_bar)
         settings = {"num_trajectories": num_trajectories, **curriculum.settings}
         # Arrays that a loss holds are arguments of the compiled code, not constants.
         self._loss = eqx.Partial(objective, **settings)
@@ -181,7 +183,7 @@ class BridgeSampler:
         with stages(self.progress_bar):
             return absolute(self._run(rng_key, args, kwargs))
 
-    def _run(self, rng_key: RNGKey, args: tuple, kwargs: dict[str, Any]):
+    def _run(self, rng_key: RNGKey, args: tuple[Any, ...], kwargs: dict[str, Any]):
         stage("reading the model")
         target_key, map_key, process_key, fit_key, last_key = jax.random.split(rng_key, 5)
         target = resolve_target(target_key, self.model, args, kwargs)
@@ -220,7 +222,7 @@ class BridgeSampler:
                 return posterior
         return self._trained(process_key, fit_key, seen, report)
 
-    def _covered(self, rng_key, posterior: Posterior) -> Posterior:
+    def _covered(self, rng_key, posterior: Posterior[Any]) -> Posterior[Any]:
         try:
             stage("looking for what the sampler does not cover")
             return covered(rng_key, posterior)
@@ -265,7 +267,9 @@ class BridgeSampler:
             atlas=seen.atlas,
         )
 
-    def _trained_on(self, rng_key, process, piece: StandardisedTarget, number: int) -> Training:
+    def _trained_on(
+        self, rng_key, process, piece: StandardisedTarget, number: int
+    ) -> Training[Any]:
         extra = {} if self.trainable is None else {"trainable": self.trainable}
         checkpoint = self.checkpoint
         if checkpoint is not None and number > 0:

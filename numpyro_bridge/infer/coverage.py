@@ -1,6 +1,7 @@
 """Coverage: particles of an independent method judge a trained sampler from outside."""
 
 from dataclasses import replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +21,7 @@ NUM_DRAWS = 1_000
 """Draws of the sampler that the weights of particles are compared with."""
 
 
-def covered(rng_key: RNGKey, posterior: Posterior) -> Posterior:
+def covered(rng_key: RNGKey, posterior: Posterior[Any]) -> Posterior[Any]:
     """The posterior, judged again: a doubt says what particles see and the sampler does not.
 
     A path is run back from every particle. One whose weight exceeds that of all draws of the
@@ -40,7 +41,7 @@ def covered(rng_key: RNGKey, posterior: Posterior) -> Posterior:
     return replace(posterior, atlas=judged, doubts=judged.doubts())
 
 
-def _beyond(rng_key: RNGKey, posterior: Posterior, atlas: Atlas, limit: float):
+def _beyond(rng_key: RNGKey, posterior: Posterior[Any], atlas: Atlas, limit: float):
     """The particles, moved a little, whose backward paths have log weights beyond a limit."""
     none = no_uncovered(posterior.target.dim)
     if atlas.witness.position is None:

@@ -20,7 +20,7 @@ from numpyro_bridge._core.stages import stage, stages
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.atlas.from_places import from_places
 from numpyro_bridge.atlas.particles import Reference, tempered_particles
-from numpyro_bridge.diffusion.denoiser import untrained_denoiser
+from numpyro_bridge.diffusion.denoiser import Denoiser, untrained_denoiser
 from numpyro_bridge.diffusion.weightings import Weighting, uniform
 from numpyro_bridge.draws.given import positions_and_weights
 from numpyro_bridge.infer.amortise.context import Summaries, all_values
@@ -36,7 +36,7 @@ from numpyro_bridge.training.metrics import LossMetrics
 from numpyro_bridge.training.remade import Remade
 from numpyro_bridge.training.report import RunReport, Seconds
 
-small_denoiser = partial(untrained_denoiser, width=96, depth=2)
+small_denoiser: partial[Denoiser] = partial(untrained_denoiser, width=96, depth=2)
 """The default network; a larger one would not learn more from a few thousand draws."""
 
 
@@ -105,17 +105,19 @@ class DiffusionSampler:
         check_function("start", start, "a function of (rng_key, target, num)")
         self.model = model
         self.denoiser = denoiser
-        self.num_steps = check_count("num_steps", num_steps, 1, MOST_STEPS)
-        self.num_iterations = check_count("num_iterations", num_iterations, 1)
-        self.num_draws = check_count("num_draws", num_draws, 1)
-        self.optimizer = _optimizer() if optimizer is None else optimizer
+        self.num_steps: int = check_count("num_steps", num_steps, 1, MOST_STEPS)
+        self.num_iterations: int = check_count("num_iterations", num_iterations, 1)
+        self.num_draws: int = check_count("num_draws", num_draws, 1)
+        self.optimizer: optax.GradientTransformation = (
+            _optimizer() if optimizer is None else optimizer
+        )
         check_optimizer(self.optimizer)
-        self.with_scores = check_flag("with_scores", with_scores)
-        self.max_charts = check_count("max_charts", max_charts, 1)
+        self.with_scores: bool = check_flag("with_scores", with_scores)
+        self.max_charts: int = check_count("max_charts", max_charts, 1)
         self.start = start
-        self.num_particles = check_count("num_particles", num_particles, 100)
-        self.max_rounds = check_count("max_rounds", max_rounds, 1)
-        self.progress_bar = check_flag("progress_bar", progress_bar)
+        self.num_particles: int = check_count("num_particles", num_particles, 100)
+        self.max_rounds: int = check_count("max_rounds", max_rounds, 1)
+        self.progress_bar: bool = check_flag("progress_bar", progress_bar)
 
     def run(
         self,
@@ -154,7 +156,9 @@ class DiffusionSampler:
         with stages(False):  # which are only for whoever interrupts one
             return self._run(rng_key, args, kwargs, draws, weighting)
 
-    def _run(self, rng_key: RNGKey, args: tuple, kwargs: dict[str, Any], draws, weighting):
+    def _run(
+        self, rng_key: RNGKey, args: tuple[Any, ...], kwargs: dict[str, Any], draws, weighting
+    ):
         stage("reading the model")
         target_key, draw_key, run_key = jax.random.split(rng_key, 3)
         target = resolve_target(target_key, self.model, args, kwargs)

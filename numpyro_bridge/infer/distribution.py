@@ -42,9 +42,9 @@ class PosteriorDistribution(dist.Distribution):
         target: The posterior, whose sites are made from a draw.
     """
 
-    arg_constraints = {}
+    arg_constraints: dict[str, Any] = {}
     support: Any = dist.constraints.real_vector
-    pytree_data_fields = ("denoiser", "map", "target")
+    pytree_data_fields: tuple[str, ...] = ("denoiser", "map", "target")
 
     def __init__(
         self,

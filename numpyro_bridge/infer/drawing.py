@@ -34,7 +34,7 @@ MOST_NUMBERS = 50_000_000
 
 def drawn(
     rng_key: RNGKey,
-    process: AbstractProcess,
+    process: AbstractProcess[Any],
     target: SeenTarget,
     num_samples: int,
     devices: Devices,
@@ -98,7 +98,7 @@ def _drawn_in_shares(rng_key, processes, target: ChartedTarget, num_samples: int
 
 @eqx.filter_jit
 def draw_sites(
-    rng_key: RNGKey, process: AbstractProcess, target: SeenTarget, num: int
+    rng_key: RNGKey, process: AbstractProcess[Any], target: SeenTarget, num: int
 ) -> dict[str, Array]:
     """Independent draws of all sites, without weights, also inside compiled code."""
     ends = draw_ends(jax.random.split(rng_key, num), process, target)
@@ -132,7 +132,7 @@ def _to_host(batch: Any) -> Any:
 
 
 def _batch(
-    rng_key: RNGKey, process: AbstractProcess, target: SeenTarget, num: int, devices: Devices
+    rng_key: RNGKey, process: AbstractProcess[Any], target: SeenTarget, num: int, devices: Devices
 ):
     def draw(key):
         end = draw_end(key, process, target)
@@ -144,7 +144,7 @@ def _batch(
 
 def _batch_on(
     rng_key: RNGKey,
-    processes: AbstractProcess,
+    processes: AbstractProcess[Any],
     target: ChartedTarget,
     chart: Int[Array, ""],
     num: int,
@@ -163,7 +163,7 @@ _draw_batch_on, _draw_batch_on_quickly = eqx.filter_jit(_batch_on), quick_jit(_b
 
 
 def _compiled(
-    process: AbstractProcess, full: Callable[..., Any], quick: Callable[..., Any]
+    process: AbstractProcess[Any], full: Callable[..., Any], quick: Callable[..., Any]
 ) -> Callable[..., Any]:
     """A process of no steps is over before full optimisation of its program would pay."""
     return full if process.num_steps else quick

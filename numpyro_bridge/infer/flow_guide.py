@@ -98,7 +98,7 @@ class FlowTransform(Transform):
 
         return jnp.vectorize(one, signature="(n)->()")(x)
 
-    def tree_flatten(self) -> tuple[tuple, tuple]:
+    def tree_flatten(self) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
         """Name the parts with arrays, and the static fields, as NumPyro's transforms do."""
         names = ("denoiser", "target")
         return (self.denoiser, self.target), (

@@ -15,7 +15,7 @@ from numpyro_bridge.atlas.particles import refreshed
 from numpyro_bridge.atlas.standardised_target import StandardisedTarget
 from numpyro_bridge.diffusion.denoiser import Denoiser
 from numpyro_bridge.diffusion.diffusion_elbo import diffusion_elbo
-from numpyro_bridge.diffusion.noise import VPCosine
+from numpyro_bridge.diffusion.noise import AbstractNoiseSchedule, VPCosine
 from numpyro_bridge.diffusion.process import DenoisingProcess
 from numpyro_bridge.diffusion.weightings import Weighting
 from numpyro_bridge.infer.learning import (
@@ -79,19 +79,21 @@ class Learner:
         )
         self.settings = settings
         self.weighting = weighting
-        self.draws = position, log_weight
+        self.draws: tuple[Float[Array, "num dim"], Float[Array, " num"]] = position, log_weight
         self.chart = chart
-        self.target = StandardisedTarget(target, transform)
+        self.target: StandardisedTarget = StandardisedTarget(target, transform)
         self.denoiser: Denoiser = settings.denoiser(jax.random.fold_in(rng_key, 0), target.dim)
-        self.schedule = training_levels(self.denoiser, with_scores=settings.with_scores)
-        self.num_scores = 0
+        self.schedule: AbstractNoiseSchedule = training_levels(
+            self.denoiser, with_scores=settings.with_scores
+        )
+        self.num_scores: int = 0
 
-    def from_draws(self, rng_key) -> Learned:
+    def from_draws(self, rng_key: RNGKey) -> Learned:
         """Train once on the draws; the evidence of a chart is estimated from its own draws."""
         stage(f"learning{self._where}")
         return self._learned([self.learn(rng_key, *self.draws)], rng_key)
 
-    def untrained(self, rng_key) -> Learned:
+    def untrained(self, rng_key: RNGKey) -> Learned:
         """What there is without any training, after Ctrl-C was pressed."""
         return self._learned([], rng_key)
 
@@ -107,7 +109,9 @@ class Learner:
     def _where(self) -> str:
         return "" if self.chart is None else f" on chart {self.chart}"
 
-    def learn(self, rng_key, position, log_weight) -> Training[LossMetrics]:
+    def learn(
+        self, rng_key: RNGKey, position: Float[Array, "num dim"], log_weight: Float[Array, " num"]
+    ) -> Training[LossMetrics]:
         """Train the denoiser further on weighted draws, given in the target's own coordinates."""
         settings = self.settings
         samples = samples_of(self.target, position, log_weight, with_scores=settings.with_scores)
@@ -121,7 +125,7 @@ class Learner:
         self.denoiser = training.module
         return training
 
-    def in_rounds(self, rng_key, *, num_particles: int, max_rounds: int) -> Learned:
+    def in_rounds(self, rng_key: RNGKey, *, num_particles: int, max_rounds: int) -> Learned:
         """Train on draws and make new ones, in turns, until the weights no longer improve.
 
         Of several charts those are left alone whose weights another round could not improve.

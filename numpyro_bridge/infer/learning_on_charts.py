@@ -14,7 +14,7 @@ from numpyro_bridge.atlas.atlas import SMALLEST_SHARE
 from numpyro_bridge.atlas.charted_target import ChartedTarget
 from numpyro_bridge.atlas.fit_normal import DENSE_LIMIT
 from numpyro_bridge.atlas.groups import groups_of
-from numpyro_bridge.atlas.partition import Piece
+from numpyro_bridge.atlas.partition import Piece, StudentPartition
 from numpyro_bridge.atlas.stacked import alike, padded, padded_logs, stack, student_partition
 from numpyro_bridge.atlas.standardisation import Standardisation
 from numpyro_bridge.diffusion.weightings import Weighting
@@ -59,10 +59,14 @@ class LearningOnCharts:
     ):
         self.target = target
         self.weighting = weighting
-        self.partition = _partition(rng_key, position, log_weight, max_charts)
+        self.partition: StudentPartition | None = _partition(
+            rng_key, position, log_weight, max_charts
+        )
         if self.partition is None:
             self.keys: Sequence[RNGKey] = [rng_key]
-            self.learners = [Learner(settings, target, position, log_weight, weighting, rng_key)]
+            self.learners: list[Learner] = [
+                Learner(settings, target, position, log_weight, weighting, rng_key)
+            ]
             return
         num = int(np.sum(np.isfinite(np.asarray(self.partition.log_mass))))
         self.keys = list(jax.random.split(rng_key, num))

@@ -14,18 +14,18 @@ from numpyro_bridge.target import Target
 
 
 def load(
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     model: Callable[..., Any] | Target,
     /,
     *args: Any,
     process: ProcessMaker | None = None,
     coordinate_map: MapMaker | None = None,
     **kwargs: Any,
-) -> Posterior:
+) -> Posterior[Any]:
     """Read a posterior that `Posterior.save` wrote, into the precision that JAX works in now.
 
-        posterior = nb.load("seeds.bridge", model)
-        posterior = nb.load("own.bridge", model, process=partial(MySampler, num_steps=8))
+    >>> posterior.save("seeds.bridge")
+    >>> posterior = nb.load("seeds.bridge", model)
 
     Args:
         path: The file.
@@ -33,10 +33,10 @@ def load(
         *args: Positional arguments of the model. They are needed only if the file could not hold
             them, because one was neither an array, a number or a string nor a container of these.
             If given, they replace those in the file.
-        process: The constructor from `(rng_key, dim)` that was passed to the sampler. It is needed
-            only if the process, or a part of it such as its control, is of a class outside this
-            package. A file never says what code to import: the constructor supplies the classes,
-            and the file the arrays.
+        process: The constructor from `(rng_key, dim)` that was passed to the sampler, such as
+            `partial(MySampler, num_steps=8)`. It is needed only if the process, or a part of it
+            such as its control, is of a class outside this package. A file never says what code to
+            import: the constructor supplies the classes, and the file the arrays.
         coordinate_map: A function from `dim` to a map of the saved class, needed only if the map
             that standardises is of a class outside this package.
         **kwargs: Keyword arguments of the model, needed where `args` are.

@@ -1,6 +1,7 @@
 """Which charts need training: those on which the untrained process has uneven weights."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -19,7 +20,7 @@ SMALL_GAP = 0.05
 
 
 def needs_training(
-    rng_key: RNGKey, processes: Sequence[AbstractProcess], pieces: Sequence[StandardisedTarget]
+    rng_key: RNGKey, processes: Sequence[AbstractProcess[Any]], pieces: Sequence[StandardisedTarget]
 ) -> list[bool]:
     """Whether the process of each chart needs training; a single chart always does.
 
@@ -40,6 +41,6 @@ def needs_training(
 
 
 @eqx.filter_jit
-def _log_weights(rng_key: RNGKey, process: AbstractProcess, piece: StandardisedTarget):
+def _log_weights(rng_key: RNGKey, process: AbstractProcess[Any], piece: StandardisedTarget):
     keys = jax.random.split(rng_key, NUM_PATHS)
     return jax.vmap(draw_end, (0, None, None))(keys, process, piece).log_weight

@@ -64,7 +64,7 @@ class Posterior(Generic[MetricsOrNone]):
         report: How the posterior was trained and what that cost.
     """
 
-    process: AbstractProcess
+    process: AbstractProcess[Any]
     target: SeenTarget
     standardisation: Standardisation
     metrics: MetricsOrNone
@@ -314,7 +314,7 @@ class Posterior(Generic[MetricsOrNone]):
             )
         return process.denoiser, target
 
-    def save(self, path: str | os.PathLike) -> None:
+    def save(self, path: str | os.PathLike[str]) -> None:
         """Write the trained bridge and the model's data to one file, atomically.
 
         Load it with `nb.load(path, model)`. The model itself is code and is not saved. Of a process

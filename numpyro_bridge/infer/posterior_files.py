@@ -29,7 +29,7 @@ from numpyro_bridge.target.fingerprint import difference, fingerprint
 from numpyro_bridge.training.metrics import AbstractMetrics
 from numpyro_bridge.training.report import RunReport
 
-ProcessMaker = Callable[..., AbstractProcess]
+ProcessMaker = Callable[..., AbstractProcess[Any]]
 """A constructor of processes from `(rng_key, dim)`."""
 
 MapMaker = Callable[[int], AbstractMap]
@@ -39,7 +39,7 @@ MapMaker = Callable[[int], AbstractMap]
 class SavedPosterior(NamedTuple):
     """The fields of a `Posterior`, as a file holds them."""
 
-    process: AbstractProcess
+    process: AbstractProcess[Any]
     target: SeenTarget
     standardisation: Standardisation
     metrics: AbstractMetrics | None
@@ -48,7 +48,7 @@ class SavedPosterior(NamedTuple):
     doubts: tuple[str, ...]
 
 
-def write_posterior(path: str | os.PathLike, posterior: SavedPosterior) -> None:
+def write_posterior(path: str | os.PathLike[str], posterior: SavedPosterior) -> None:
     """Write a posterior to one file, atomically."""
     process, target, standardisation, metrics, report, atlas, doubts = posterior
     fit = standardisation.fit
@@ -79,9 +79,9 @@ def write_posterior(path: str | os.PathLike, posterior: SavedPosterior) -> None:
 
 
 def read_posterior(
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     model: Callable[..., Any] | Target,
-    args: tuple,
+    args: tuple[Any, ...],
     kwargs: dict[str, Any],
     process: ProcessMaker | None,
     coordinate_map: MapMaker | None,
@@ -129,7 +129,7 @@ def _can_be_saved(*data: Any) -> bool:
     return True
 
 
-def _same_target(path, model, args: tuple, kwargs: dict, saved) -> Target:
+def _same_target(path, model, args: tuple[Any, ...], kwargs: dict[str, Any], saved) -> Target:
     if isinstance(model, Target):
         return model
     if not args and not kwargs:

@@ -1,7 +1,7 @@
 """Where a sampler looks before it is made: at the charts of a target, or through a single map."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -114,8 +114,8 @@ def check_stages(explore: Explore, charts: Chart, standardise: Standardise | Non
 
 
 def process_for_each_chart(
-    rng_key: RNGKey, make: Callable[..., AbstractProcess], target: SeenTarget
-) -> list[AbstractProcess]:
+    rng_key: RNGKey, make: Callable[..., AbstractProcess[Any]], target: SeenTarget
+) -> list[AbstractProcess[Any]]:
     """Make one process for every chart.
 
     Args:
@@ -132,7 +132,7 @@ def process_for_each_chart(
     return made
 
 
-def stacked(processes: Sequence[AbstractProcess]) -> AbstractProcess:
+def stacked(processes: Sequence[AbstractProcess[Any]]) -> AbstractProcess[Any]:
     """The processes of several charts as one, stacked; a single process as it is."""
     return processes[0] if len(processes) == 1 else stack(processes)
 

@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import replace
+from typing import Any
 
 from numpyro_bridge._core.interrupts import forget_interrupt
 from numpyro_bridge._core.stages import stage
@@ -17,7 +18,7 @@ from numpyro_bridge.training.report import RunReport, Seconds
 from numpyro_bridge.training.training import Stop
 
 
-def on_charts_alone(rng_key: RNGKey, seen: Seen, report: RunReport) -> Posterior:
+def on_charts_alone(rng_key: RNGKey, seen: Seen, report: RunReport) -> Posterior[Any]:
     """The posterior whose draws are those of the charts.
 
     Args:
@@ -40,7 +41,7 @@ def on_charts_alone(rng_key: RNGKey, seen: Seen, report: RunReport) -> Posterior
 
 def on_charts_after_interrupt(
     rng_key: RNGKey, target: Target, seen: Seen, report: RunReport
-) -> Posterior:
+) -> Posterior[Any]:
     """What there is when Ctrl-C comes between charting and training: the charts.
 
     Args:
@@ -60,14 +61,14 @@ def on_charts_after_interrupt(
     )
 
 
-def with_doubt(posterior: Posterior, doubt: str) -> Posterior:
+def with_doubt(posterior: Posterior[Any], doubt: str) -> Posterior[Any]:
     """The same posterior with one more sentence in its verdict."""
     return replace(posterior, doubts=(*posterior.doubts, doubt))
 
 
 def by_annealed_moves(
     rng_key: RNGKey, target: Target, seen: Seen, report: RunReport
-) -> tuple[Posterior | None, RunReport]:
+) -> tuple[Posterior[Any] | None, RunReport]:
     """The posterior by a process that needs no training; None where training is better.
 
     Args:

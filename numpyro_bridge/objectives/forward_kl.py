@@ -1,5 +1,7 @@
 """Forward Kullback–Leibler divergence: cover whatever the target has."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -20,13 +22,18 @@ from numpyro_bridge.trajectories.trajectory import Trajectory
 
 def forward_kl(
     rng_key: RNGKey,
-    process: AbstractProcess,
+    process: AbstractProcess[Any],
     target: Target,
     *,
     num_trajectories: int,
     sampling: Sampling = on_policy,
 ) -> tuple[Scalar, Trajectory]:
     r"""The divergence $\mathrm{KL}(\overleftarrow{p} \,\|\, \vec{p})$, by weighted trajectories.
+
+    >>> sampler = nb.BridgeSampler(model, objective=nb.forward_kl)
+    >>> loss, runs = nb.forward_kl(key, process, target, num_trajectories=8)
+    >>> runs.log_weight.shape
+    (8,)
 
     $$\nabla \mathcal{L} = \sum_i \bar w_i \left[(\log w_i - \overline{\log w})\,\nabla \log
       \overleftarrow{p}(x_i) - \nabla \log \vec{p}(x_i)\right], \qquad
@@ -66,7 +73,12 @@ class ForwardKLFromDraws(eqx.Module):
     positions: Float[Array, "num dim"]
 
     def __call__(
-        self, rng_key: RNGKey, process: AbstractProcess, target: Target, *, num_trajectories: int
+        self,
+        rng_key: RNGKey,
+        process: AbstractProcess[Any],
+        target: Target,
+        *,
+        num_trajectories: int,
     ) -> tuple[Scalar, Trajectory]:
         """The surrogate loss, and the backward trajectories it was estimated from.
 
@@ -104,7 +116,9 @@ UNCONSTRAINED = (
 def forward_kl_from_draws(positions: Float[Array | np.ndarray, "num dim"]) -> ForwardKLFromDraws:
     r"""Make the loss `forward_kl` from draws of the target, by backward trajectories from them.
 
-        objective = nb.forward_kl_from_draws(positions)
+    >>> positions = jax.random.normal(key, (1_000, 2))
+    >>> objective = nb.forward_kl_from_draws(positions)
+    >>> sampler = nb.BridgeSampler(target, objective=objective)
 
     $$\nabla \mathcal{L} = \mathbb{E}_{\overleftarrow{p}}\left[(\log w - \overline{\log w})\,\nabla
       \log \overleftarrow{p} - \nabla \log \vec{p}\right]$$

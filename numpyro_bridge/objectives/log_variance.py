@@ -1,5 +1,7 @@
 """Log-variance divergence: the variance of the log weights."""
 
+from typing import Any
+
 import jax.numpy as jnp
 
 from numpyro_bridge._core.types import RNGKey, Scalar
@@ -12,13 +14,18 @@ from numpyro_bridge.trajectories.trajectory import Trajectory
 
 def log_variance(
     rng_key: RNGKey,
-    process: AbstractProcess,
+    process: AbstractProcess[Any],
     target: Target,
     *,
     num_trajectories: int,
     sampling: Sampling = on_policy,
 ) -> tuple[Scalar, Trajectory]:
     r"""Half the variance of the log weights over trajectories that are held fixed.
+
+    >>> sampler = nb.BridgeSampler(model, objective=nb.log_variance)
+    >>> loss, runs = nb.log_variance(key, process, target, num_trajectories=8)
+    >>> bool(loss >= 0)
+    True
 
     $$\mathcal{L} = \tfrac{1}{2}\,\mathrm{Var}\left[\log w\right]$$
 

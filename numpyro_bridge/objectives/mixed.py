@@ -28,7 +28,7 @@ class Mixed(eqx.Module):
         return f"mixed({', '.join(f'{factor:g} {name_of(loss)}' for factor, loss in parts)})"
 
     def __call__(
-        self, rng_key: RNGKey, process: AbstractProcess, target: Target, **settings: Any
+        self, rng_key: RNGKey, process: AbstractProcess[Any], target: Target, **settings: Any
     ) -> tuple[Scalar, Trajectory]:
         """The weighted sum of the parts, and the trajectories of the first."""
         results = [loss(rng_key, process, target, **settings) for loss in self.losses]
@@ -39,7 +39,8 @@ class Mixed(eqx.Module):
 def mixed(*parts: tuple[float, Objective]) -> Mixed:
     """Train on several losses at once, such as one that seeks modes and one that covers them.
 
-        objective = nb.mixed((0.9, nb.reverse_kl_ld), (0.1, nb.forward_kl))
+    >>> objective = nb.mixed((0.9, nb.reverse_kl_ld), (0.1, nb.forward_kl))
+    >>> sampler = nb.BridgeSampler(model, objective=objective)
 
     Args:
         *parts: Pairs of a factor and a loss. All losses are given the same key, so those that run

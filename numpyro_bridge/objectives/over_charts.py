@@ -56,13 +56,13 @@ class OverCharts(eqx.Module):
 
     objective: Objective
 
-    def __check_init__(self):
+    def __check_init__(self) -> None:
         check_function("objective", self.objective, "nb.reverse_kl_ld")
 
     def __call__(
         self,
         rng_key: RNGKey,
-        process: AbstractProcess,
+        process: AbstractProcess[Any],
         target: SeenTarget,
         *,
         num_trajectories: int,

@@ -1,5 +1,7 @@
 """Reverse Kullback–Leibler divergence, differentiated through the path."""
 
+from typing import Any
+
 import jax.numpy as jnp
 
 from numpyro_bridge._core.types import RNGKey, Scalar
@@ -11,9 +13,14 @@ from numpyro_bridge.trajectories.trajectory import Trajectory
 
 
 def reverse_kl(
-    rng_key: RNGKey, process: AbstractProcess, target: Target, *, num_trajectories: int
+    rng_key: RNGKey, process: AbstractProcess[Any], target: Target, *, num_trajectories: int
 ) -> tuple[Scalar, Trajectory]:
     r"""The negative ELBO, by reparametrisation: gradients run through every state.
+
+    >>> sampler = nb.BridgeSampler(model, objective=nb.reverse_kl)
+    >>> loss, runs = nb.reverse_kl(key, process, target, num_trajectories=8)
+    >>> bool(jnp.isclose(loss, -runs.log_weight.mean()))
+    True
 
     $$\mathcal{L} = -\mathbb{E}_{\varepsilon}\left[\log w(x(\varepsilon))\right]$$
 

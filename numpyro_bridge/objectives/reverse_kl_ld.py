@@ -1,5 +1,7 @@
 """Reverse Kullback–Leibler divergence by the log-derivative trick."""
 
+from typing import Any
+
 import jax.numpy as jnp
 
 from numpyro_bridge._core.types import RNGKey, Scalar
@@ -13,13 +15,17 @@ from numpyro_bridge.trajectories.trajectory import Trajectory
 
 def reverse_kl_ld(
     rng_key: RNGKey,
-    process: AbstractProcess,
+    process: AbstractProcess[Any],
     target: Target,
     *,
     num_trajectories: int,
     sampling: Sampling = on_policy,
 ) -> tuple[Scalar, Trajectory]:
     r"""The gradient of the negative ELBO without a gradient through the path. The default.
+
+    >>> sampler = nb.BridgeSampler(model, objective=nb.reverse_kl_ld)
+    >>> loss, runs = nb.reverse_kl_ld(key, process, target, num_trajectories=8)
+    >>> elbo = runs.log_weight.mean()
 
     $$\nabla \mathcal{L} = \mathbb{E}\left[(c - \bar c)\,\nabla \log \vec{p}
       - (1 - \lambda w)\,\nabla \log \overleftarrow{p}\right], \qquad c = -\log w$$

@@ -1,5 +1,7 @@
 """Reverse Kullback–Leibler divergence by the path gradient: sticking the landing."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -15,9 +17,14 @@ from numpyro_bridge.trajectories.trajectory import Trajectory
 
 
 def reverse_kl_path(
-    rng_key: RNGKey, process: AbstractProcess, target: Target, *, num_trajectories: int
+    rng_key: RNGKey, process: AbstractProcess[Any], target: Target, *, num_trajectories: int
 ) -> tuple[Scalar, Trajectory]:
     r"""The gradient of `reverse_kl` without the part of it that is zero on average.
+
+    >>> sampler = nb.BridgeSampler(model, objective=nb.reverse_kl_path)
+    >>> loss, runs = nb.reverse_kl_path(key, process, target, num_trajectories=8)
+    >>> runs.log_weight.shape
+    (8,)
 
     $$\nabla \mathcal{L} = \mathbb{E}_\varepsilon\left[\nabla \log
       \frac{\vec{p}_{\bar\theta}(x_\theta(\varepsilon))}
@@ -52,7 +59,7 @@ def reverse_kl_path(
     return -jnp.mean(runs.log_weight), runs
 
 
-def _held_but_for_moves(process: AbstractProcess) -> AbstractProcess:
+def _held_but_for_moves(process: AbstractProcess[Any]) -> AbstractProcess[Any]:
     """The process without gradients, except those of moves that are not random.
 
     The gradient in the parameters of such moves need not have mean zero, so it is kept.

@@ -1,7 +1,7 @@
 """Where the trajectories of a loss come from, and how much each of them counts."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -28,27 +28,36 @@ class Batch(NamedTuple):
     """Trajectories that follow the forward chain, for training to report on."""
 
 
-Sampling = Callable[[RNGKey, AbstractProcess, Target, int], Batch]
+Sampling = Callable[[RNGKey, AbstractProcess[Any], Target, int], Batch]
 """Where trajectories come from: `on_policy`, `widened`, `replayed`, or a function like these."""
 
 
 def on_policy(
-    rng_key: RNGKey, process: AbstractProcess, target: Target, num_trajectories: int
+    rng_key: RNGKey, process: AbstractProcess[Any], target: Target, num_trajectories: int
 ) -> Batch:
-    """Trajectories of the forward chain itself."""
+    """Trajectories of the forward chain itself.
+
+    >>> batch = nb.objectives.on_policy(key, process, target, 8)
+    >>> batch.weight.tolist()
+    [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]
+    """
     runs = simulate_held(rng_key, process, target, num_trajectories)
     return Batch(runs, jnp.ones_like(runs.log_forward), runs)
 
 
 def widened(
     rng_key: RNGKey,
-    process: AbstractProcess,
+    process: AbstractProcess[Any],
     target: Target,
     num_trajectories: int,
     *,
     factor: float = 1.1,
 ) -> Batch:
     """Trajectories of a chain with wider noise, weighted back to the forward chain.
+
+    >>> sampling = partial(nb.objectives.widened, factor=1.2)
+    >>> objective = partial(nb.reverse_kl_ld, sampling=sampling)
+    >>> sampler = nb.BridgeSampler(model, objective=objective)
 
     Choose it for exploration: the wider chain visits places that the forward chain does not reach
     yet. The weights are ratios of the densities of whole paths, normalised to mean one. They

@@ -2,11 +2,12 @@
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from numpyro_bridge._core.checks import (
     MOST_STEPS,
@@ -51,7 +52,7 @@ class FlowCorrection(eqx.Module):
         return self.output_layer(hidden)[0]
 
 
-class WithLogFlow(AbstractWrapper):
+class WithLogFlow(AbstractWrapper[Any]):
     r"""A process and the log flow through each of its states, to be learned together.
 
     $$\log F_t(x) = (1 - t)\left[\log \hat Z + \log p_0(x)\right] + t \log \gamma(x) + t (1 - t)\,
@@ -65,7 +66,7 @@ class WithLogFlow(AbstractWrapper):
         width: Units of the hidden layer of $h$.
     """
 
-    process: AbstractProcess
+    process: AbstractProcess[Any]
     log_evidence: LogEvidence
     correction: FlowCorrection
 
@@ -73,7 +74,7 @@ class WithLogFlow(AbstractWrapper):
         self,
         rng_key: RNGKey,
         dim: int,
-        process: AbstractProcess,
+        process: AbstractProcess[Any],
         log_evidence: float = 0.0,
         width: int = 64,
     ):
@@ -85,7 +86,7 @@ class WithLogFlow(AbstractWrapper):
         self.log_evidence = LogEvidence(check_number("log_evidence", log_evidence))
         self.correction = FlowCorrection(rng_key, dim, width)
 
-    def log_flow(self, step, point: Point, target: Target) -> Scalar:
+    def log_flow(self, step: Int[Array, ""], point: Point, target: Target) -> Scalar:
         """The log flow through one state, in nats."""
         time = step / self.num_steps
         extension = self.extension(point)
@@ -100,12 +101,12 @@ class WithLogFlow(AbstractWrapper):
 
 
 def with_log_flow(
-    process: Callable[..., AbstractProcess], log_evidence: float = 0.0, *, width: int = 64
+    process: Callable[..., AbstractProcess[Any]], log_evidence: float = 0.0, *, width: int = 64
 ) -> Callable[..., WithLogFlow]:
     """Make the constructor of a process one that `sub_trajectory_balance` can train.
 
-        nb.BridgeSampler(model, process=nb.objectives.with_log_flow(nb.CMCD, -70.0),
-                         objective=nb.sub_trajectory_balance)
+    >>> process = nb.objectives.with_log_flow(nb.CMCD, -70.0)
+    >>> sampler = nb.BridgeSampler(model, process=process, objective=nb.sub_trajectory_balance)
 
     Args:
         process: A constructor, such as `nb.CMCD` or a partial of it.
@@ -130,7 +131,7 @@ def with_log_flow(
 
 def sub_trajectory_balance(
     rng_key: RNGKey,
-    process: AbstractProcess,
+    process: AbstractProcess[Any],
     target: Target,
     *,
     num_trajectories: int,
@@ -138,6 +139,9 @@ def sub_trajectory_balance(
     decay: float = 0.9,
 ) -> tuple[Scalar, Trajectory]:
     r"""Half the mean squared imbalance of all pieces of a trajectory, short ones counting most.
+
+    >>> process = nb.objectives.with_log_flow(nb.CMCD)
+    >>> sampler = nb.BridgeSampler(model, process=process, objective=nb.sub_trajectory_balance)
 
     $$\mathcal{L} = \tfrac12\,\mathbb{E} \sum_{i<j} c_{ij} \left[\log \frac{F_i(x_i)
       \prod_{k=i}^{j-1} \vec{p}(x_{k+1} \mid x_k)}{F_j(x_j) \prod_{k=i}^{j-1}

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax.numpy as jnp
 
@@ -15,7 +16,7 @@ from numpyro_bridge.target import Target
 from numpyro_bridge.trajectories.trajectory import Trajectory
 
 
-class WithLogEvidence(AbstractWrapper):
+class WithLogEvidence(AbstractWrapper[Any]):
     """A process and an estimate of the log evidence, to be learned together.
 
     Args:
@@ -23,22 +24,22 @@ class WithLogEvidence(AbstractWrapper):
         log_evidence: First value of the estimate, in nats.
     """
 
-    process: AbstractProcess
+    process: AbstractProcess[Any]
     log_evidence: LogEvidence
 
-    def __init__(self, process: AbstractProcess, log_evidence: float = 0.0):
+    def __init__(self, process: AbstractProcess[Any], log_evidence: float = 0.0):
         check_instance("process", process, AbstractProcess, "nb.CMCD(rng_key, dim)")
         self.process = process
         self.log_evidence = LogEvidence(check_number("log_evidence", log_evidence))
 
 
 def with_log_evidence(
-    process: Callable[..., AbstractProcess], log_evidence: float = 0.0
+    process: Callable[..., AbstractProcess[Any]], log_evidence: float = 0.0
 ) -> Callable[..., WithLogEvidence]:
     """Make the constructor of a process one that `trajectory_balance` can train.
 
-        nb.BridgeSampler(model, process=nb.objectives.with_log_evidence(nb.CMCD, -70.0),
-                         objective=nb.trajectory_balance)
+    >>> process = nb.objectives.with_log_evidence(nb.CMCD, -70.0)
+    >>> sampler = nb.BridgeSampler(model, process=process, objective=nb.trajectory_balance)
 
     Args:
         process: A constructor, such as `nb.CMCD` or a partial of it.
@@ -60,13 +61,16 @@ def with_log_evidence(
 
 def trajectory_balance(
     rng_key: RNGKey,
-    process: AbstractProcess,
+    process: AbstractProcess[Any],
     target: Target,
     *,
     num_trajectories: int,
     sampling: Sampling = on_policy,
 ) -> tuple[Scalar, Trajectory]:
     r"""Half the mean squared difference between log weights and a learned log evidence.
+
+    >>> process = nb.objectives.with_log_evidence(nb.CMCD)
+    >>> sampler = nb.BridgeSampler(model, process=process, objective=nb.trajectory_balance)
 
     $$\mathcal{L} = \tfrac12\,\mathbb{E}\left[(\log w - \log \hat Z)^2\right]$$
 

@@ -1,7 +1,7 @@
 """What every sampler is: two Markov chains over the same states."""
 
 import abc
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import equinox as eqx
 import jax
@@ -66,7 +66,7 @@ class AbstractProcess(eqx.Module, Generic[Controls]):
         """
         return None
 
-    def fixed_by_states(self) -> list:
+    def fixed_by_states(self) -> list[Any]:
         """Arrays that are determined by given states, because some moves are not random.
 
         A loss that holds the states fixed cannot learn these arrays, and leaves them as they are.
@@ -84,12 +84,12 @@ class AbstractProcess(eqx.Module, Generic[Controls]):
                 target = part.prepared(target)
         return ClippedScore(target)
 
-    def widened(self, factor: float) -> "AbstractProcess":
+    def widened(self, factor: float) -> "AbstractProcess[Any]":
         """The same sampler with `factor` times as much noise in its forward chain."""
         return widened_parts(self, factor)
 
     @property
-    def innermost(self) -> "AbstractProcess":
+    def innermost(self) -> "AbstractProcess[Any]":
         """The process itself; for a wrapper, the one inside all wrappers."""
         return self
 
@@ -127,7 +127,7 @@ class AbstractWrapper(AbstractProcess[Controls]):
         return self.process.num_steps
 
     @property
-    def innermost(self) -> AbstractProcess:
+    def innermost(self) -> AbstractProcess[Any]:
         return self.process.innermost
 
     def start(self, target: Target) -> AbstractKernel:
@@ -149,13 +149,13 @@ class AbstractWrapper(AbstractProcess[Controls]):
     def extension(self, point: Point) -> AbstractKernel | None:
         return self.process.extension(point)
 
-    def fixed_by_states(self) -> list:
+    def fixed_by_states(self) -> list[Any]:
         return self.process.fixed_by_states()
 
     def prepared(self, target: Target) -> Target:
         return self.process.prepared(target)
 
-    def widened(self, factor: float) -> "AbstractWrapper":
+    def widened(self, factor: float) -> "AbstractWrapper[Any]":
         return eqx.tree_at(lambda w: w.process, self, self.process.widened(factor))
 
 

@@ -7,6 +7,8 @@ from numpyro_bridge.processes.kernels import Gaussian
 from numpyro_bridge.processes.langevin import AbstractControlledLangevin, LangevinControls
 from numpyro_bridge.target import Target
 
+_constructor = AbstractControlledLangevin.__init__
+
 
 class CMCD(AbstractControlledLangevin):
     r"""Langevin dynamics along a path of annealed densities, corrected by one control.
@@ -40,7 +42,7 @@ class CMCD(AbstractControlledLangevin):
     $\sigma_k$ for both kernels between two states.
     """
 
-    __init__ = AbstractControlledLangevin.__init__  # type checkers would make one of the fields
+    __init__ = _constructor  # type checkers would make one of the fields
 
     def forward(
         self, step: Int[Array, ""], state: State[LangevinControls], target: Target

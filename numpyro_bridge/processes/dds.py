@@ -8,6 +8,8 @@ from numpyro_bridge.processes.kernels import Gaussian
 from numpyro_bridge.processes.stationary import AbstractStationary
 from numpyro_bridge.target import Point, Target
 
+_constructor = AbstractStationary.__init__
+
 
 class DDS(AbstractStationary):
     r"""Removes the noise that an Ornstein-Uhlenbeck process adds; the backward chain is fixed.
@@ -41,7 +43,7 @@ class DDS(AbstractStationary):
     coordinate.
     """
 
-    __init__ = AbstractStationary.__init__  # type checkers would make one of the fields
+    __init__ = _constructor  # type checkers would make one of the fields
 
     @staticmethod
     def rates(num_steps: int) -> Float[Array, " steps"]:

@@ -8,6 +8,8 @@ from numpyro_bridge.processes.kernels import Gaussian
 from numpyro_bridge.processes.stationary import AbstractStationary
 from numpyro_bridge.target import Point, Target
 
+_constructor = AbstractStationary.__init__
+
 
 class DIS(AbstractStationary):
     r"""A noising diffusion, run backward by a learned score; the noising chain is fixed.
@@ -30,7 +32,7 @@ class DIS(AbstractStationary):
     learning the stationary distribution and the size of each step, coordinate by coordinate.
     """
 
-    __init__ = AbstractStationary.__init__  # type checkers would make one of the fields
+    __init__ = _constructor  # type checkers would make one of the fields
 
     @staticmethod
     def rates(num_steps: int) -> Float[Array, " steps"]:

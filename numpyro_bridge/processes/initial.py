@@ -97,7 +97,7 @@ class InitialMixture(AbstractInitialDistribution):
     means: Float[Array, "places dim"]
     factors: Float[Array, "places dim dim"]
 
-    def __check_init__(self):
+    def __check_init__(self) -> None:
         check_array("log_weights", self.log_weights, "(places,)")
         check_array("means", self.means, "(places, dim)")
         check_array("factors", self.factors, "(places, dim, dim)")

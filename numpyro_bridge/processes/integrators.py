@@ -115,7 +115,8 @@ class BAOAB(AbstractIntegrator):
     def forward(self, start: Point, dynamics: Dynamics) -> "_LeapAround":
         return _LeapAround(start, dynamics)
 
-    backward = forward
+    def backward(self, start: Point, dynamics: Dynamics) -> "_LeapAround":
+        return _LeapAround(start, dynamics)
 
 
 class OBABO(AbstractIntegrator):
@@ -131,7 +132,8 @@ class OBABO(AbstractIntegrator):
     def forward(self, start: Point, dynamics: Dynamics) -> "_LeapBetween":
         return _LeapBetween(start, dynamics)
 
-    backward = forward
+    def backward(self, start: Point, dynamics: Dynamics) -> "_LeapBetween":
+        return _LeapBetween(start, dynamics)
 
 
 # Each kernel below is one order of moves. It serves both chains if that order is its own reverse.

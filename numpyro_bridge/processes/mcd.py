@@ -7,6 +7,8 @@ from numpyro_bridge.processes.kernels import Gaussian
 from numpyro_bridge.processes.langevin import AbstractControlledLangevin, LangevinControls
 from numpyro_bridge.target import Target
 
+_constructor = AbstractControlledLangevin.__init__
+
 
 class MCD(AbstractControlledLangevin):
     r"""Annealed Langevin dynamics forward, and a learned drift backward.
@@ -26,7 +28,7 @@ class MCD(AbstractControlledLangevin):
     network is the annealed score plus the control here.
     """
 
-    __init__ = AbstractControlledLangevin.__init__  # type checkers would make one of the fields
+    __init__ = _constructor  # type checkers would make one of the fields
 
     def forward(
         self, step: Int[Array, ""], state: State[LangevinControls], target: Target

@@ -4,6 +4,7 @@ Code that was compiled for some arguments runs on others of the same shapes: the
 passed in, and everything else (numbers, strings, functions, data frames) is a constant of it.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -31,7 +32,7 @@ class Skeleton(NamedTuple):
         leaves = [next(rest) if const is None else const.value for const in self.constants]
         return jax.tree.unflatten(self.structure, leaves)
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Callable[[Any], "Skeleton"], tuple[Any]]:
         """Pickle the pytree itself, because its structure is pickled with parts of Equinox."""
         leaves = [_AnArray if const is None else const for const in self.constants]
         return _skeleton_of, (jax.tree.unflatten(self.structure, leaves),)

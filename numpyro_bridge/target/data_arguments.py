@@ -19,17 +19,17 @@ class Call(NamedTuple):
     """A call of a model, and the observed site that each of its data arguments goes to."""
 
     model: Callable[..., Any]
-    args: tuple
+    args: tuple[Any, ...]
     kwargs: dict[str, Any]
     data_sites: dict[str, str]
     """Name of the argument to name of the site."""
 
-    def with_data(self, data: Data) -> tuple[tuple, dict[str, Any]]:
+    def with_data(self, data: Data) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments of the model, with these values of the observed sites as data."""
         given = {argument: data[site] for argument, site in self.data_sites.items()}
         return _replaced(self.model, self.args, self.kwargs, given)
 
-    def with_any_data(self, rng_key: RNGKey) -> tuple[tuple, dict[str, Any]]:
+    def with_any_data(self, rng_key: RNGKey) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments of the model, with data where there were none: a draw of the model's.
 
         Raises:
@@ -51,7 +51,7 @@ class Call(NamedTuple):
 
 def call_without_data(
     model: Callable[..., Any],
-    args: tuple,
+    args: tuple[Any, ...],
     kwargs: dict[str, Any],
     data_sites: Mapping[str, str] | None = None,
 ) -> Call:
@@ -106,7 +106,7 @@ def _check_names(model, values: dict[str, Any], data_sites: Mapping[str, str]) -
 
 
 def _fed(
-    model, args: tuple, kwargs: dict[str, Any], absent: list[str], sites: dict[str, Any]
+    model, args: tuple[Any, ...], kwargs: dict[str, Any], absent: list[str], sites: dict[str, Any]
 ) -> Iterator[tuple[str, str]]:
     """For each argument that is data, its name and that of the site that it makes observed."""
     before = {name for name, site in sites.items() if site.is_observed}
@@ -130,7 +130,7 @@ class _Site(NamedTuple):
     value: jax.ShapeDtypeStruct
 
 
-def _sites(model, args: tuple, kwargs: dict[str, Any]) -> dict[str, _Site]:
+def _sites(model, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, _Site]:
     """The sample sites of a model, without any arithmetic."""
     found: dict[str, _Site] = {}
 
@@ -162,7 +162,9 @@ def _is_shape(leaf: Any) -> bool:
     return isinstance(leaf, jax.ShapeDtypeStruct)
 
 
-def _trace(rng_key: RNGKey, model, args: tuple, kwargs: dict[str, Any]) -> dict[str, dict]:
+def _trace(
+    rng_key: RNGKey, model, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> dict[str, dict[str, Any]]:
     seeded = handlers.seed(Repeatable(model), rng_key)
     return handlers.trace(seeded).get_trace(*args, **kwargs)
 
@@ -173,7 +175,7 @@ def _signature(model: Callable[..., Any]) -> inspect.Signature:
     return inspect.signature(model)
 
 
-def _arguments(model, args: tuple, kwargs: dict[str, Any]) -> dict[str, Any]:
+def _arguments(model, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
     """The arguments of a model by name, those that are left out by their defaults."""
     signature = _signature(model)
     bound = signature.bind(*args, **kwargs)
@@ -189,8 +191,8 @@ def _arguments(model, args: tuple, kwargs: dict[str, Any]) -> dict[str, Any]:
 
 
 def _replaced(
-    model, args: tuple, kwargs: dict[str, Any], values: Mapping[str, Any]
-) -> tuple[tuple, dict[str, Any]]:
+    model, args: tuple[Any, ...], kwargs: dict[str, Any], values: Mapping[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The same call with these arguments; what was given by position stays there."""
     places = list(_signature(model).parameters)[: len(args)]
     by_position = [values.get(name, arg) for name, arg in zip(places, args, strict=False)] + list(

@@ -37,9 +37,13 @@ NUM_STARTS = 8
 
 
 def target_from_model(
-    rng_key: RNGKey, model: Callable, /, *args: Any, **kwargs: Any
+    rng_key: RNGKey, model: Callable[..., Any], /, *args: Any, **kwargs: Any
 ) -> ModelTarget:
     """Turn a NumPyro model and its data into a target.
+
+    >>> target = nb.target_from_model(key, model, x, y=y)
+    >>> target.dim
+    2
 
     Any model that NUTS accepts is accepted: constrained and value-dependent supports, plates,
     factors, masks, scans, conditioned sites, improper priors, and discrete latent sites of finite
@@ -92,7 +96,9 @@ def target_from_model(
     return replace(target, odd_data=OddData((*rounded, *read), outside))
 
 
-def _read_model(model: Callable, args: tuple, kwargs: dict) -> ModelTarget:
+def _read_model(
+    model: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> ModelTarget:
     """Hold the data as arguments of compiled code or, if the model needs numbers, as constants."""
     try:
         return _traced_target(model, args, kwargs, keep_constant=False)
@@ -108,7 +114,9 @@ def _read_model(model: Callable, args: tuple, kwargs: dict) -> ModelTarget:
         raise number_needed(error) from error
 
 
-def _traced_target(model: Callable, args: tuple, kwargs: dict, keep_constant: bool) -> ModelTarget:
+def _traced_target(
+    model: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], keep_constant: bool
+) -> ModelTarget:
     arrays, skeleton = take_out_arrays((model, args, kwargs), keep_constant)
     layouts = []
 

@@ -71,7 +71,7 @@ class Layout(NamedTuple):
 
 
 @alone
-def read_layout(model: Callable, args: tuple, kwargs: dict) -> Layout:
+def read_layout(model: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Layout:
     """Run a model once, at an arbitrary position, and refuse it or note what its sites are.
 
     The run may be abstract (`jax.eval_shape`): no number is looked at.
@@ -112,7 +112,7 @@ def read_layout(model: Callable, args: tuple, kwargs: dict) -> Layout:
     )
 
 
-def _crossed_sites(samples: dict[str, dict]) -> Iterator[Crossed]:
+def _crossed_sites(samples: dict[str, dict[str, Any]]) -> Iterator[Crossed]:
     for name, site in samples.items():
         if not is_data(site):
             continue
@@ -123,13 +123,13 @@ def _crossed_sites(samples: dict[str, dict]) -> Iterator[Crossed]:
             yield Crossed(name, values, distributions)
 
 
-def _start(asked: set[str], site: dict) -> Any:
+def _start(asked: set[str], site: dict[str, Any]) -> Any:
     """Give a site a starting value, and note that it asked for one."""
     asked.add(site["name"])
     return init_to_uniform(site)
 
 
-def _has_value(site: dict) -> bool:
+def _has_value(site: dict[str, Any]) -> bool:
     return site["type"] == "deterministic" or site["type"] == "sample" and not is_factor(site)
 
 
@@ -139,7 +139,11 @@ def _is_improper(fn: dist.Distribution) -> bool:
 
 
 def _hidden_sites(
-    model: Callable, args: tuple, kwargs: dict, trace: dict, num_plate_dims: int
+    model: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    trace: dict[str, dict[str, Any]],
+    num_plate_dims: int,
 ) -> frozenset[str]:
     """Find the deterministic sites that depend on discrete ones, which have no single value.
 
@@ -161,7 +165,7 @@ def _hidden_sites(
     return frozenset(name for name in names if not is_same(name))
 
 
-def _dims(site: dict) -> tuple[str, ...]:
+def _dims(site: dict[str, Any]) -> tuple[str, ...]:
     """Name the axes of a site by its plates, up to the last axis that has a name."""
     shape, num_batch = jnp.shape(site["value"]), _num_batch_dims(site)
     names = {num_batch + frame.dim: frame.name for frame in _fitting_frames(site, num_batch)}
@@ -171,7 +175,7 @@ def _dims(site: dict) -> tuple[str, ...]:
     return tuple(names.get(axis, f"{site['name']}_dim_{axis}") for axis in range(last + 1))
 
 
-def _fitting_frames(site: dict, num_batch: int) -> list:
+def _fitting_frames(site: dict[str, Any], num_batch: int) -> list[Any]:
     """The plates of a site that are an axis of its value."""
     shape = jnp.shape(site["value"])
     frames = [
@@ -180,7 +184,7 @@ def _fitting_frames(site: dict, num_batch: int) -> list:
     return [frame for frame in frames if shape[num_batch + frame.dim] == frame.size]
 
 
-def _num_batch_dims(site: dict) -> int:
+def _num_batch_dims(site: dict[str, Any]) -> int:
     """The number of axes before the event: plates count from the last of them."""
     ndim, frames = jnp.ndim(site["value"]), site["cond_indep_stack"]
     if site["type"] == "sample":

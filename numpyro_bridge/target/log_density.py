@@ -22,6 +22,10 @@ from numpyro_bridge.target.stale_copies import forget_stale_copies
 def target_from_log_density(fn: Callable[[Vector], Scalar], dim: int) -> "LogDensityTarget":
     """Make a target of an unnormalised log density on R^dim.
 
+    >>> target = nb.target_from_log_density(lambda x: -0.5 * jnp.sum(x**2), dim=2)
+    >>> float(target.log_density(jnp.array([3.0, 4.0])))
+    -12.5
+
     Args:
         fn: maps one position of shape (dim,) to a scalar, in nats; JAX differentiates it. If it is
             a pytree, such as an Equinox module or `jax.tree_util.Partial(function, data)`, its

@@ -235,12 +235,12 @@ class ModelTarget(Target):
         return joined_in_order(self.sites, values)
 
     @property
-    def model(self) -> Callable:
+    def model(self) -> Callable[..., Any]:
         """The NumPyro model, as it was given."""
         return self._arguments()[0]
 
     @property
-    def model_args(self) -> tuple:
+    def model_args(self) -> tuple[Any, ...]:
         """The model's positional arguments, their arrays as JAX arrays.
 
         Where `data_are_constants`, they are the very objects that were given.
@@ -248,7 +248,7 @@ class ModelTarget(Target):
         return self._arguments()[1]
 
     @property
-    def model_kwargs(self) -> dict:
+    def model_kwargs(self) -> dict[str, Any]:
         """The model's keyword arguments, like `model_args`."""
         return self._arguments()[2]
 
@@ -285,16 +285,16 @@ class ModelTarget(Target):
         """The data: the value of each observed site. Factors are not among them."""
         return _observed_values(self)
 
-    def _arguments(self) -> tuple[Callable, tuple, dict]:
+    def _arguments(self) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
         return self._skeleton.filled_with(self.arrays)
 
-    def _position_of(self, trace: dict) -> Vector:
+    def _position_of(self, trace: dict[str, dict[str, Any]]) -> Vector:
         """Join the unconstrained values of the latent sites of a trace into a position."""
         latent = [trace[name] for name in self.sites]
         pieces = [unconstrained_value(site) for site in latent]
         return jnp.concatenate([jnp.ravel(piece).astype(float) for piece in pieces])
 
-    def _placed(self, model: Callable, position: Vector) -> Callable:
+    def _placed(self, model: Callable[..., Any], position: Vector) -> Callable[..., Any]:
         """Put the latent sites of the model at a position, their log-determinants as factors."""
         return model_density.placed(model, self.by_site(position))
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -19,15 +20,15 @@ Values = Mapping[str, Array]
 Log = Float[Array, ""]
 
 
-def placed(model: Callable, values: Values) -> Callable:
+def placed(model: Callable[..., Any], values: Values) -> Callable[..., Any]:
     """Put the latent sites of the model at these values, their log-determinants as factors."""
     return handlers.substitute(model, substitute_fn=partial(_unconstrain_reparam, values))
 
 
 def log_joint(
-    model: Callable,
-    args: tuple,
-    kwargs: dict,
+    model: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
     values: Values,
     layout: Layout,
     reference: Reference | None = None,
@@ -47,16 +48,22 @@ def log_joint(
     return -energy
 
 
-def log_prior(model: Callable, args: tuple, kwargs: dict, values: Values, layout: Layout) -> Log:
+def log_prior(
+    model: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    values: Values,
+    layout: Layout,
+) -> Log:
     """Sum the log densities of the latent sites, and all log-determinants."""
     prior, _ = _split(model, args, kwargs, values, layout)
     return _sum(prior)
 
 
 def log_likelihood(
-    model: Callable,
-    args: tuple,
-    kwargs: dict,
+    model: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
     values: Values,
     layout: Layout,
     reference: Reference | None = None,
@@ -71,7 +78,13 @@ def log_likelihood(
     return reference.difference(likelihood) - reference.sum_of(list(prior))
 
 
-def terms(model: Callable, args: tuple, kwargs: dict, values: Values, layout: Layout) -> Terms:
+def terms(
+    model: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    values: Values,
+    layout: Layout,
+) -> Terms:
     """Evaluate the log density in parts: one number for each row of each site.
 
     Where discrete sites are summed out there are no such parts, but the whole by an empty name.
@@ -87,7 +100,11 @@ def _sum(terms: Terms) -> Log:
 
 
 def _split(
-    model: Callable, args: tuple, kwargs: dict, values: Values, layout: Layout
+    model: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    values: Values,
+    layout: Layout,
 ) -> tuple[Terms, Terms]:
     """Evaluate the log densities of all rows of the sites: of the prior, and of the others."""
     if layout.sums_out:

@@ -1,6 +1,7 @@
 """The values of a model's sites at given latent values."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,11 @@ from numpyro_bridge.target.sites import Repeatable, is_data
 
 
 def constrained(
-    model: Callable, args: tuple, kwargs: dict, values: Values, layout: Layout
+    model: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    values: Values,
+    layout: Layout,
 ) -> dict[str, Array]:
     """The values of latent and deterministic sites, without those that are summed out."""
     model = Repeatable(model)
@@ -26,7 +31,11 @@ def constrained(
 
 
 def observed(
-    model: Callable, args: tuple, kwargs: dict, values: Values, layout: Layout
+    model: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    values: Values,
+    layout: Layout,
 ) -> dict[str, Array]:
     """The values of the observed sites."""
     model = placed(handlers.seed(Repeatable(model), 0), values)

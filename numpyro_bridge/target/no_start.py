@@ -3,6 +3,7 @@
 import inspect
 import math
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,10 +19,10 @@ from numpyro_bridge.target.sites import Repeatable, family_of, is_factor
 
 
 def no_starting_point(
-    model: Callable,
-    args: tuple,
-    kwargs: dict,
-    positions: Iterable[dict],
+    model: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    positions: Iterable[dict[str, Any]],
     finite_density: bool,
     odd: OddData,
 ) -> ModelRefusedError:
@@ -60,7 +61,12 @@ def no_starting_point(
     )
 
 
-def non_finite_sites(model: Callable, args: tuple, kwargs: dict, position: dict) -> dict[str, str]:
+def non_finite_sites(
+    model: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    position: dict[str, Any],
+) -> dict[str, str]:
     """Describe each site whose log probability is not finite at one position, by name."""
     sites = {}
 
@@ -85,17 +91,17 @@ def non_finite_sites(model: Callable, args: tuple, kwargs: dict, position: dict)
     }
 
 
-def _kind(site: dict) -> str:
+def _kind(site: dict[str, Any]) -> str:
     if is_factor(site):
         return "factor"
     return "observed site" if site["is_observed"] else "latent site"
 
 
-def _count_nan(site: dict) -> jax.Array:
+def _count_nan(site: dict[str, Any]) -> jax.Array:
     return jnp.sum(jnp.isnan(jnp.asarray(site["value"])))
 
 
-def _outside(site: dict) -> tuple[jax.Array, jax.Array]:
+def _outside(site: dict[str, Any]) -> tuple[jax.Array, jax.Array]:
     """How many values are outside of the support, and one number of the first of these."""
     value = jnp.asarray(site["value"])
     if value.size == 0:  # a factor
@@ -131,7 +137,9 @@ def _blame(
     return f"{text} (data outside the support of {family}: {num_outside}, such as {such_as:g})"
 
 
-def _spoilt_arguments(model: Callable, args: tuple, kwargs: dict) -> Iterator[str]:
+def _spoilt_arguments(
+    model: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Iterator[str]:
     """A sentence on each argument that holds NaN, by the name that the model has for it."""
     try:
         named = inspect.signature(model).bind(*args, **kwargs).arguments

@@ -46,7 +46,7 @@ def read(function: Callable[..., Any], *args: Any) -> Reading:
     return Reading(state.hexdigest(), numbers, has_loops(closed))
 
 
-def _traced(function: Callable[..., Any], args: tuple) -> Any:
+def _traced(function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
     # As a new function, because JAX remembers what it has traced of an old one.
     return jax.make_jaxpr(lambda *args: function(*args))(*args)
 

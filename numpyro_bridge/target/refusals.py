@@ -19,7 +19,7 @@ class ModelRefusedError(ValueError):
     """The model cannot be turned into a density on flat unconstrained vectors."""
 
 
-def check_arguments(model: object, args: tuple, kwargs: dict) -> None:
+def check_arguments(model: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     """Raise if `model` is not callable or does not accept these arguments.
 
     The signature is compared before the model runs, so a `TypeError` from inside the model
@@ -55,7 +55,7 @@ def complex_log_density() -> ModelRefusedError:
     )
 
 
-def described(args: tuple, kwargs: dict) -> str:
+def described(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
     """Write the arguments of a model for an error message: arrays by type and shape."""
     named = [f"{name}={_describe(value)}" for name, value in kwargs.items()]
     return ", ".join([*map(_describe, args), *named])
@@ -70,12 +70,12 @@ def _describe(value: Any) -> str:
 class RefuseSites(Messenger):
     """Effect handler that stops at the first site with no unconstrained density."""
 
-    def __init__(self, fn: Callable):
+    def __init__(self, fn: Callable[..., Any]):
         super().__init__(fn)
         self.params: set[str] = set()
         """Names of the `numpyro.param` sites that were not given a value from outside."""
 
-    def process_message(self, msg: dict) -> None:
+    def process_message(self, msg: dict[str, Any]) -> None:
         """Look at one site, before a value is drawn for it."""
         if msg["type"] == "plate":
             _check_plate(msg)
@@ -85,7 +85,7 @@ class RefuseSites(Messenger):
             _check_latent(msg["name"], msg["fn"], msg["infer"].get("enumerate"))
 
 
-def _check_plate(site: dict) -> None:
+def _check_plate(site: dict[str, Any]) -> None:
     size, subsample_size = site["args"]
     if subsample_size is not None and subsample_size < size:
         raise ModelRefusedError(
@@ -121,7 +121,7 @@ def _check_latent(name: str, fn: dist.Distribution, enumerate_as: str | None) ->
         )
 
 
-def check_trace(trace: dict) -> None:
+def check_trace(trace: dict[str, dict[str, Any]]) -> None:
     """Raise if sites that are fine one by one make no density on R^dim together."""
     latent = [n for n, s in trace.items() if s["type"] == "sample" and not s["is_observed"]]
     if not any(not is_discrete(trace[name]["fn"]) for name in latent):
@@ -144,7 +144,7 @@ def check_trace(trace: dict) -> None:
             )
 
 
-def check_asked(trace: dict, asked: set[str]) -> None:
+def check_asked(trace: dict[str, dict[str, Any]], asked: set[str]) -> None:
     """Raise if a latent site has values of its own, whatever it is given.
 
     Args:
@@ -161,7 +161,7 @@ def check_asked(trace: dict, asked: set[str]) -> None:
             )
 
 
-def is_centring(name: str, trace: dict) -> bool:
+def is_centring(name: str, trace: dict[str, dict[str, Any]]) -> bool:
     """Whether a `numpyro.param` says how far `LocScaleReparam(None)` centres a site.
 
     The posterior is the same whatever its value, which need not be learned then.
@@ -170,7 +170,9 @@ def is_centring(name: str, trace: dict) -> bool:
     return site != name and f"{site}_decentered" in trace
 
 
-def check_param(name: str, value: Any, model: Callable, args: tuple, kwargs: dict) -> None:
+def check_param(
+    name: str, value: Any, model: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> None:
     """Raise if the density depends on a `numpyro.param`.
 
     It does not where `random_flax_module` and its kin have put sample sites in the place of one.

@@ -11,7 +11,10 @@ from numpyro_bridge.target.relative import with_reference
 
 
 def resolve_target(
-    rng_key: RNGKey, model: Callable[..., Any] | Target, args: tuple, kwargs: dict[str, Any]
+    rng_key: RNGKey,
+    model: Callable[..., Any] | Target,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
 ) -> Target:
     """The target of a model with these arguments, or the target itself, which takes none.
 

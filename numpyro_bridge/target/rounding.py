@@ -17,7 +17,7 @@ TOLERANCE = 1e-3
 days are rounded to quarters: a third of the range of one night, and next to nothing of a decade."""
 
 
-def rounded_arguments(model: Any, args: tuple, kwargs: dict[str, Any]) -> tuple[str, ...]:
+def rounded_arguments(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[str, ...]:
     """Names of the arguments whose arrays are not what they were, once JAX has taken them.
 
     JAX keeps 32 bits of every number unless `numpyro.enable_x64()` was called. Real numbers are
@@ -36,7 +36,7 @@ def rounded_arguments(model: Any, args: tuple, kwargs: dict[str, Any]) -> tuple[
     return tuple(dict.fromkeys(names))
 
 
-def rounded_readings(model: Any, log_density: Callable, dim: int) -> tuple[str, ...]:
+def rounded_readings(model: Any, log_density: Callable[..., Any], dim: int) -> tuple[str, ...]:
     """Names of the arrays that a model reads by itself, and that JAX rounded where they were used.
 
     What NumPy did with an array before JAX took it, such as subtracting its mean, is done in 64
@@ -63,7 +63,7 @@ def _is_copy(copy: np.ndarray, array: np.ndarray) -> bool:
         return np.array_equal(copy, array.astype(copy.dtype), equal_nan=copy.dtype.kind in "fc")
 
 
-def _name(path: tuple) -> str:
+def _name(path: tuple[Any, ...]) -> str:
     return jax.tree_util.keystr(path, simple=True, separator=".")
 
 

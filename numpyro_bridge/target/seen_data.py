@@ -17,11 +17,11 @@ class SeenData(NamedTuple):
     skeleton: Skeleton
 
     @classmethod
-    def of(cls, model: Any, args: tuple, kwargs: dict[str, Any]) -> "SeenData":
+    def of(cls, model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> "SeenData":
         """Note the arguments of one call."""
         return cls(*take_out_arrays(by_name(model, args, kwargs)))
 
-    def are(self, model: Any, args: tuple, kwargs: dict[str, Any]) -> bool:
+    def are(self, model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
         """Whether these arguments are the same ones.
 
         Arrays are compared number for number, or by shape inside compiled code.
@@ -31,7 +31,7 @@ class SeenData(NamedTuple):
         return skeleton == self.skeleton and all(_are_same(*pair) for pair in pairs)
 
 
-def by_name(model: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+def by_name(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Arguments by name, so that it does not matter which were given by position."""
     try:
         return dict(inspect.signature(model).bind(*args, **kwargs).arguments)

@@ -49,7 +49,7 @@ class OfData(eqx.Module):
 
     model: Callable[..., Any]
 
-    def __call__(self, data: Data, args: tuple, kwargs: dict[str, Any]) -> Any:
+    def __call__(self, data: Data, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run the model with these data in place of those among its arguments."""
         return handlers.condition(SetFree(self.model), {**data})(*args, **kwargs)
 
@@ -61,7 +61,7 @@ class SetFree(Messenger):
     and would draw the same noise in every simulation.
     """
 
-    def process_message(self, msg: dict) -> None:
+    def process_message(self, msg: dict[str, Any]) -> None:
         """Forget the value of an observed site, and note that it was one."""
         if msg.get("_control_flow_done", False):
             return  # a site that was drawn inside a scan, where no handler could set it free
@@ -205,7 +205,7 @@ def _check_that_it_simulates(target: ModelTarget) -> None:
             _check_site(name, site, target)
 
 
-def _check_site(name: str, site: dict, target: ModelTarget) -> None:
+def _check_site(name: str, site: dict[str, Any], target: ModelTarget) -> None:
     if is_factor(site):
         raise ValueError(
             f"site {name!r} is a numpyro.factor: it changes the density and not what is simulated. "
@@ -231,18 +231,18 @@ def _check_site(name: str, site: dict, target: ModelTarget) -> None:
 
 @alone
 def _simulated_trace(
-    rng_key: RNGKey, model: Callable, args: tuple, kwargs: dict[str, Any]
-) -> dict[str, dict]:
+    rng_key: RNGKey, model: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> dict[str, dict[str, Any]]:
     """Run the model with its observed sites set free, so that data are drawn for them."""
     free = SetFree(Repeatable(model))
     return handlers.trace(handlers.seed(free, rng_key)).get_trace(*args, **kwargs)
 
 
-def _was_observed(site: dict) -> bool:
+def _was_observed(site: dict[str, Any]) -> bool:
     return site["type"] == "sample" and site["infer"].get("was_observed", False)
 
 
-def _shown(site: dict) -> Array:
+def _shown(site: dict[str, Any]) -> Array:
     """The value of a site, zero where it is masked."""
     value, mask = jnp.asarray(site["value"]), jnp.asarray(True)
     for fn in layers(site["fn"]):

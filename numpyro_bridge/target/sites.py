@@ -41,23 +41,27 @@ def has_no_integral(fn: dist.Distribution) -> bool:
     return isinstance(innermost(fn), dist.ImproperUniform)
 
 
-def is_factor(site: dict) -> bool:
+def is_factor(site: dict[str, Any]) -> bool:
     """Whether a sample site was made by `numpyro.factor` (log-determinants are made so too)."""
     return isinstance(innermost(site["fn"]), dist.Unit)
 
 
-def is_data(site: dict) -> bool:
+def is_data(site: dict[str, Any]) -> bool:
     """Whether a site is observed; a factor is not."""
     return site["type"] == "sample" and site["is_observed"] and not is_factor(site)
 
 
-def unconstrained_value(site: dict) -> Array:
+def unconstrained_value(site: dict[str, Any]) -> Array:
     """The value of a latent site, moved to the unconstrained space of its support."""
     return dist.biject_to(site["fn"].support).inv(site["value"])
 
 
 def joined_in_order(names: Iterable[str], values: Mapping[str, ArrayLike]) -> Vector:
     """One vector of the values of sites, in the order of `names`.
+
+    >>> values = {"theta": jnp.array([1.0, 2.0]), "mu": 0.0}
+    >>> nb.target.joined_in_order(["mu", "theta"], values).tolist()
+    [0.0, 1.0, 2.0]
 
     A target joins them by name, NumPyro's guides in the order of the model.
     """
@@ -67,7 +71,7 @@ def joined_in_order(names: Iterable[str], values: Mapping[str, ArrayLike]) -> Ve
 class Repeatable(Messenger):
     """Effect handler, to be the innermost, that makes every run of a model the same."""
 
-    def process_message(self, msg: dict) -> None:
+    def process_message(self, msg: dict[str, Any]) -> None:
         """Give `numpyro.prng_key()` the key that NUTS gives it, and each site its own notes."""
         if msg["type"] == "prng_key" and msg["value"] is None:
             msg["value"] = jax.random.key(0)

@@ -87,6 +87,10 @@ def known_to_fail(good: Bool[Array, " num"]) -> bool:
 def repeat_good_rows(rows: Rows, good: Bool[Array, " num"]) -> Rows:
     """Overwrite each bad row by a good one, taking the good ones in turn.
 
+    >>> rows, good = jnp.array([1.0, 2.0, 3.0]), jnp.array([True, False, True])
+    >>> nb.target.repeat_good_rows(rows, good).tolist()
+    [1.0, 1.0, 3.0]
+
     Args:
         rows: A pytree of arrays whose leading axis counts rows.
         good: Which rows to keep.

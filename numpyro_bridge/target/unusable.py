@@ -13,7 +13,7 @@ NO_NUMBERS = "OSUMm"
 
 
 def unusable_arguments(
-    model: Any, args: tuple, kwargs: dict[str, Any], error: Exception
+    model: Any, args: tuple[Any, ...], kwargs: dict[str, Any], error: Exception
 ) -> tuple[str, ...]:
     """Say what to pass instead of arguments that may be why a model raised an error.
 

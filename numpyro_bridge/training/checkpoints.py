@@ -18,17 +18,17 @@ SECONDS_BETWEEN_CHECKPOINTS = 5.0
 class Keeper:
     """Writes checkpoints now and then, and once more when training ends, however it ends."""
 
-    def __init__(self, path: str | os.PathLike | None, run: Run | None):
+    def __init__(self, path: str | os.PathLike[str] | None, run: Run | None):
         self._path, self._run = path, run
         self._alone = only_writer("checkpoint", path)
         self._latest = None
         self._last_written = time.perf_counter()
 
-    def __enter__(self):
+    def __enter__(self) -> "Keeper":
         self._alone.__enter__()
         return self
 
-    def __exit__(self, *exception) -> None:
+    def __exit__(self, *exception: object) -> None:
         try:
             self._write()
         finally:
@@ -67,7 +67,7 @@ class Keeper:
 
 
 def resume(
-    path: str | os.PathLike, state: TrainingState, run: Run, metrics: type[FitMetrics]
+    path: str | os.PathLike[str], state: TrainingState, run: Run, metrics: type[FitMetrics]
 ) -> tuple[TrainingState, Progress, list[FitMetrics]]:
     """Read the state, the progress and the metrics of an interrupted run from its checkpoint.
 

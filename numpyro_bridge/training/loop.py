@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, PyTree
+from jaxtyping import Array
 
 from numpyro_bridge._core.checks import (
     check_count,
@@ -34,7 +34,7 @@ from numpyro_bridge._core.finite import all_finite, where
 from numpyro_bridge._core.interrupts import forget_interrupt, noticed_interrupts, raise_interrupt
 from numpyro_bridge._core.sameness import Same
 from numpyro_bridge._core.stopwatch import stopwatch
-from numpyro_bridge._core.types import RNGKey, Scalar
+from numpyro_bridge._core.types import PyTree, RNGKey, Scalar
 from numpyro_bridge._core.writing import check_writable
 from numpyro_bridge.objectives.curricula import AbstractCurriculum, Unchanged
 from numpyro_bridge.target import Target
@@ -67,14 +67,17 @@ def fit(
     optimizer: optax.GradientTransformation,
     num_iterations: int,
     trainable: Callable[[Any], bool] | PyTree = eqx.is_inexact_array,
-    curriculum: AbstractCurriculum = UNCHANGED,
+    curriculum: AbstractCurriculum[Any] = UNCHANGED,
     tolerance: float = 0.01,
     metrics: type[FitMetrics] = TrajectoryMetrics,  # pyright: ignore[reportArgumentType]
-    checkpoint: str | os.PathLike | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
     devices: Sequence[Device] = (),
     progress_bar: bool = True,
 ) -> Training[FitMetrics]:
     """Minimise `loss(rng_key, module, data)` over the trainable arrays of `module`.
+
+    >>> fit = partial(nb.training.fit, optimizer=nb.bridge_optimizer(), num_iterations=50)
+    >>> training = fit(key, process, partial(nb.reverse_kl_ld, num_trajectories=32), target)
 
     `training.state` explains when the step size falls and when training ends. An update that is not
     finite is skipped and counted. The same key gives the same result, even if training is
@@ -83,17 +86,14 @@ def fit(
     Args:
         rng_key: A JAX key; iteration `i` uses `fold_in(rng_key, i)`.
         module: The module to train; it is never changed in place.
-        loss: Returns the scalar to differentiate, and what the metrics are computed from: the
-            trajectories, or the losses of draws.
+        loss: Returns a scalar, and what metrics are made from: trajectories, or losses of draws.
         data: Passed to `loss`; other data of the same shapes need no new compilation.
         optimizer: Any optax transformation.
         num_iterations: The largest number of iterations.
         trainable: A filter in Equinox's sense: a predicate or a tree of booleans.
         curriculum: Decides what the loss is shown in place of `data`, such as `nb.Tempering()`.
-        tolerance: Training goes on as long as the ELBO rises by this many nats in 100 iterations;
-            0 uses all iterations.
-        metrics: What is kept of every iteration: `TrajectoryMetrics` where the loss returns
-            trajectories, `LossMetrics` where it returns the losses of draws.
+        tolerance: Training ends when the ELBO rises by fewer nats in 100 iterations; 0 for never.
+        metrics: What is kept: `TrajectoryMetrics`, or `LossMetrics` where draws have losses.
         checkpoint: A file that is written every few seconds, and resumed from if it exists.
         devices: The devices that share the trajectories; JAX's default device if none are given.
         progress_bar: Whether to show iterations, ELBO, ESS and the time left.
@@ -120,7 +120,7 @@ def fit(
         return _trained(rng_key, state, static, data, settings, progress, history, watchers)
 
 
-def _trained(rng_key, state, static, data, settings, progress, history, watchers) -> Training:
+def _trained(rng_key, state, static, data, settings, progress, history, watchers) -> Training[Any]:
     """Run chunk after chunk until training is decided to end, or Ctrl-C is pressed."""
     loss, optimizer, curriculum, metrics, devices = settings
     decision, keeper, bar = watchers
@@ -193,7 +193,7 @@ def _check_budget(num_iterations: Any, curriculum: Any, checkpoint: Any) -> int:
 
 
 @eqx.filter_jit
-def _first_memory(rng_key, curriculum: AbstractCurriculum, module, data):
+def _first_memory(rng_key, curriculum: AbstractCurriculum[Any], module, data):
     return curriculum.start(jax.random.fold_in(rng_key, _CURRICULUM), module, data)
 
 
@@ -201,7 +201,7 @@ _CURRICULUM = 2**31
 """Folded into a run's key for the draws of its curriculum; no iteration has so high a number."""
 
 
-def _timed(chunk: Callable, state: TrainingState, progress: Progress):
+def _timed(chunk: Callable[..., Any], state: TrainingState, progress: Progress):
     """Run up to `CHUNK` iterations, and add their seconds to the progress, compilation apart."""
     size = min(CHUNK, progress.end - progress.iteration)
     with stopwatch() as watch:

@@ -6,9 +6,9 @@ from typing import Any
 
 import jax
 import optax
-from jaxtyping import PyTree
 
 from numpyro_bridge._core.checks import check_not_negative, check_positive
+from numpyro_bridge._core.types import PyTree
 from numpyro_bridge.objectives.log_evidence import LogEvidence
 from numpyro_bridge.processes.annealing import AnnealingSchedule
 from numpyro_bridge.processes.diffusion import Diffusion
@@ -36,6 +36,9 @@ def bridge_optimizer(
     max_norm: float = 1.0,
 ) -> optax.GradientTransformation:
     """Adam with a learning rate for each kind of part, on gradients clipped by their global norm.
+
+    >>> optimizer = nb.bridge_optimizer(control=5e-4)
+    >>> sampler = nb.BridgeSampler(model, optimizer=optimizer)
 
     A rate is a number, or a schedule of optax.
 

@@ -16,10 +16,10 @@ class Bar:
         self._bar = tqdm(total=progress.end, desc="training", disable=hidden)
         self._bar.update(progress.iteration)
 
-    def __enter__(self):
+    def __enter__(self) -> "Bar":
         return self
 
-    def __exit__(self, *exception) -> None:
+    def __exit__(self, *exception: object) -> None:
         self._bar.close()
 
     def show(self, progress: Progress, metrics: AbstractFitMetrics) -> None:

@@ -27,6 +27,6 @@ class Remade(optax.GradientTransformationExtraArgs):
         remade._make = make
         return remade
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Callable[[], Any], tuple[()]]:
         """Make it anew out of a pickle."""
         return self._make, ()

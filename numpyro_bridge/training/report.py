@@ -79,7 +79,7 @@ class RunReport:
     num_simulations: int | None = None
     num_left_out: int | None = None
 
-    def after(self, *trainings: Training) -> "RunReport":
+    def after(self, *trainings: Training[Any]) -> "RunReport":
         """Add one training to the report, or several that followed each other.
 
         Of several reasons to stop the most serious is kept.

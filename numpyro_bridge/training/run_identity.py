@@ -28,7 +28,7 @@ class Run(NamedTuple):
     trace here.
     """
 
-    exact: dict[str, list]
+    exact: dict[str, list[Any]]
     """Values that have to be equal, each under the words that a message has for a difference."""
     measured: dict[str, Moments]
     """Values that may differ by rounding, under such words as well."""
@@ -40,7 +40,7 @@ def run_of(
     rng_key: RNGKey,
     module: Any,
     state: TrainingState,
-    loss: Callable,
+    loss: Callable[..., Any],
     data: Any,
     curriculum: Any,
     num_iterations: int,

@@ -9,12 +9,14 @@ collapses, the best parameters so far are restored and the step size is halved. 
 draws there are no weights, and minus the loss takes the place of the ELBO.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import PyTree
+import optax
 
+from numpyro_bridge._core.types import PyTree
 from numpyro_bridge.training.metrics import AbstractFitMetrics, concatenate, finite_mean
 
 WINDOW = 100
@@ -47,7 +49,12 @@ class TrainingState(NamedTuple):
 
 
 def decide(
-    state: TrainingState, progress: Progress, history, optimizer, warm_up: int, tolerance: float
+    state: TrainingState,
+    progress: Progress,
+    history: Sequence[AbstractFitMetrics],
+    optimizer: optax.GradientTransformation,
+    warm_up: int,
+    tolerance: float,
 ) -> TrainingState:
     """Keep the best parameters, recover from a collapse, and see whether to cool down."""
     if progress.iteration <= warm_up:

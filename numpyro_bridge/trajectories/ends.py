@@ -50,7 +50,7 @@ def end_of(run: Trajectory, target: StandardisedTarget) -> End:
 
 # Compiled once, even if NumPyro calls a guide outside compiled code.
 @eqx.filter_jit
-def draw_end(rng_key: RNGKey, process: AbstractProcess, target: SeenTarget) -> End:
+def draw_end(rng_key: RNGKey, process: AbstractProcess[Any], target: SeenTarget) -> End:
     """Run the forward chain once; where there are several charts, on one drawn by its share.
 
     Args:
@@ -66,7 +66,7 @@ def draw_end(rng_key: RNGKey, process: AbstractProcess, target: SeenTarget) -> E
     )
 
 
-def draw_ends(rng_keys: Any, process: AbstractProcess, target: SeenTarget) -> End:
+def draw_ends(rng_keys: Any, process: AbstractProcess[Any], target: SeenTarget) -> End:
     """Run the forward chain once for every key, for independent draws inside compiled code.
 
     Where there are several charts, every path has a process of its own, that of its chart. Batches
@@ -85,7 +85,7 @@ def draw_ends(rng_keys: Any, process: AbstractProcess, target: SeenTarget) -> En
 
 @eqx.filter_jit
 def draw_end_on(
-    rng_key: RNGKey, processes: AbstractProcess, target: ChartedTarget, chart: Int[Array, ""]
+    rng_key: RNGKey, processes: AbstractProcess[Any], target: ChartedTarget, chart: Int[Array, ""]
 ) -> End:
     """Run the forward chain of one chart once; the weight counts the choice of the chart."""
     piece = target.chart(chart)
@@ -96,7 +96,7 @@ def draw_end_on(
 @eqx.filter_jit
 def draw_path_to(
     rng_key: RNGKey,
-    process: AbstractProcess,
+    process: AbstractProcess[Any],
     target: SeenTarget,
     position: Float[Array, " dim"],
 ) -> End:

@@ -1,5 +1,7 @@
 """Independence Metropolis-Hastings over whole paths: one move, and a first path to move from."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -15,7 +17,7 @@ NUM_STARTS = 100
 
 
 def global_move(
-    rng_key: RNGKey, process: AbstractProcess, target: SeenTarget, end: End
+    rng_key: RNGKey, process: AbstractProcess[Any], target: SeenTarget, end: End
 ) -> tuple[End, Float[Array, ""], Bool[Array, ""]]:
     """Propose the end of a new path; also the probability of accepting it, and whether it was."""
     path_key, accept_key = jax.random.split(rng_key)
@@ -27,7 +29,7 @@ def global_move(
 
 
 @eqx.filter_jit
-def first_end(rng_key: RNGKey, process: AbstractProcess, target: SeenTarget) -> End:
+def first_end(rng_key: RNGKey, process: AbstractProcess[Any], target: SeenTarget) -> End:
     """One of a hundred paths, chosen by weight: nearly the posterior where the bridge is good."""
     paths_key, choice_key = jax.random.split(rng_key)
     keys = jax.random.split(paths_key, NUM_STARTS)

@@ -1,6 +1,6 @@
 """Score given states under both chains, with gradients through them or with the states held."""
 
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import equinox as eqx
 import jax
@@ -30,8 +30,13 @@ class StepDensities(NamedTuple):
     """Log density of the last state under the target, unnormalised."""
 
 
-def rescore(process: AbstractProcess, target: Target, states: Point) -> Trajectory:
+def rescore(process: AbstractProcess[Any], target: Target, states: Point) -> Trajectory:
     """Score given states under both chains, in one batch over steps rather than in a scan.
+
+    >>> run = nb.trajectories.simulate(key, process, target)
+    >>> again = nb.trajectories.rescore(process, target, run.states)
+    >>> bool(jnp.isclose(again.log_weight, run.log_weight))
+    True
 
     The target is not evaluated again: its density and score travel with the states.
 
@@ -50,14 +55,14 @@ def rescore(process: AbstractProcess, target: Target, states: Point) -> Trajecto
     )
 
 
-def score_steps(process: AbstractProcess, target: Target, states: Point) -> StepDensities:
+def score_steps(process: AbstractProcess[Any], target: Target, states: Point) -> StepDensities:
     """The log densities that `rescore` adds up; its arguments are the same."""
     all_steps = jnp.arange(process.num_steps + 1)
     controls = jax.vmap(process.controls)(all_steps, states)
     state = State(states, controls)
     earlier, later = _drop_last(state), _drop_first(state)
 
-    def score(step, earlier: State, later: State):
+    def score(step, earlier: State[Any], later: State[Any]):
         forward = process.forward(step, earlier, target).log_prob(later.point)
         backward = process.backward(step, later, target).log_prob(earlier.point)
         return forward, backward
@@ -68,13 +73,13 @@ def score_steps(process: AbstractProcess, target: Target, states: Point) -> Step
     return StepDensities(log_initial, forwards, backwards, log_target(process, last))
 
 
-def log_target(process: AbstractProcess, last: Point) -> Scalar:
+def log_target(process: AbstractProcess[Any], last: Point) -> Scalar:
     """Log density of a last state under the target, and of its momentum where it has one."""
     extension = process.extension(last)
     return last.log_density + (0.0 if extension is None else extension.log_prob(last))
 
 
-def rescore_held(process: AbstractProcess, target: Target, states: Point) -> Trajectory:
+def rescore_held(process: AbstractProcess[Any], target: Target, states: Point) -> Trajectory:
     """`rescore` for a batch of states that are held fixed: no gradient flows through them."""
     states = jax.lax.stop_gradient(states)
     return jax.vmap(rescore, in_axes=(None, None, 0))(held(process), target, states)
@@ -89,9 +94,9 @@ def held(process: Process) -> Process:
     )
 
 
-def _drop_last(state: State) -> State:
+def _drop_last(state: State[Any]) -> State[Any]:
     return jax.tree.map(lambda x: x[:-1], state)
 
 
-def _drop_first(state: State) -> State:
+def _drop_first(state: State[Any]) -> State[Any]:
     return jax.tree.map(lambda x: x[1:], state)

@@ -1,5 +1,7 @@
 """Run the two chains of a process: forward from its start, or backward from a given end."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -15,8 +17,12 @@ from numpyro_bridge.trajectories.rescore import log_target, rescore, rescore_hel
 from numpyro_bridge.trajectories.trajectory import Trajectory
 
 
-def simulate(rng_key: RNGKey, process: AbstractProcess, target: Target) -> Trajectory:
+def simulate(rng_key: RNGKey, process: AbstractProcess[Any], target: Target) -> Trajectory:
     """Run the forward chain once and score it under both chains; differentiable throughout.
+
+    >>> run = nb.trajectories.simulate(key, process, target)
+    >>> run.states.position.shape
+    (5, 2)
 
     Args:
         rng_key: Randomness of the whole path.
@@ -33,7 +39,7 @@ def simulate(rng_key: RNGKey, process: AbstractProcess, target: Target) -> Traje
     initial = process.start(target)
     first = initial.sample(keys[0])
 
-    def advance(state: State, step_and_key):
+    def advance(state: State[Any], step_and_key):
         step, key = step_and_key
         kernel = process.forward(step, state, target)
         point = kernel.sample(key)
@@ -52,7 +58,7 @@ def simulate(rng_key: RNGKey, process: AbstractProcess, target: Target) -> Traje
     )
 
 
-def simulate_states(rng_key: RNGKey, process: AbstractProcess, target: Target) -> Point:
+def simulate_states(rng_key: RNGKey, process: AbstractProcess[Any], target: Target) -> Point:
     """The states that `simulate` visits for the same key, without log densities.
 
     `rescore` adds the log densities afterwards.
@@ -73,9 +79,13 @@ def simulate_states(rng_key: RNGKey, process: AbstractProcess, target: Target) -
 
 
 def simulate_backward(
-    rng_key: RNGKey, process: AbstractProcess, target: Target, position: Vector
+    rng_key: RNGKey, process: AbstractProcess[Any], target: Target, position: Vector
 ) -> Trajectory:
     """Run the backward chain from a position of the target, and score it under both chains.
+
+    >>> run = nb.trajectories.simulate_backward(key, process, target, jnp.zeros(2))
+    >>> run.states.position[-1].tolist()
+    [0.0, 0.0]
 
     With positions drawn from the normalised target the mean log weight is the EUBO, an upper bound
     on the log evidence.
@@ -110,9 +120,14 @@ def simulate_backward(
 
 
 def simulate_many(
-    rng_key: RNGKey, process: AbstractProcess, target: Target, num_trajectories: int
+    rng_key: RNGKey, process: AbstractProcess[Any], target: Target, num_trajectories: int
 ) -> Trajectory:
-    """`simulate` for `num_trajectories` independent trajectories; the leading axis counts them."""
+    """`simulate` for `num_trajectories` independent trajectories; the leading axis counts them.
+
+    >>> runs = nb.trajectories.simulate_many(key, process, target, 8)
+    >>> runs.log_weight.shape
+    (8,)
+    """
     check_chains(rng_key, process, target)
     num_trajectories = check_count("num_trajectories", num_trajectories, 1)
     keys = divide(jax.random.split(rng_key, num_trajectories))
@@ -120,7 +135,7 @@ def simulate_many(
 
 
 def simulate_held(
-    rng_key: RNGKey, process: AbstractProcess, target: Target, num_trajectories: int
+    rng_key: RNGKey, process: AbstractProcess[Any], target: Target, num_trajectories: int
 ) -> Trajectory:
     """Trajectories whose states are held fixed: gradients see the two densities, not the path."""
     check_chains(rng_key, process, target)

@@ -273,9 +273,7 @@ def test_run_of_other_data_is_refused(posterior, nuts_run):
         compare_with_nuts(posterior, jax.random.key(2), mcmc=other)
 
 
-def test_run_of_other_data_is_refused_where_its_chains_ended_by_chance_as_high(
-    posterior, nuts_run
-):
+def test_run_of_other_data_is_refused_where_its_chains_ended_by_chance_as_high(posterior, nuts_run):
     other = MCMC(NUTS(effects), num_warmup=10, num_samples=200, num_chains=2)
     kwargs = {"data": nuts_run._kwargs["data"] + 0.05}
     other.__dict__ |= nuts_run.__dict__ | {"_kwargs": kwargs}

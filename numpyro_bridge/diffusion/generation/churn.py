@@ -13,6 +13,10 @@ from numpyro_bridge.diffusion.noise import unit_level
 def churned_step(amount: float) -> Step:
     r"""Make a stochastic step with as much fresh noise as wanted.
 
+    >>> step, times = nb.diffusion.churned_step(0.5), nb.diffusion.even_times(16)
+    >>> nb.diffusion.generate(key, denoiser, step, times, dim=2).shape
+    (2,)
+
     The step is one of DDIM over $1 + c$ times the distance in log-SNR, after which noise is added
     until the level is the one that was meant. With $c = 0$ it is DDIM, with $c = 1$ it is DDPM to
     second order in the step, and the larger $c$ is, the faster earlier errors are forgotten. As the

@@ -10,6 +10,10 @@ def ddim_step(
 ) -> Noisy:
     r"""A deterministic step of first order: $z_s = \alpha_s \hat x + \sigma_s \hat\varepsilon$.
 
+    >>> times = nb.diffusion.even_times(16)
+    >>> nb.diffusion.generate(key, denoiser, nb.diffusion.ddim_step, times, dim=2).shape
+    (2,)
+
     For every schedule it equals Euler's step along the flow in coordinates of straight paths.
 
     Reference: Song, Meng and Ermon (2021), arXiv:2010.02502.

@@ -13,6 +13,10 @@ def ddpm_step(
 ) -> Noisy:
     r"""A random step: the distribution of $z_s$ given $z_t$ and the estimated clean vector.
 
+    >>> times = nb.diffusion.even_times(16)
+    >>> nb.diffusion.generate(key, denoiser, nb.diffusion.ddpm_step, times, dim=2).shape
+    (2,)
+
     $$z_s \sim \mathcal{N}\left(c_z z_t + c_x \hat x,\ \sigma_{t|s}^2\,\sigma_s^2 / \sigma_t^2
       + c_x^2 V_t\right)$$
 

@@ -12,6 +12,10 @@ def dpm_solver_step(
 ) -> Noisy:
     r"""A deterministic step of second order for one evaluation of the network.
 
+    >>> times = nb.diffusion.even_times(16)
+    >>> nb.diffusion.generate(key, denoiser, nb.diffusion.dpm_solver_step, times, dim=2).shape
+    (2,)
+
     $$z_s = \frac{\sigma_s}{\sigma_t} z_t + \alpha_s (1 - e^{-h}) D, \qquad D = \hat x_t +
       \frac{h}{2 h'} (\hat x_t - \hat x_{t'})$$
 

@@ -11,6 +11,10 @@ def euler_step(
 ) -> Noisy:
     r"""A step of first order along the flow.
 
+    >>> times = nb.diffusion.even_times(16)
+    >>> nb.diffusion.generate(key, denoiser, nb.diffusion.euler_step, times, dim=2).shape
+    (2,)
+
     In the coordinates $z / (\alpha + \sigma)$ and the time $\tau = \alpha / (\alpha + \sigma)$
     every schedule is the straight path, $dz = \hat u\, d\tau$ with $\hat u = \hat x -
     \hat\varepsilon$.
@@ -23,6 +27,10 @@ def heun_step(
     rng_key: RNGKey, denoiser: Denoiser, noisy: Noisy, next_time: Scalar, context: Context = None
 ) -> Noisy:
     """A step of second order: Euler's step, taken again with the mean of the flow at its two ends.
+
+    >>> times = nb.diffusion.even_times(16)
+    >>> nb.diffusion.generate(key, denoiser, nb.diffusion.heun_step, times, dim=2).shape
+    (2,)
 
     It evaluates the network twice, also at the time where it ends, so the denoiser must be finite
     there. Reference: Karras et al. (2022), arXiv:2206.00364, where the noise level is the time.

@@ -29,9 +29,9 @@ def generate(
 ) -> Vector:
     """One draw: noise at the first time, then one step to each of the others.
 
-        keys = jax.random.split(rng_key, 1_000)
-        draw = partial(generate, denoiser=denoiser, step=ddim_step, times=times, dim=2)
-        draws = jax.vmap(draw)(keys)
+    >>> times = nb.diffusion.even_times(16)
+    >>> nb.diffusion.generate(key, denoiser, nb.diffusion.ddim_step, times, dim=2).shape
+    (2,)
 
     Args:
         rng_key: Randomness of noise and steps.
@@ -80,7 +80,12 @@ def generate_many(
     dim: int,
     context: Context = None,
 ) -> Float[Array, "{num} {dim}"]:
-    """`num` independent draws, one a row; see `generate`."""
+    """`num` independent draws, one a row; see `generate`.
+
+    >>> step, times = nb.diffusion.ddim_step, nb.diffusion.even_times(16)
+    >>> nb.diffusion.generate_many(key, denoiser, step, times, 1_000, dim=2).shape
+    (1000, 2)
+    """
     dim = _checked(rng_key, denoiser, step, times, dim, context)
     return _generate_many(rng_key, denoiser, step, times, check_count("num", num, 1), dim, context)
 
@@ -103,6 +108,10 @@ def _checked(rng_key, denoiser, step, times, dim, context) -> int:
 
 
 def even_times(num_steps: int) -> Float[Array, " times"]:
-    """`num_steps + 1` equally spaced times from 0 to 1."""
+    """`num_steps + 1` equally spaced times from 0 to 1.
+
+    >>> nb.diffusion.even_times(4).tolist()
+    [0.0, 0.25, 0.5, 0.75, 1.0]
+    """
     num_steps = check_count("num_steps", num_steps, 1, MOST_STEPS)
     return jnp.linspace(0.0, 1.0, num_steps + 1, dtype=jnp.result_type(float))

@@ -91,7 +91,7 @@ def panels(
     return figure, axes
 
 
-def finish(figure: Any, title: str, note: str, draws: dict[str, dict]) -> None:
+def finish(figure: Any, title: str, note: str, draws: dict[str, dict[str, np.ndarray]]) -> None:
     """Add the title and the legend to a figure."""
     from matplotlib.patches import Patch
 

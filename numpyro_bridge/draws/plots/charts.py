@@ -17,6 +17,8 @@ MAX_DRAWS = 1_500
 def plot_charts(draws: Draws, coordinates: tuple[int, int] | None = None) -> Any:
     """Show corrected draws in two coordinates, coloured by chart, and the mass of every chart.
 
+    >>> figure = nb.plots.plot_charts(draws)
+
     Args:
         draws: What `Posterior.sample` returned.
         coordinates: The two unconstrained coordinates to show; by default the two that tell the

@@ -14,6 +14,8 @@ def plot_forest(
 ) -> Any:
     """Show medians with 50 % (thick) and 90 % (thin) intervals, one panel for each site.
 
+    >>> figure = nb.plots.plot_forest({"bridge": idata})
+
     Args:
         samples: ArviZ objects by name.
         parameters: labels to choose from, in the order to show them in; all by default.
@@ -34,7 +36,7 @@ def plot_forest(
     return figure
 
 
-def _forest_panel(panel: Any, labels: list[str], draws: dict[str, dict]) -> None:
+def _forest_panel(panel: Any, labels: list[str], draws: dict[str, dict[str, np.ndarray]]) -> None:
     offsets = np.linspace(-0.16, 0.16, len(draws)) if len(draws) > 1 else [0.0]
     for scalars, colour, offset in zip(draws.values(), COLOURS, offsets, strict=False):
         places = np.arange(len(labels)) + offset

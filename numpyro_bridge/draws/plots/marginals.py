@@ -11,6 +11,8 @@ def plot_marginals(
 ) -> Any:
     """Show histograms of each parameter, with all samplers in one panel.
 
+    >>> figure = nb.plots.plot_marginals({"bridge": idata})
+
     Args:
         samples: ArviZ objects by name; the first is drawn as a line, the others are filled.
         parameters: labels to choose from, in the order to show them in; all by default.

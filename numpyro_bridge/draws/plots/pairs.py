@@ -26,6 +26,8 @@ def plot_pairs(
 ) -> Any:
     """Scatter every pair of parameters, with the marginals on the diagonal.
 
+    >>> figure = nb.plots.plot_pairs({"bridge": idata}, ["w[0]", "w[1]"])
+
     Args:
         samples: ArviZ objects by name; at most 1,000 draws of each are shown, evenly spaced.
         parameters: labels to choose from, in the order to show them in; all by default.
@@ -64,7 +66,9 @@ def plot_pairs(
     return figure
 
 
-def _by_chart(samples: Samples, draws: dict[str, dict]) -> dict[str, dict]:
+def _by_chart(
+    samples: Samples, draws: dict[str, dict[str, np.ndarray]]
+) -> dict[str, dict[str, np.ndarray]]:
     """The draws of each chart by its name, those of the heaviest first."""
     if len(samples) != 1:
         raise ValueError(f"by_chart needs a single ArviZ object, but there are {len(samples)}.")
@@ -89,7 +93,7 @@ def _by_chart(samples: Samples, draws: dict[str, dict]) -> dict[str, dict]:
     }
 
 
-def _scatter(panel: Any, draws: dict[str, dict], across: str, up: str) -> None:
+def _scatter(panel: Any, draws: dict[str, dict[str, np.ndarray]], across: str, up: str) -> None:
     # The samplers take turns in drawing their points, so that none hides another.
     clouds = []
     for scalars, colour in zip(draws.values(), COLOURS, strict=False):

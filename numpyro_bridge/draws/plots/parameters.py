@@ -12,6 +12,9 @@ from numpyro_bridge._core.checks import check_count, check_names, check_text, de
 def scalar_draws(inference_data: Any) -> dict[str, np.ndarray]:
     """The posterior as one array of shape (chain, draw) for each parameter.
 
+    >>> list(nb.plots.scalar_draws(idata))
+    ['slope', 'w[0]', 'w[1]']
+
     Args:
         inference_data: an ArviZ `InferenceData`, or a `DataTree`.
 
@@ -43,12 +46,19 @@ def _coordinates(values: Any, dim: str, size: int) -> list[str]:
 
 
 def site_of(label: str) -> str:
-    """The site that a parameter belongs to: `"theta"` for `"theta[3]"`."""
+    """The site that a parameter belongs to: `"theta"` for `"theta[3]"`.
+
+    >>> nb.plots.site_of("theta[3]")
+    'theta'
+    """
     return check_text("label", label, "theta[3]").split("[", 1)[0]
 
 
 def take_turns(labels: Iterable[str], maximum: int) -> list[str]:
     """Choose parameters of every site: the first of each site, then the second, and so on.
+
+    >>> nb.plots.take_turns(["theta[0]", "theta[1]", "mu"], 2)
+    ['theta[0]', 'mu']
 
     Args:
         labels: parameters, in the order to show them in.

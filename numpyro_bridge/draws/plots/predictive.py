@@ -13,6 +13,8 @@ def plot_predictive(
 ) -> Any:
     """Show observed and predicted data as distribution functions.
 
+    >>> figure = nb.plots.plot_predictive(idata)
+
     A model that has seen the data (`"posterior_predictive"`) should predict similar data. One that
     has not seen them (`"prior_predictive"`) should at least not rule them out.
 

@@ -13,6 +13,9 @@ from numpyro_bridge.draws.uniformity import simultaneous_band
 def plot_ranks(calibration: Calibration, prob: float = 0.95) -> Any:
     """Show the distribution functions of ranks, minus the one of uniform ranks.
 
+    >>> calibration = nb.calibrate(sampler, model, key, x, num_simulations=20)
+    >>> figure = nb.plots.plot_ranks(calibration)
+
     The line of calibrated draws stays inside the band everywhere, with probability `prob`, and is
     blue; one that leaves it is orange. A line that leaves it on one side only shows biased draws; a
     line in the shape of an S shows draws that are too wide or too narrow.

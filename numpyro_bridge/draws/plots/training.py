@@ -17,6 +17,8 @@ def plot_training(
 ) -> Any:
     """Show what was measured in every training iteration, such as the ELBO and the ESS.
 
+    >>> figure = nb.plots.plot_training(posterior.metrics, draws.log_evidence)
+
     Args:
         metrics: the `metrics` of a `Posterior` or a `Training`.
         log_evidence: an estimate in nats, to which the ELBO should rise. No line is drawn if it is

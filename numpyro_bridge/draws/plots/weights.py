@@ -16,6 +16,8 @@ NEGLIGIBLE = 30.0
 def plot_weights(log_weight: ArrayLike, pareto_k: float, ess: float) -> Any:
     """Show how the log weights spread; a good sampler has them near zero, with no long right tail.
 
+    >>> figure = nb.plots.plot_weights(draws.log_weight, draws.pareto_k, draws.ess)
+
     Args:
         log_weight: log target minus log proposal, in nats, shape (num,).
         pareto_k: the tail index of the weights, for the title.

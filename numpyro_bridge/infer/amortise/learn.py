@@ -25,7 +25,7 @@ def learn_amortised(
     rng_key: RNGKey,
     model: Any,
     settings: LearningSettings,
-    args: tuple,
+    args: tuple[Any, ...],
     kwargs: dict[str, Any],
     *,
     num_simulations: int,

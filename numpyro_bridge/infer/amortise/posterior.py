@@ -161,7 +161,7 @@ class AmortisedPosterior:
         )
         return replace(found, seconds=np.asarray([time.perf_counter() - before]))
 
-    def save(self, path: str | os.PathLike) -> None:
+    def save(self, path: str | os.PathLike[str]) -> None:
         """Write the networks and the arguments of the training call to one file, atomically.
 
         Read it with `nb.load_amortised(path, model)`. The model and the summaries are code and are
@@ -235,13 +235,16 @@ class AmortisedPosterior:
 
 
 def load_amortised(
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     model: Callable[..., Any],
     *,
     summaries: Summaries = all_values,
     denoiser: Callable[..., Denoiser] | None = None,
 ) -> AmortisedPosterior:
     """Read what `AmortisedPosterior.save` wrote, into the precision that JAX works in now.
+
+    >>> amortised.save("seeds.amortised")
+    >>> amortised = nb.load_amortised("seeds.amortised", model)
 
     Args:
         path: The file.

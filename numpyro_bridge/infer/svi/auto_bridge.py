@@ -116,7 +116,7 @@ class AutoBridge(AutoContinuous):
         self,
         model: Callable[..., Any],
         *,
-        process: Callable[..., AbstractProcess] = CMCD,
+        process: Callable[..., AbstractProcess[Any]] = CMCD,
         explore: Explore = explore,
         charts: Chart = chart,
         standardise: Standardise | None = None,
@@ -136,7 +136,7 @@ class AutoBridge(AutoContinuous):
         self._target: ModelTarget | None = None
         self._data: SeenData | None = None
 
-    def bridge(self, params: Mapping[str, Any]) -> tuple[AbstractProcess, SeenTarget]:
+    def bridge(self, params: Mapping[str, Any]) -> tuple[AbstractProcess[Any], SeenTarget]:
         """The process that the parameters stand for, and the target that it runs on.
 
         Where there are several charts, the processes of all of them are stacked.
@@ -194,7 +194,7 @@ class AutoBridge(AutoContinuous):
             return self._found
         return Seen(target, Standardisation(first_map(view)), None, 0)
 
-    def params_from(self, posterior: Posterior) -> dict[str, Any]:
+    def params_from(self, posterior: Posterior[Any]) -> dict[str, Any]:
         """Parameters to continue from a trained bridge, for `svi.run(..., init_params=...)`.
 
         Args:
@@ -321,7 +321,7 @@ class AutoBridge(AutoContinuous):
             trained=True,
         )
 
-    def check_data(self, args: tuple, kwargs: dict[str, Any]) -> None:
+    def check_data(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Raise a ValueError unless these arguments are the data that the guide was made for."""
         same = self._data is None or self._data.are(self.model, args, kwargs)
         if not same or (self._target is not None and not self._target.reads_as_before()):

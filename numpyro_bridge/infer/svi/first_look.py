@@ -50,7 +50,7 @@ def refuse_sums(target: ModelTarget) -> None:
         )
 
 
-def check_leaves(process: AbstractProcess) -> None:
+def check_leaves(process: AbstractProcess[Any]) -> None:
     """Raise a ValueError unless all leaves can be trained by an optimiser of NumPyro."""
     leaves = jax.tree.leaves(process)
     others = [type(leaf).__name__ for leaf in leaves if not eqx.is_inexact_array(leaf)]
@@ -62,7 +62,7 @@ def check_leaves(process: AbstractProcess) -> None:
         )
 
 
-def refuse_non_finite(process: AbstractProcess) -> None:
+def refuse_non_finite(process: AbstractProcess[Any]) -> None:
     """Raise a ValueError where an update of SVI has spoilt the parameters."""
     if not bool(all_finite(process)):
         raise ValueError(

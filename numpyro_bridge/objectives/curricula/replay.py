@@ -67,7 +67,7 @@ class ReplayBuffer(AbstractCurriculum[Remembered]):
     def settings(self) -> dict[str, Any]:
         return {"sampling": replayed}
 
-    def start(self, rng_key: RNGKey, module: AbstractProcess, data: Target) -> Remembered:
+    def start(self, rng_key: RNGKey, module: AbstractProcess[Any], data: Target) -> Remembered:
         runs = _new_runs(rng_key, module, data, self.capacity)
         return Remembered(runs.states, runs.log_forward, jnp.asarray(0))
 
@@ -76,7 +76,7 @@ class ReplayBuffer(AbstractCurriculum[Remembered]):
         rng_key: RNGKey,
         iteration: Int[Array, ""],
         memory: Remembered,
-        module: AbstractProcess,
+        module: AbstractProcess[Any],
         data: Target,
     ) -> Remembered:
         runs = _new_runs(rng_key, module, data, self.num_new)
@@ -101,9 +101,12 @@ class TargetWithRuns(TargetWrapper):
 
 
 def replayed(
-    rng_key: RNGKey, process: AbstractProcess, target: Target, num_trajectories: int
+    rng_key: RNGKey, process: AbstractProcess[Any], target: Target, num_trajectories: int
 ) -> Batch:
     r"""Half new trajectories of the forward chain, half from a `ReplayBuffer`.
+
+    >>> objective = partial(nb.log_variance, sampling=nb.objectives.replayed)
+    >>> sampler = nb.BridgeSampler(model, objective=objective, curriculum=nb.ReplayBuffer())
 
     A replayed trajectory is weighted by $\vec{p}(x) / \vec{p}_{\text{then}}(x)$, the exact ratio
     of its densities now and when it was drawn. All replayed ones together count as much as their
@@ -144,7 +147,7 @@ def _effective_number(share: Float[Array, " num"]) -> Scalar:
 
 
 def _new_runs(
-    rng_key: RNGKey, process: AbstractProcess, target: Target, num_trajectories: int
+    rng_key: RNGKey, process: AbstractProcess[Any], target: Target, num_trajectories: int
 ) -> Trajectory:
     runs = simulate_held(rng_key, process, target, num_trajectories)
     return jax.lax.stop_gradient(runs)

@@ -1,6 +1,7 @@
 """What underdamped samplers share: states with a momentum, moved by an integrator."""
 
 import abc
+from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -47,7 +48,7 @@ class AbstractUnderdamped(AbstractProcess[None]):
         """The force that acts between `step` and `step + 1`."""
 
     @abc.abstractmethod
-    def force_parameters(self) -> list:
+    def force_parameters(self) -> list[Any]:
         """The parts of the process that the force is computed from."""
 
     def forward_control(self, step: Int[Array, ""], point: Point) -> Vector:
@@ -75,12 +76,12 @@ class AbstractUnderdamped(AbstractProcess[None]):
         dynamics = self._dynamics(step, target, -1.0, self.backward_control)
         return self.integrator.backward(state.point, dynamics)
 
-    def fixed_by_states(self) -> list:
+    def fixed_by_states(self) -> list[Any]:
         moves = [self.scales.log_step_size, self.scales.log_mass]
         step = moves if self.integrator.fixes_step else []
         return step + (self.force_parameters() if self.integrator.fixes_force else [])
 
-    def widened(self, factor: float) -> AbstractProcess:
+    def widened(self, factor: float) -> AbstractProcess[Any]:
         """The same sampler with wider noise, and a wider start unless the states determine it."""
         if not self.fixed_by_states():
             return super().widened(factor)
@@ -113,7 +114,7 @@ class AbstractAnnealedForce(AbstractUnderdamped):
     def force(self, step: Int[Array, ""], point: Point) -> Vector:
         return self.annealing.score(step + 1, self.initial, point)
 
-    def force_parameters(self) -> list:
+    def force_parameters(self) -> list[Any]:
         return [self.annealing, self.initial]
 
 

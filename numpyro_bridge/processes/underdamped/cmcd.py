@@ -6,6 +6,8 @@ from numpyro_bridge._core.types import Vector
 from numpyro_bridge.processes.underdamped.base import AbstractControlledForce
 from numpyro_bridge.target import Point
 
+_constructor = AbstractControlledForce.__init__
+
 
 class UnderdampedCMCD(AbstractControlledForce):
     r"""Annealed Hamiltonian dynamics with friction, corrected by one control.
@@ -39,7 +41,7 @@ class UnderdampedCMCD(AbstractControlledForce):
     from it in putting both half kicks of a step at one inverse temperature.
     """
 
-    __init__ = AbstractControlledForce.__init__  # type checkers would make one of the fields
+    __init__ = _constructor  # type checkers would make one of the fields
 
     def forward_control(self, step: Int[Array, ""], point: Point) -> Vector:
         return self._evaluated(self.control, step, point)

@@ -1,5 +1,7 @@
 """Underdamped diffusion bridge sampler."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 from jaxtyping import Array, Int
@@ -62,7 +64,7 @@ class UnderdampedDBS(AbstractUnderdamped):
     def force(self, step: Int[Array, ""], point: Point) -> Vector:
         return point.score
 
-    def force_parameters(self) -> list:
+    def force_parameters(self) -> list[Any]:
         return []
 
     def forward_control(self, step: Int[Array, ""], point: Point) -> Vector:

@@ -1,5 +1,7 @@
 """Underdamped time-reversed diffusion sampler."""
 
+from typing import Any
+
 import equinox as eqx
 from jaxtyping import Array, Int
 
@@ -57,7 +59,7 @@ class UnderdampedDIS(AbstractUnderdamped):
     def force(self, step: Int[Array, ""], point: Point) -> Vector:
         return self.initial.score(point)
 
-    def force_parameters(self) -> list:
+    def force_parameters(self) -> list[Any]:
         return [self.initial]
 
     def forward_control(self, step: Int[Array, ""], point: Point) -> Vector:

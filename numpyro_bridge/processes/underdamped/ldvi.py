@@ -6,6 +6,8 @@ from numpyro_bridge._core.types import Vector
 from numpyro_bridge.processes.underdamped.base import AbstractControlledForce
 from numpyro_bridge.target import Point
 
+_constructor = AbstractControlledForce.__init__
+
 
 class LDVI(AbstractControlledForce):
     """The forward chain of `UHA`, with a learned control in the backward chain.
@@ -17,7 +19,7 @@ class LDVI(AbstractControlledForce):
     Reference: Geffner and Domke (2023), arXiv:2208.07743.
     """
 
-    __init__ = AbstractControlledForce.__init__  # type checkers would make one of the fields
+    __init__ = _constructor  # type checkers would make one of the fields
 
     def backward_control(self, step: Int[Array, ""], point: Point) -> Vector:
         return self._evaluated(self.control, step, point)
