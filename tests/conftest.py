@@ -39,6 +39,7 @@ VERSIONED = (
     "arguments",
     "compare",
     "core",
+    "draws/test_arviz",
     "draws/test_inference_data",
     "draws/test_prediction",
     "infer/test_auto_bridge",
