@@ -8,6 +8,7 @@ from jaxtyping import Array, Float
 
 from numpyro_bridge._core.types import Vector
 from numpyro_bridge.target.base import Target
+from numpyro_bridge.target.endless import endless_coordinates
 from numpyro_bridge.target.point import REPLACED_LOG_DENSITY
 from numpyro_bridge.target.refusals import ModelRefusedError
 
@@ -44,7 +45,8 @@ def refuse_improper(target: Target, start: Vector) -> None:
     coordinates = np.flatnonzero(np.isin(names, target.improper_sites))[:MOST_COORDINATES]
     heights = np.asarray(_heights(target, start, jnp.asarray(coordinates)), float)
     ended = np.any(heights[:2] == REPLACED_LOG_DENSITY, axis=0)
-    ended &= np.isin(names[coordinates], _mapped_sites(target, start))[:, None]
+    is_mapped = np.isin(names[coordinates], _mapped_sites(target, start))
+    ended &= is_mapped[:, None]
     endless = np.where(ended, _is_flat(*heights[2:]), _is_flat(*heights[:2])).any(axis=1)
     endless_names = dict.fromkeys(names[coordinates[endless]].tolist())
     found = ", ".join(endless_names)
@@ -65,6 +67,16 @@ def refuse_improper(target: Target, start: Vector) -> None:
             f"keep {found} from going there (was None passed to the model, or a mask that leaves "
             "all out?), and its prior, with all factors, is flat. Give it a proper prior: for a "
             "scale of a group's effects a half-normal or half-Cauchy one, not 1/scale."
+        )
+    mapped = coordinates[is_mapped]
+    endless = endless_coordinates(target, start, mapped)
+    if np.any(endless):
+        site = names[mapped[endless]][0]
+        raise ModelRefusedError(
+            f"The posterior is improper: its density falls as {site} is moved far, and the room "
+            "for the other parameters grows as fast, so that it has no finite integral, and "
+            "neither NUTS nor a bridge can sample it. The data are too few for so flat a prior: "
+            f"give {site} a proper one."
         )
 
 

@@ -71,6 +71,50 @@ def test_the_values_that_obs_mask_makes_are_explained():
         target_from_model(KEY, model, np.ones(3))
 
 
+def mean_and_scale(y, one_over=False):
+    """With a flat scale three observations are needed, with one over the scale two."""
+    mean = numpyro.sample("mean", flat())
+    scale = numpyro.sample("scale", flat(constraints.positive))
+    numpyro.factor("prior", -jnp.log(scale) if one_over else 0.0)
+    numpyro.sample("y", dist.Normal(mean, scale).expand(y.shape).to_event(1), obs=y)
+
+
+def regression(x, y):
+    beta = numpyro.sample("beta", flat(constraints.real_vector, (x.shape[1],)))
+    scale = numpyro.sample("scale", flat(constraints.positive))
+    numpyro.sample("y", dist.Normal(x @ beta, scale).to_event(1), obs=y)
+
+
+RNG = np.random.default_rng(0)
+FEW = {
+    "two": (mean_and_scale, (np.array([1.0, 2.0]),)),
+    "two far away": (mean_and_scale, (1e4 + np.array([1.0, 2.0]),)),
+    "four for a regression of three": (regression, (RNG.normal(size=(4, 3)), RNG.normal(size=4))),
+}
+ENOUGH = {
+    "three": (mean_and_scale, (np.array([1.0, 2.0, 4.0]),)),
+    "three with a large scale": (mean_and_scale, (1e6 * np.array([1.0, 2.0, 4.0]),)),
+    "two with one over the scale": (mean_and_scale, (np.array([1.0, 2.0]), True)),
+    "five for a regression": (regression, (RNG.normal(size=(5, 3)), RNG.normal(size=5))),
+}
+
+
+@pytest.mark.parametrize("precise", [True, False])
+@pytest.mark.parametrize("name", FEW)
+def test_too_few_data_for_a_flat_scale_are_refused(name, precise):
+    model, args = FEW[name]
+    with jax.enable_x64(precise), pytest.raises(ValueError, match="as scale is moved far, and"):
+        target_from_model(KEY, model, *args)
+
+
+@pytest.mark.parametrize("precise", [True, False])
+@pytest.mark.parametrize("name", ENOUGH)
+def test_enough_data_for_a_flat_scale_are_not_refused(name, precise):
+    model, args = ENOUGH[name]
+    with jax.enable_x64(precise):
+        assert "scale" in target_from_model(KEY, model, *args).improper_sites
+
+
 def far_away(y):
     level = numpyro.sample("level", flat())
     scale = numpyro.sample("scale", flat(constraints.positive))
