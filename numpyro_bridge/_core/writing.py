@@ -32,7 +32,7 @@ def file_path(name: str, path: Any) -> Path:
         raise ValueError(f"{name} should be the path of a file, such as 'fit.bridge', got {path!r}")
     if not os.fspath(path) or "\0" in os.fspath(path):
         raise ValueError(f"{name} should be the path of a file, such as 'fit.bridge', got {path!r}")
-    if Path(path).parts[0] == "~":
+    if Path(path).parts[:1] == ("~",):
         raise ValueError(
             f"{name}={os.fspath(path)!r} would make a folder of the name '~': write "
             f"{name}={os.path.expanduser(path)!r}"
