@@ -13,6 +13,7 @@ from numpyro_bridge.atlas.maps import DenseMap, WhitenedMap
 from numpyro_bridge.atlas.stacked import padded, padded_logs, whiten_all
 from numpyro_bridge.atlas.starts import NUM_PRIOR_DRAWS, wide_draws
 from numpyro_bridge.target import REPLACED_LOG_DENSITY, Target
+from numpyro_bridge.target.undefined import LEAST_SHARE
 
 NUM_GROUPS = 32
 """Groups of probes, each drawn in its own way; climbs start from the best of each."""
@@ -27,9 +28,6 @@ dimensions is hit by one in ten thousand probes."""
 TIMES_IN_BETWEEN, IN_BETWEEN = 4, range(8, 41)
 """Without a prior there are more probes by this factor in so many dimensions. Fewer need no more,
 and beside a wide mode in more dimensions no affordable number of probes hits a narrow one."""
-
-FEW = 0.01
-"""A smaller share of prior draws without a density is that of rounding, far out in a tail."""
 
 NEAR_SCALES = (0.0, 0.5), (0.125, 0.9), (0.75, 2.0), (1.0, 32.0)
 """How wide the groups around single places are, in standard deviations of these places, and up to
@@ -48,7 +46,7 @@ class Probed(NamedTuple):
     @property
     def many_without(self) -> bool:
         """Whether there is no density at more of the prior draws than rounding explains."""
-        return float(self.share_without) > FEW
+        return float(self.share_without) > LEAST_SHARE
 
 
 def probed_starts(

@@ -8,91 +8,20 @@ import arviz as az
 import jax
 import jax.numpy as jnp
 import numpy as np
-import numpyro
-import numpyro.distributions as dist
 import pytest
 from matplotlib import pyplot
 from matplotlib.figure import Figure
-from numpyro.infer import MCMC, NUTS
 
-from numpyro_bridge.atlas.maps import DenseMap
-from numpyro_bridge.atlas.standardisation import Standardisation
-from numpyro_bridge.atlas.standardised_target import StandardisedTarget
-from numpyro_bridge.compare import Comparison, Costs, compare_with_nuts
+from numpyro_bridge.compare import Costs, compare_with_nuts
 from numpyro_bridge.compare.nuts import blackjax_nuts
 from numpyro_bridge.draws import plots
 from numpyro_bridge.draws.backward_runs import BackwardRuns
 from numpyro_bridge.draws.verdict import Verdict
-from numpyro_bridge.infer import Posterior
-from numpyro_bridge.processes import CMCD
-from numpyro_bridge.target import target_from_log_density, target_from_model
-from numpyro_bridge.training import RunReport, Seconds, TrajectoryMetrics
-from tests.catalogue import narrow
-
-SCHOOLS = ["north", "east", "south"]
-ERROR = np.array([0.5, 1.0, 2.0])
-DATA = np.array([1.2, -0.4, 2.5])
-PRIOR_SD = 2.0
-SHORT = {"num_samples": 800, "num_chains": 2, "coords": {"school": SCHOOLS}}
-
-
-def effects(error, data=None):
-    """Independent normal effects: the posterior is normal, and its moments are exact."""
-    with numpyro.plate("school", len(error)):
-        effect = numpyro.sample("effect", dist.Normal(0, PRIOR_SD))
-        numpyro.deterministic("twice", 2 * effect)
-        numpyro.deterministic("constant", jnp.ones(len(error)))
-        numpyro.sample("score", dist.Normal(effect, error), obs=data)
-
-
-def exact_moments():
-    precision = 1 / PRIOR_SD**2 + 1 / ERROR**2
-    return DATA / ERROR**2 / precision, precision**-0.5
-
-
-def finished_nuts(model, *args, **kwargs):
-    mcmc = MCMC(
-        NUTS(model),
-        num_warmup=150,
-        num_samples=200,
-        num_chains=2,
-        chain_method="vectorized",
-        progress_bar=False,
-    )
-    mcmc.run(jax.random.key(5), *args, extra_fields=("num_steps",), **kwargs)
-    return mcmc
-
-
-def untrained(target, mean, sd):
-    """A bridge in coordinates where the target is standard normal: good without training."""
-    affine = DenseMap(jnp.asarray(mean), jnp.diag(jnp.asarray(sd)))
-    elbo = jnp.linspace(-9.0, -7.0, 60) + 0.1 * jnp.sin(jnp.arange(60))
-    return Posterior(
-        CMCD(jax.random.key(4), target.dim, num_steps=4, control=narrow(8)),
-        StandardisedTarget(target, affine),
-        Standardisation(affine),
-        TrajectoryMetrics(
-            elbo, jnp.ones(60), jnp.linspace(0.1, 0.9, 60), jnp.zeros(60), jnp.zeros(60)
-        ),
-        RunReport(
-            "CMCD",
-            num_gradient_evaluations=4_000,
-            seconds=Seconds(standardise=1.5, compile=2.0, train=0.5),
-        ),
-    )
-
-
-@pytest.fixture(scope="module")
-def posterior():
-    target = target_from_model(jax.random.key(0), effects, ERROR, data=DATA)
-    return untrained(target, *exact_moments())
-
-
-@pytest.fixture(scope="module")
-def of_log_density():
-    """A normal density with mean one, given as a function."""
-    target = target_from_log_density(lambda x: -0.5 * jnp.sum((x - 1.0) ** 2), 2)
-    return untrained(target, np.ones(2), np.ones(2))
+from tests.effects import (
+    SCHOOLS,
+    SHORT,
+    exact_moments,
+)
 
 
 @pytest.fixture(scope="module")
@@ -103,11 +32,6 @@ def comparison(posterior):
         patch.delenv("CI", raising=False)
         patch.delenv("PYTEST_XDIST_WORKER", raising=False)
         return compare_with_nuts(posterior, jax.random.key(1), **settings)
-
-
-@pytest.fixture(scope="module")
-def nuts_run():
-    return finished_nuts(effects, ERROR, data=DATA)
 
 
 def test_table_has_a_row_for_every_parameter_that_varies(comparison):
@@ -248,42 +172,6 @@ def test_verdict_sees_agreement_and_its_absence(comparison):
     assert "means differ: 1 of 6" in differing.text and "effect[east], by 7.5" in differing.text
     assert "not mixed" in verdict_with(**good | {"nuts_r_hat": 1.2}).text
     assert not verdict_with(z=np.nan).trustworthy
-
-
-def test_finished_run_is_taken_as_it_is(posterior, nuts_run):
-    result = compare_with_nuts(posterior, jax.random.key(2), mcmc=nuts_run, **SHORT)
-    assert isinstance(result, Comparison)
-    drawn = result.nuts["posterior"]["effect"].values
-    np.testing.assert_array_equal(drawn, nuts_run.get_samples(group_by_chain=True)["effect"])
-    assert result.nuts_costs.total_seconds is None is result.nuts_costs.ess_per_second
-    assert np.isnan(result.costs.loc["total_seconds", "nuts"])
-    steps = nuts_run.get_extra_fields()["num_steps"].sum()
-    assert result.costs.loc["gradients_drawing", "nuts"] == steps
-    assert np.all(np.abs(result.table["z"]) < 4)
-
-
-def test_run_of_other_data_is_refused(posterior, nuts_run):
-    other = MCMC(NUTS(effects), num_warmup=10, num_samples=10, progress_bar=False)
-    with pytest.raises(ValueError, match="has not run yet"):
-        compare_with_nuts(posterior, jax.random.key(2), mcmc=other)
-    moved = nuts_run.last_state._replace(potential_energy=nuts_run.last_state.potential_energy + 1)
-    other = MCMC(NUTS(effects), num_warmup=10, num_samples=200, num_chains=2)
-    other.__dict__ |= nuts_run.__dict__ | {"_last_state": moved}
-    with pytest.raises(ValueError, match="same model and data"):
-        compare_with_nuts(posterior, jax.random.key(2), mcmc=other)
-
-
-def test_run_of_other_data_is_refused_where_its_chains_ended_by_chance_as_high(posterior, nuts_run):
-    other = MCMC(NUTS(effects), num_warmup=10, num_samples=200, num_chains=2)
-    kwargs = {"data": nuts_run._kwargs["data"] + 0.05}
-    other.__dict__ |= nuts_run.__dict__ | {"_kwargs": kwargs}
-    with pytest.raises(ValueError, match="at its draws the log density"):
-        compare_with_nuts(posterior, jax.random.key(2), mcmc=other)
-
-
-def test_run_of_another_model_is_refused(of_log_density, nuts_run):
-    with pytest.raises(ValueError, match=r"sites \{'x': \(2,\)\}.*\['x'\] are missing"):
-        compare_with_nuts(of_log_density, jax.random.key(2), mcmc=nuts_run)
 
 
 def test_numbers_must_be_positive(posterior):
