@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 _pressed = False
+_times = 0
 
 
 @contextmanager
@@ -47,7 +48,13 @@ def forget_interrupt() -> None:
     _pressed = False
 
 
+def times_pressed() -> int:
+    """How often Ctrl-C was pressed inside `noticed_interrupts`, dealt with or not."""
+    return _times
+
+
 def _note_and_raise(signum, frame) -> None:
-    global _pressed
+    global _pressed, _times
     _pressed = True
+    _times += 1
     signal.default_int_handler(signum, frame)

@@ -7,6 +7,7 @@ from numpyro_bridge.infer.bridge_sampler import BridgeSampler
 from numpyro_bridge.infer.diffusion_sampler import DiffusionSampler
 from numpyro_bridge.infer.distribution import PosteriorDistribution
 from numpyro_bridge.infer.load import load
+from numpyro_bridge.infer.many_posteriors import ManyPosteriors
 from numpyro_bridge.infer.posterior import Posterior
 from numpyro_bridge.infer.svi import (
     AutoBridge,
@@ -22,6 +23,7 @@ __all__ = [
     "BridgeSampler",
     "BridgeVI",
     "DiffusionSampler",
+    "ManyPosteriors",
     "PathMetropolis",
     "Posterior",
     "PosteriorDistribution",

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -34,8 +34,10 @@ from numpyro_bridge.atlas.standardised_target import StandardisedTarget
 from numpyro_bridge.infer.absolute import absolute
 from numpyro_bridge.infer.check_model import check_model
 from numpyro_bridge.infer.coverage import covered
+from numpyro_bridge.infer.many_posteriors import ManyPosteriors
 from numpyro_bridge.infer.need import needs_training
 from numpyro_bridge.infer.posterior import Posterior
+from numpyro_bridge.infer.run_many import data_sets_of, run_many
 from numpyro_bridge.infer.seeing import (
     Seen,
     Standardise,
@@ -62,9 +64,7 @@ from numpyro_bridge.training.optimizer import bridge_optimizer
 from numpyro_bridge.training.report import RunReport, Seconds
 from numpyro_bridge.training.training import Stop, Training
 
-FOR_MANY = (
-    "for many data sets of one shape call it once for each: from the second on nothing is compiled"
-)
+FOR_MANY = "for many data sets write sampler.run_many(rng_key, {'y': ys}), with one a row"
 """What to do in place of calling `run` inside `jax.vmap`."""
 
 
@@ -182,6 +182,40 @@ class BridgeSampler:
             check_writable("checkpoint", self.checkpoint)
         with stages(self.progress_bar):
             return absolute(self._run(rng_key, args, kwargs))
+
+    def run_many(
+        self,
+        rng_key: RNGKey,
+        data_sets: Mapping[str, Any] | Sequence[Mapping[str, Any]],
+        /,
+        *args: Any,
+        **kwargs: Any,
+    ) -> ManyPosteriors:
+        """Run on many data sets, and keep the posterior of each with its own verdict.
+
+        Data set `number` gets what `run` gives with `jax.random.fold_in(rng_key, number)` and its
+        arguments. Where data sets have one shape, hardly anything is compiled after the first. They
+        are run in turn, or in processes:
+
+            with joblib.parallel_config("loky", n_jobs=4):
+                many = sampler.run_many(rng_key, {"y": ys}, x)
+
+        Ctrl-C returns what is finished, and a data set that fails does not stop the others.
+
+        Args:
+            rng_key: The same key gives the same results.
+            data_sets: Keyword arguments of the model that differ between data sets: a dictionary of
+                arrays with one data set a row, or a list of dictionaries, whose shapes may differ.
+            *args: Positional arguments of the model, the same for all.
+            **kwargs: Keyword arguments of the model, the same for all.
+
+        Raises:
+            ValueError: if the data sets cannot be told apart.
+            RuntimeError: if the first three runs all fail; its cause is the error of the first.
+        """
+        check_door("BridgeSampler.run_many", rng_key, self.model, data_sets, args, kwargs)
+        sets = data_sets_of(data_sets, kwargs)
+        return run_many(self, rng_key, sets, args, kwargs)
 
     def _run(self, rng_key: RNGKey, args: tuple[Any, ...], kwargs: dict[str, Any]):
         stage("reading the model")

@@ -52,6 +52,22 @@ SAMPLERS = {
         {"rng_key": A_KEY},
         ("infer.bridge_sampler:resolve_target",),
     ),
+    "BridgeSampler.run_many": Door(
+        lambda world: nb.BridgeSampler(model, progress_bar=False).run_many,
+        lambda world: {"rng_key": KEY, "data_sets": {"y": jnp.stack([Y, Y])}, "args": (X,)},
+        {"rng_key": A_KEY, "data_sets": NOTHING},
+        ("infer.bridge_sampler:run_many",),
+    ),
+    "infer.ManyPosteriors": Door(
+        lambda world: nb.infer.ManyPosteriors,
+        lambda world: {"results": (world.posterior,)},
+        {"results": NOTHING},
+    ),
+    "infer.ManyPosteriors.sample": Door(
+        lambda world: nb.infer.ManyPosteriors((world.posterior,)).sample,
+        lambda world: {"rng_key": KEY, "num_samples": 8},
+        {"rng_key": A_KEY, "num_samples": COUNT},
+    ),
     "DiffusionSampler": Door(
         lambda world: nb.DiffusionSampler,
         lambda world: {"model": model},

@@ -78,7 +78,7 @@ def test_a_model_that_closes_over_traced_data_is_refused(transform):
 
         return nb.BridgeSampler(model, progress_bar=False).run(jax.random.key(0))
 
-    with pytest.raises(ValueError, match="for many data sets of one shape call it once for each"):
+    with pytest.raises(ValueError, match="for many data sets write sampler.run_many"):
         transform(run)(Y)
 
 
