@@ -6,6 +6,7 @@
 #   make test-fast the contract and one case of every identity, in about a minute
 #   make lint      style, imports and types
 #   make docs      the documentation, in docs/_build/html
+#   make look      the built documentation in a browser, with a picture of each page
 #   make bench     the benchmarks
 #   make clean     remove the environment and all build outputs
 #
@@ -19,7 +20,7 @@ PYTEST_ARGS ?=
 
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-fast lint docs bench clean
+.PHONY: demo test test-fast lint docs look bench clean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -52,13 +53,16 @@ lint: $(VENV)/.test $(VENV)/.lint
 docs: $(VENV)/.docs
 	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html
 
+look: $(VENV)/.look
+	$(BIN)/python .ci/look.py
+
 bench: $(VENV)/.core
 	$(BIN)/python -m benchmarks
 
 clean:
 	rm -rf $(VENV) build dist docs/_build .jax_cache .pytest_cache .ruff_cache
 
-# .core marks the environment with the package itself; .test, .lint and .docs one extra each.
+# .core marks the environment with the package itself; .test, .lint, .docs and .look one extra each.
 $(VENV)/.core: pyproject.toml
 	@$(or $(PYTHON),$(error No Python 3.11 or newer with venv and ensurepip was found: \
 		install one, or name it with PYTHON=/path/to/python)) -m venv --clear $(VENV)

@@ -2,9 +2,14 @@
 
 import os
 import re
+import shutil
 import textwrap
 from importlib.metadata import version as installed_version
+from pathlib import Path
 
+from jupyter_cache import get_cache
+from jupyter_cache.executors import load_executor
+from myst_nb.core.read import is_myst_markdown_notebook
 from sphinx.util.typing import stringify_annotation
 
 from numpyro_bridge._core.types import RNGKey
@@ -30,13 +35,16 @@ extensions = [
     "sphinx.ext.mathjax",
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
+    "sphinx_copybutton",
+    "sphinx-mathjax-offline",  # formulas are shown where there is no network, too
 ]
 exclude_patterns = ["_build"]
+templates_path = ["_templates"]
 
-# Markdown pages; a page that starts as a notebook is run at each build, so that none goes stale.
+# Markdown pages; those that start as notebooks are run at each build, so that none goes stale.
 myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
-nb_execution_mode = "force"
+nb_execution_mode = "cache"  # where `run_pages` leaves what it has run
 nb_execution_in_temp = True
 nb_execution_timeout = 300
 nb_execution_raise_on_error = True
@@ -52,6 +60,45 @@ napoleon_numpy_docstring = False
 
 html_theme = "furo"
 html_title = f"numpyro-bridge {release}"
+
+# Prompts and outputs are not copied.
+copybutton_prompt_text = r">>> |\.\.\. |\$ "
+copybutton_prompt_is_regexp = True
+copybutton_only_copy_prompt_lines = False
+
+# Where pages of several versions are published, their list has an address: a file such as
+# [{"version": "0.1.0", "url": "/0.1.0/"}].
+html_context = {"versions_url": os.environ.get("DOCS_VERSIONS_URL", "")}
+html_sidebars = {
+    "**": [
+        "sidebar/brand.html",
+        "sidebar/search.html",
+        "versions.html",
+        "sidebar/scroll-start.html",
+        "sidebar/navigation.html",
+        "sidebar/scroll-end.html",
+    ]
+}
+
+
+def run_pages(app):
+    """Run all notebooks, as many at a time as there are cores, before Sphinx reads one by one.
+
+    A page that fails is run again when Sphinx reads it, which then stops with its error.
+    """
+    place = Path(app.outdir).parent / ".jupyter_cache"
+    shutil.rmtree(place, ignore_errors=True)  # what an older state of the package gave
+    cache = get_cache(place)
+    notebooks = [page for page in Path(app.srcdir).rglob("*.md") if is_notebook(page)]
+    for page in sorted(notebooks, key=lambda page: page.parent.name != "tutorials"):
+        cache.add_nb_to_project(str(page), read_data={"name": "myst_nb_md", "type": "plugin"})
+    executor = load_executor("temp-parallel", cache)
+    executor.run_and_cache(timeout=nb_execution_timeout)
+
+
+def is_notebook(page):
+    """Whether a page of Markdown starts as a notebook."""
+    return is_myst_markdown_notebook(page.read_text())
 
 
 def shorten_annotations(app, what, name, obj, options, signature, returns):
@@ -76,5 +123,6 @@ def write_mathematics(app, what, name, obj, options, lines):
 
 def setup(app):
     """Sphinx calls this once, before it reads any page."""
+    app.connect("builder-inited", run_pages)
     app.connect("autodoc-process-docstring", write_mathematics)
     app.connect("autodoc-process-signature", shorten_annotations)
