@@ -28,8 +28,16 @@ SMALLEST_SHARE = FEWEST / NUM_DRAWS
 """Share of the draws that the lightest charts make at least, as when they were judged."""
 
 
+MOST_SHARES = 8
+"""Charts whose shares are printed."""
+
+
 class Witness(eqx.Module):
-    """Particles of tempered sequential Monte Carlo, which judge the charts from outside."""
+    """Particles of tempered sequential Monte Carlo, which judge the charts from outside.
+
+    >>> bimodal.atlas.witness.position.shape
+    (512, 2)
+    """
 
     position: Float[np.ndarray, "num dim"] | None
     """Equally weighted particles; None where there are none."""
@@ -48,6 +56,10 @@ class Witness(eqx.Module):
 
 class Atlas(eqx.Module):
     """The charts of a posterior: where its mass is, in pieces that are nearly normal.
+
+    >>> atlas = bimodal.atlas
+    >>> atlas.num_charts, atlas.share.round(2).tolist()
+    (2, [0.7, 0.3])
 
     Attributes:
         maps: From standard normal coordinates to those of the model, one for each chart; the
@@ -93,6 +105,13 @@ class Atlas(eqx.Module):
     may_hide: str = ""
     rough: Float[np.ndarray, " dim"] | None = None
     undefined: str = ""
+
+    def __repr__(self) -> str:
+        """Say what is inside, not every number."""
+        heaviest = ", ".join(f"{share:.3f}" for share in self.share[:MOST_SHARES])
+        more = ", …" if self.num_charts > MOST_SHARES else ""
+        charts = "1 chart" if self.num_charts == 1 else f"{self.num_charts} charts"
+        return f"Atlas({charts}, share=[{heaviest}{more}], ess={self.ess:.3f})"
 
     @property
     def num_charts(self) -> int:

@@ -20,6 +20,11 @@ from numpyro_bridge.target import Target
 class ChartedTarget(eqx.Module):
     """A target seen through several charts.
 
+    >>> bimodal.target.num_charts
+    2
+    >>> bimodal.target.chart(0).to_model(jnp.zeros(2)).tolist()
+    [2.0, 2.0]
+
     Its pieces add up to it, so that a draw is a chart and a place on it. Whoever draws from a chart
     and weights the draw with the chart's piece has to add minus the log of the chart's share.
 

@@ -52,7 +52,13 @@ NUM_STARTS = 8
 
 
 class Exploration(NamedTuple):
-    """What was seen of a posterior before any chart was fitted."""
+    """What was seen of a posterior before any chart was fitted.
+
+    >>> target = nb.target_from_model(key, model, x, y=y)
+    >>> exploration = nb.atlas.explore(key, target)
+    >>> exploration
+    Exploration(1 place by 512 climbs, settled=True)
+    """
 
     normals: DenseMap
     """A normal distribution at each place, the heaviest first; stacked."""
@@ -71,6 +77,12 @@ class Exploration(NamedTuple):
     """Why a mode may be hidden, in words; empty if nothing says so."""
     undefined: str = ""
     """At which share of prior draws the density is no number, in words; empty if at few."""
+
+    def __repr__(self) -> str:
+        """Say what is inside, not every number."""
+        num = len(self.log_mass)
+        places = f"{num} {'place' if num == 1 else 'places'} by {self.num_climbs} climbs"
+        return f"Exploration({places}, settled={self.settled})"
 
     @property
     def overflows(self) -> bool:

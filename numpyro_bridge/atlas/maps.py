@@ -11,7 +11,20 @@ from numpyro_bridge._core.types import Scalar, Vector
 
 
 class AbstractMap(eqx.Module):
-    """An invertible map from standardised vectors to positions, both of shape `(dim,)`."""
+    """An invertible map from standardised vectors to positions, both of shape `(dim,)`.
+
+    >>> class Sinh(nb.atlas.AbstractMap):
+    ...     def __call__(self, standardised):
+    ...         return jnp.sinh(standardised)
+    ...
+    ...     def inverse(self, position):
+    ...         return jnp.arcsinh(position)
+    ...
+    ...     def log_det(self, standardised):
+    ...         return jnp.sum(jnp.log(jnp.cosh(standardised)))
+    >>> nb.atlas.StandardisedTarget(target, Sinh()).to_model(jnp.zeros(2)).tolist()
+    [0.0, 0.0]
+    """
 
     @abc.abstractmethod
     def __call__(self, standardised: Vector) -> Vector:
@@ -32,6 +45,9 @@ class AbstractMap(eqx.Module):
 
 class AbstractAffineMap(AbstractMap):
     """The map `position = location + factor @ standardised`.
+
+    >>> isinstance(posterior.target.map, nb.atlas.AbstractAffineMap)  # and not bent
+    True
 
     Subclasses say how to multiply by the factor and how to solve with it, so that in many
     dimensions the matrix itself is never formed.
@@ -81,7 +97,12 @@ class AbstractDenseMap(AbstractAffineMap):
 
 
 class DenseMap(AbstractDenseMap):
-    """A dense map that is solved by substitution."""
+    """A dense map that is solved by substitution.
+
+    >>> affine = nb.atlas.DenseMap(jnp.array([1.0, 2.0]), jnp.array([[2.0, 0.0], [1.0, 3.0]]))
+    >>> affine(jnp.ones(2)).tolist()
+    [3.0, 6.0]
+    """
 
     location: Vector
     factor: Float[Array, "dim dim"]

@@ -27,7 +27,13 @@ claims everything."""
 
 
 class AbstractPartition(eqx.Module):
-    """Divides positions among charts, by shares that add up to one."""
+    """Divides positions among charts, by shares that add up to one.
+
+    >>> class LeftAndRight(nb.atlas.AbstractPartition):
+    ...     def log_responsibilities(self, position):
+    ...         return jax.nn.log_sigmoid(jnp.stack([-position[0], position[0]]))
+    >>> left = nb.atlas.Piece(target, LeftAndRight(), jnp.array(0))
+    """
 
     @abc.abstractmethod
     def log_responsibilities(self, position: Vector) -> Float[Array, " charts"]:
@@ -35,7 +41,12 @@ class AbstractPartition(eqx.Module):
 
 
 class StudentPartition(AbstractPartition):
-    """A partition by Student densities; the leading axis of every array counts the charts."""
+    """A partition by Student densities; the leading axis of every array counts the charts.
+
+    >>> partition = bimodal.target.partition
+    >>> int(jnp.argmax(partition.log_responsibilities(jnp.array([-2.0, -2.0]))))
+    1
+    """
 
     log_mass: Float[Array, " charts"]
     """Log of each mass, up to a constant; minus infinity for a row that stands for no chart."""
@@ -58,6 +69,10 @@ class StudentPartition(AbstractPartition):
 
 class MixturePartition(AbstractPartition):
     """The partition by the charts' own densities, for draws that no bridge carries any further.
+
+    >>> partition = bimodal.atlas.target(bimodal.target.base, bridged=False).partition
+    >>> int(jnp.argmax(partition.log_responsibilities(jnp.array([-2.0, -2.0]))))
+    1
 
     With these responsibilities the weight of a draw is the density divided by that of the whole
     mixture of charts, whichever chart made the draw. Of all partitions this one gives the weights
@@ -91,6 +106,12 @@ class MixturePartition(AbstractPartition):
 
 class Piece(TargetWrapper):
     """The piece of a density that one chart is responsible for, in the same coordinates.
+
+    >>> base, partition = bimodal.target.base, bimodal.target.partition
+    >>> pieces = [nb.atlas.Piece(base, partition, jnp.array(chart)) for chart in (0, 1)]
+    >>> first, second = (piece.log_density(jnp.ones(2)) for piece in pieces)
+    >>> bool(jnp.allclose(jnp.logaddexp(first, second), base.log_density(jnp.ones(2))))
+    True
 
     Args:
         base: The whole density.

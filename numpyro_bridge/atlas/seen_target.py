@@ -18,7 +18,11 @@ SeenTarget = StandardisedTarget | ChartedTarget
 
 
 class Charts(NamedTuple):
-    """Several charts, without the target that they show."""
+    """Several charts, without the target that they show.
+
+    >>> target = bimodal.target
+    >>> charts = nb.atlas.Charts(target.maps, target.partition, target.log_share)
+    """
 
     maps: AbstractMap
     """From the coordinates of each chart to those of the target; stacked."""

@@ -71,7 +71,12 @@ NEARLY_NORMAL = 0.01
 
 
 class MapFit(NamedTuple):
-    """How a map was fitted, and what was seen on the way."""
+    """How a map was fitted, and what was seen on the way.
+
+    >>> fit = nb.standardise(key, target).fit
+    >>> fit.method, round(fit.elbo, 2)
+    ('gaussian_vi', 1.84)
+    """
 
     method: str
     """The candidate's name; "coupling" where the map is bent."""
@@ -84,7 +89,12 @@ class MapFit(NamedTuple):
 
 
 class Standardisation(NamedTuple):
-    """A map, and how it was fitted."""
+    """A map, and how it was fitted.
+
+    >>> affine = nb.atlas.DenseMap(jnp.array([0.5, -1.0]), 0.8 * jnp.eye(2))
+    >>> mine = nb.atlas.Standardisation(affine)
+    >>> sampler = nb.BridgeSampler(model, standardise=lambda rng_key, target: mine)
+    """
 
     map: AbstractMap
     """From standardised positions to the target's own."""

@@ -19,6 +19,11 @@ from numpyro_bridge.target.starting_points import StartingPoints
 class StandardisedTarget(Target):
     """A target in the coordinates of an invertible map, which leaves its evidence unchanged.
 
+    >>> affine = nb.atlas.DenseMap(jnp.array([1.0, 2.0]), 2 * jnp.eye(2))
+    >>> standardised = nb.atlas.StandardisedTarget(target, affine)
+    >>> standardised.to_model(jnp.ones(2)).tolist()
+    [3.0, 4.0]
+
     Args:
         base: The target in its own coordinates.
         map: From standardised coordinates to those of `base`.

@@ -26,6 +26,10 @@ class Row(NamedTuple):
 class Costs:
     """Seconds and gradient evaluations of a sampler; None for what is not known or did not happen.
 
+    >>> costs = nb.compare.Costs(train_seconds=4.0, draw_seconds=1.0, min_ess_bulk=900.0)
+    >>> costs.ess_per_second
+    180.0
+
     Attributes:
         standardise_seconds: Choosing the map, compilation included.
         compile_seconds: Compiling everything else.

@@ -30,6 +30,10 @@ MAX_ERROR = 0.5
 class ModelComparison:
     """The result of `compare_models`; print it, or read its parts.
 
+    >>> comparison = nb.compare_models({"slope": draws, "no slope": flat})
+    >>> comparison.best
+    'no slope'
+
     Attributes:
         names: names of the models.
         log_evidence: log evidences in nats, shape (num_models,); NaN where the prior is improper.

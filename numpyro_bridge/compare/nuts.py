@@ -29,6 +29,9 @@ STATS = {
 class NutsRun:
     """Draws of a reference sampler, and what they cost.
 
+    >>> samples = {"w": jax.random.normal(key, (4, 250, 2))}  # chains, draws, and the site's shape
+    >>> run = nb.compare.NutsRun(samples, stats={}, costs=nb.compare.Costs(), library="numpyro")
+
     Attributes:
         samples: constrained values by site, deterministic ones included, each of shape (chain,
             draw, ...).

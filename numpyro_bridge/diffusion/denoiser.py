@@ -90,6 +90,10 @@ class Denoised(NamedTuple):
 class Denoiser(eqx.Module):
     r"""A network that estimates the clean vector inside a noisy one.
 
+    >>> seen = denoiser(jnp.ones(2), time=jnp.array(0.5))
+    >>> seen.clean.shape, seen.noise.shape
+    ((2,), (2,))
+
     The network sees the noisy vector at unit scale and the log-SNR, so the same denoiser serves
     any schedule: swap `schedule` with `eqx.tree_at`, or pass another one where it is used.
 

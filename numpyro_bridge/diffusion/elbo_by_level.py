@@ -25,6 +25,9 @@ from numpyro_bridge.diffusion.weightings import Weighting, uniform
 class ElboByLevel:
     r"""The error of a denoiser at each noise level, and the bounds that its integral gives.
 
+    >>> by_level = nb.diffusion.elbo_by_level(key, denoiser, samples, num_levels=11)
+    >>> axes = by_level.plot(nb.diffusion.weightings.flow, nb.diffusion.weightings.edm)
+
     Let $e(\lambda)$ be the mean squared error of the predicted noise. The divergence of the model
     from the noised draws, at all levels up to $\lambda$, is
 

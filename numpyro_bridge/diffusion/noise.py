@@ -17,7 +17,12 @@ BISECTIONS = 60
 
 
 class Level(NamedTuple):
-    """One noise level: `noisy = alpha · clean + sigma · noise`."""
+    """One noise level: `noisy = alpha · clean + sigma · noise`.
+
+    >>> level = nb.diffusion.noise.Level(alpha=jnp.array(0.5), sigma=jnp.array(0.5))
+    >>> float(level.log_snr), level.mix(jnp.ones(2), jnp.zeros(2)).tolist()
+    (0.0, [0.5, 0.5])
+    """
 
     alpha: Scalar
     sigma: Scalar
@@ -55,6 +60,11 @@ def unit_level(log_snr: Scalar) -> Level:
 class AbstractNoiseSchedule(eqx.Module):
     """A noise level for every time in [0, 1], with a log-SNR that rises from noise to data.
 
+    >>> class Squared(nb.diffusion.noise.AbstractNoiseSchedule):
+    ...     def at(self, time):
+    ...         return nb.diffusion.noise.Level(time**2, 1 - time)
+    >>> denoiser = partial(nb.diffusion.untrained_denoiser, schedule=Squared())
+
     A denoiser sees only the log-SNR of a level, and the noisy vector at unit scale. What a schedule
     decides is therefore how the time of training or sampling is spread over the levels.
     """
@@ -86,7 +96,12 @@ class AbstractNoiseSchedule(eqx.Module):
 
 
 class FlowPath(AbstractNoiseSchedule):
-    """The straight path of flow matching: `alpha = time`, `sigma = 1 - time`."""
+    """The straight path of flow matching: `alpha = time`, `sigma = 1 - time`.
+
+    >>> level = nb.diffusion.noise.FlowPath().at(jnp.array(0.25))
+    >>> float(level.alpha), float(level.sigma)
+    (0.25, 0.75)
+    """
 
     def at(self, time: Scalar) -> Level:
         return Level(time, 1 - time)
@@ -97,6 +112,10 @@ class FlowPath(AbstractNoiseSchedule):
 
 class VPCosine(AbstractNoiseSchedule):
     """Variance preserving, a quarter of a circle: `alpha = sin(pi time / 2)`.
+
+    >>> level = nb.diffusion.noise.VPCosine().at(jnp.array(0.5))
+    >>> round(float(level.alpha), 3), round(float(level.sigma), 3)
+    (0.707, 0.707)
 
     Reference: Nichol and Dhariwal (2021), arXiv:2102.09672, without their offset.
     """
@@ -112,6 +131,10 @@ class VPCosine(AbstractNoiseSchedule):
 
 class VPLinear(AbstractNoiseSchedule):
     r"""Variance preserving, with a noise rate that falls linearly towards the data.
+
+    >>> level = nb.diffusion.noise.VPLinear(highest=10.0).at(jnp.array(0.5))
+    >>> round(float(level.alpha**2 + level.sigma**2), 3)
+    1.0
 
     $\log\alpha = -\tfrac14 r^2 (\beta_1 - \beta_0) - \tfrac12 r \beta_0$, with $r$ one minus time.
 
@@ -142,6 +165,10 @@ class VPLinear(AbstractNoiseSchedule):
 class VE(AbstractNoiseSchedule):
     """Variance exploding: the clean vector keeps its size, the noise falls geometrically.
 
+    >>> schedule = nb.diffusion.noise.VE(largest=100.0)
+    >>> round(float(schedule.at(jnp.array(0.0)).sigma), 3)
+    100.0
+
     Args:
         smallest: Standard deviation of the noise at time 1, positive.
         largest: Standard deviation of the noise at time 0.
@@ -163,6 +190,10 @@ class VE(AbstractNoiseSchedule):
 
 class EDM(AbstractNoiseSchedule):
     r"""The noise levels of EDM's sampler: $\sigma^{1/\rho}$ falls linearly, the clean part stays.
+
+    >>> schedule = nb.diffusion.noise.EDM(largest=40.0)
+    >>> round(float(schedule.at(jnp.array(0.0)).sigma), 3)
+    40.0
 
     Args:
         smallest: Standard deviation of the noise at time 1, positive.
@@ -189,6 +220,9 @@ class EDM(AbstractNoiseSchedule):
 class ScheduleFrom(AbstractNoiseSchedule):
     """Any schedule, from two functions of time.
 
+    >>> schedule = nb.diffusion.noise.ScheduleFrom(lambda time: time**2, lambda time: 1 - time)
+    >>> denoiser = partial(nb.diffusion.untrained_denoiser, schedule=schedule)
+
     Args:
         alpha: Share of the clean vector, rising or constant.
         sigma: Share of the noise, falling or constant; their ratio must rise strictly.
@@ -203,6 +237,10 @@ class ScheduleFrom(AbstractNoiseSchedule):
 
 class Tabulated(AbstractNoiseSchedule):
     """A variance-preserving schedule that is linear in the log-SNR between knots.
+
+    >>> schedule = nb.diffusion.noise.Tabulated(knots=jnp.array([-10.0, 0.0, 10.0]))
+    >>> round(float(schedule.log_snr(jnp.array(0.75))), 3)
+    5.0
 
     Args:
         knots: Log-SNRs at equally spaced times from 0 to 1, rising, at least two.
@@ -226,6 +264,10 @@ class Tabulated(AbstractNoiseSchedule):
 
 class Truncated(AbstractNoiseSchedule):
     """A piece of a schedule, between two of its log-SNRs.
+
+    >>> schedule = nb.diffusion.noise.Truncated(nb.diffusion.noise.FlowPath(), -8.0, 8.0)
+    >>> round(float(schedule.log_snr(jnp.array(1.0))), 3)
+    8.0
 
     Losses over log-SNRs need a finite piece where the whole schedule runs from pure noise to pure
     data.

@@ -19,6 +19,10 @@ from numpyro_bridge.target import Point, Target
 class DenoisingProcess(AbstractProcess[Vector]):
     r"""DDPM with weights: the reverse chain of a denoiser, and the noising chain it reverses.
 
+    >>> process = nb.diffusion.DenoisingProcess(denoiser, dim=2, num_steps=16)
+    >>> process.log_snrs.shape, float(process.log_snrs[-1])
+    ((17,), inf)
+
     States are noisy vectors of unit scale at rising log-SNRs. The last state is the clean vector;
     the target is evaluated there and nowhere else.
 

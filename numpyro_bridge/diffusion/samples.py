@@ -10,7 +10,12 @@ from numpyro_bridge._core.types import RNGKey
 
 
 class Samples(NamedTuple):
-    """Draws to learn from, one a row, in the coordinates that the denoiser is trained in."""
+    """Draws to learn from, one a row, in the coordinates that the denoiser is trained in.
+
+    >>> samples = nb.diffusion.Samples(jax.random.normal(key, (1_000, 2)))
+    >>> samples.minibatch(key, 64).position.shape
+    (64, 2)
+    """
 
     position: Float[Array, "num dim"]
     log_weight: Float[Array, " num"] | None = None

@@ -103,6 +103,10 @@ def min_snr(log_snr: Scalar, *, gamma: float = 5.0) -> Scalar:
 class Monotone(eqx.Module):
     """The smallest weighting that never rises and is nowhere below the given one.
 
+    >>> weighting = nb.diffusion.weightings.Monotone(nb.diffusion.weightings.edm)
+    >>> nb.diffusion.weightings.is_monotone(weighting)
+    True
+
     If the given one has a single peak, it is constant up to there: `Monotone(edm)` is the monotone
     variant of EDM.
 

@@ -29,6 +29,10 @@ MOST_NAMED = 3
 class Calibration:
     """Simulation-based calibration: ranks of true values among the draws given their data.
 
+    >>> calibration = nb.calibrate(sampler, model, key, x, num_simulations=20)
+    >>> calibration.verdict.trustworthy
+    True
+
     If the draws are from the posterior, the true value and the draws are exchangeable, and the rank
     is uniform on 0, …, `num_draws`. Draws that are too narrow make ranks pile up at both ends,
     draws that are too wide in the middle, and biased draws at one end; see `plots.plot_ranks`.

@@ -38,6 +38,13 @@ MOST_CHARTS_SHOWN = 8
 class Draws:
     """Independent draws of a sampler, with the weights that correct them.
 
+    >>> draws
+    Draws(num_samples=1000, sites: slope, w[2])
+    >>> draws.sites["w"].shape
+    (1000, 2)
+    >>> draws.verdict.trustworthy
+    True
+
     The draws are *proposals* from the sampler's own approximation of the posterior; `log_weight`
     says how to correct them. `resample` and `to_inference_data` apply the correction; `sites` holds
     the draws without it.

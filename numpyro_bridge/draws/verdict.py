@@ -27,11 +27,20 @@ MAX_NON_FINITE_SHARE = 0.01
 
 
 class ReliabilityWarning(UserWarning):
-    """The draws cannot be trusted to represent the posterior."""
+    """The draws cannot be trusted to represent the posterior.
+
+    >>> import warnings
+    >>> with warnings.catch_warnings(action="error", category=nb.ReliabilityWarning):
+    ...     draws.warn_if_unreliable()  # an error where the draws are not to be trusted
+    """
 
 
 class Verdict(NamedTuple):
-    """Whether the draws are trustworthy without reservation, and the reasons in words."""
+    """Whether the draws are trustworthy without reservation, and the reasons in words.
+
+    >>> if not draws.verdict.trustworthy:
+    ...     print(draws.verdict.text)
+    """
 
     trustworthy: bool
     text: str

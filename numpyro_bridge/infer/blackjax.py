@@ -67,7 +67,11 @@ class BridgeVIState(NamedTuple):
 
 
 class BridgeVI(NamedTuple):
-    """Three functions that make a `VIAlgorithm` in BlackJAX's sense."""
+    """Three functions that make a `VIAlgorithm` in BlackJAX's sense.
+
+    >>> algorithm = nb.as_blackjax(target.log_density, standardise=nb.no_standardisation)
+    >>> state = algorithm.init(jnp.zeros(2))
+    """
 
     init: Callable[..., BridgeVIState]
     step: Callable[[RNGKey, BridgeVIState], tuple[BridgeVIState, TrajectoryMetrics]]
@@ -265,7 +269,12 @@ class PathInfo(NamedTuple):
 
 
 class PathMetropolis(NamedTuple):
-    """Two functions that make a `SamplingAlgorithm` in BlackJAX's sense."""
+    """Two functions that make a `SamplingAlgorithm` in BlackJAX's sense.
+
+    >>> algorithm = nb.path_metropolis(posterior)
+    >>> state = algorithm.init({"w": jnp.zeros(2)}, key)
+    >>> state, info = algorithm.step(key, state)
+    """
 
     init: Callable[..., PathState]
     step: Callable[[RNGKey, PathState], tuple[PathState, PathInfo]]

@@ -50,9 +50,10 @@ class BridgeKernelState(NamedTuple):
 class BridgeKernel(MCMCKernel):
     r"""Train a bridge, and use its draws as proposals of an exact Markov chain.
 
-        kernel = nb.BridgeKernel(model)
-        mcmc = MCMC(kernel, num_warmup=100, num_samples=1_000, num_chains=4)
-        mcmc.run(jax.random.key(0), x, y=y)
+    >>> from numpyro.infer import MCMC
+    >>> mcmc = MCMC(nb.BridgeKernel(model), num_warmup=100, num_samples=1_000)
+
+    `mcmc.run(rng_key, x, y=y)` trains the bridge, and then draws with it.
 
     Each iteration draws a whole path of the bridge and accepts its end with probability
     $\min(1, w' / w)$, where $w'$ and $w$ are the weights of the new and the present path. This is

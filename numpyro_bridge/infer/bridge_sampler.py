@@ -160,6 +160,10 @@ class BridgeSampler:
         # Arrays that a loss holds are arguments of the compiled code, not constants.
         self._loss = eqx.Partial(objective, **settings)
 
+    def __repr__(self) -> str:
+        process = "" if self.process is None else f", process={name_of(self.process)}"
+        return f"BridgeSampler({name_of(self.model)}{process}, objective={name_of(self.objective)})"
+
     def run(
         self, rng_key: RNGKey, *args: Any, **kwargs: Any
     ) -> Posterior[TrajectoryMetrics | None]:

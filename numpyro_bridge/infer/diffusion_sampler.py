@@ -16,6 +16,7 @@ from numpyro_bridge._core.checks import (
     check_optimizer,
 )
 from numpyro_bridge._core.doors import check_door
+from numpyro_bridge._core.functions import name_of
 from numpyro_bridge._core.stages import stage, stages
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.atlas.from_places import from_places
@@ -43,13 +44,12 @@ small_denoiser: partial[Denoiser] = partial(untrained_denoiser, width=96, depth=
 class DiffusionSampler:
     """Train a denoiser on draws from a posterior, and weight the draws that it generates.
 
-    Given draws of NUTS or of any other sampler, it learns a posterior that can be sampled without
-    end and kept in a small file, and that gives the evidence with its error. Without draws it finds
-    draws of its own:
+    >>> sampler = nb.DiffusionSampler(model)
 
-        sampler = nb.DiffusionSampler(model)
-        posterior = sampler.run(jax.random.key(0), x, y=y, draws=mcmc.get_samples())
-        posterior = sampler.run(jax.random.key(0), x, y=y)
+    Given draws of NUTS or of any other sampler, it learns a posterior that can be sampled without
+    end and kept in a small file, and that gives the evidence with its error:
+    `sampler.run(rng_key, x, y=y, draws=mcmc.get_samples())`. Without draws it finds draws of its
+    own: `sampler.run(rng_key, x, y=y)`.
 
     Where the draws fall into groups that lie apart, as those of several modes do, each group
     becomes a chart with an affine map and a denoiser of its own; `draws.chart` and
@@ -118,6 +118,9 @@ class DiffusionSampler:
         self.num_particles: int = check_count("num_particles", num_particles, 100)
         self.max_rounds: int = check_count("max_rounds", max_rounds, 1)
         self.progress_bar: bool = check_flag("progress_bar", progress_bar)
+
+    def __repr__(self) -> str:
+        return f"DiffusionSampler({name_of(self.model)}, num_steps={self.num_steps})"
 
     def run(
         self,

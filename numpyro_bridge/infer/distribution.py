@@ -25,12 +25,12 @@ class PosteriorDistribution(dist.Distribution):
     It is made by `posterior.as_distribution()`. In the next model it is the prior of a single site,
     from whose value `sites` makes the sites of the first model:
 
-        prior = posterior.as_distribution()
-
-
-        def next_model(x, y=None):
-            values = prior.sites(numpyro.sample("posterior", prior))
-            numpyro.sample("y", dist.Normal(values["a"] + values["b"] * x, 1), obs=y)
+    >>> import numpyro
+    >>> prior = amortised.condition(x, y=y).as_distribution()
+    >>> def next_model(x, y=None):
+    ...     values = prior.sites(numpyro.sample("posterior", prior))
+    ...     numpyro.sample("y", numpyro.distributions.Normal(values["slope"] * x, 1.0), obs=y)
+    >>> sampler = nb.BridgeSampler(next_model)
 
     Draws and log density belong to the same distribution. How close it is to the posterior depends
     on how well the denoiser was trained; `posterior.sample(...).ess` tells. The log density can be

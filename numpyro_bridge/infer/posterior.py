@@ -48,6 +48,10 @@ MetricsOrNone = TypeVar("MetricsOrNone", bound=AbstractMetrics | None)
 class Posterior(Generic[MetricsOrNone]):
     """A trained bridge.
 
+    >>> posterior
+    Posterior(CMCD, dim=2, num_steps=4, num_iterations=50, stopped=plateau)
+    >>> draws = posterior.sample(key, num_samples=1_000)
+
     Attributes:
         process: The two chains, trained; where there are several charts, those of all charts,
             stacked along a leading axis.

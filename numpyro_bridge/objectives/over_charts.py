@@ -20,7 +20,13 @@ FEWEST = 2
 
 
 class ChartedRuns(NamedTuple):
-    """Trajectories on every chart, and the share of the draws that each chart makes."""
+    """Trajectories on every chart, and the share of the draws that each chart makes.
+
+    >>> runs = nb.trajectories.simulate_many(key, process, target, 8)
+    >>> runs = jax.tree.map(lambda leaf: leaf.reshape(2, 4, *leaf.shape[1:]), runs)
+    >>> nb.objectives.ChartedRuns(runs, jnp.log(jnp.array([0.7, 0.3]))).log_weight.shape
+    (2, 4)
+    """
 
     runs: Trajectory
     """Leading axes: charts, trajectories."""
@@ -41,6 +47,8 @@ class ChartedRuns(NamedTuple):
 
 class OverCharts(eqx.Module):
     r"""A loss over trajectories that also takes a target of several charts.
+
+    >>> loss = partial(nb.objectives.OverCharts(nb.reverse_kl_ld), num_trajectories=256)
 
     With shares $p_k$ and the loss $\mathcal{L}_k$ of chart $k$ it is $\sum_k p_k \mathcal{L}_k$.
     For the reverse divergence that is the divergence of the whole, up to a constant:

@@ -55,6 +55,10 @@ class FlowCorrection(eqx.Module):
 class WithLogFlow(AbstractWrapper[Any]):
     r"""A process and the log flow through each of its states, to be learned together.
 
+    >>> both = nb.objectives.WithLogFlow(key, 2, process, log_evidence=-14.0)
+    >>> both.log_flow(jnp.array(1), target.at(jnp.zeros(2)), target).shape
+    ()
+
     $$\log F_t(x) = (1 - t)\left[\log \hat Z + \log p_0(x)\right] + t \log \gamma(x) + t (1 - t)\,
       h_t(x)$$
 

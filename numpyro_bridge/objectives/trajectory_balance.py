@@ -19,6 +19,10 @@ from numpyro_bridge.trajectories.trajectory import Trajectory
 class WithLogEvidence(AbstractWrapper[Any]):
     """A process and an estimate of the log evidence, to be learned together.
 
+    >>> both = nb.objectives.WithLogEvidence(process, log_evidence=-14.0)
+    >>> float(both.log_evidence.value)
+    -14.0
+
     Args:
         process: The process whose evidence is learned.
         log_evidence: First value of the estimate, in nats.

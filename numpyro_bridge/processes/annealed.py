@@ -16,6 +16,8 @@ from numpyro_bridge.target import Point, Target
 class AnnealedLangevin(AbstractBridge[Vector]):
     r"""Unadjusted Langevin moves through a path of annealed densities (ULA), without a network.
 
+    >>> sampler = nb.BridgeSampler(model, process=nb.AnnealedLangevin)
+
     With $\pi_\beta \propto p_0^{1-\beta}\gamma^{\beta}$,
 
     $$\vec{p}(x_{k+1} \mid x_k) = \mathcal{N}\left(x_k + \tfrac12 \sigma_k^2 \nabla \log

@@ -14,6 +14,9 @@ from numpyro_bridge.target import Point
 class AnnealingSchedule(AbstractPart):
     r"""Inverse temperatures $\beta_k$ that rise from 0 to 1, linearly at the start of training.
 
+    >>> nb.processes.AnnealingSchedule(num_steps=4)().tolist()
+    [0.0, 0.25, 0.5, 0.75, 1.0]
+
     They stand for the geometric path $\pi_\beta \propto p_0^{1-\beta} \gamma^{\beta}$ from the
     initial distribution $p_0$ to the target $\gamma$. The increments are normalised softpluses of
     free parameters, one for each step.

@@ -19,7 +19,13 @@ Controls = TypeVar("Controls")
 
 
 class State(eqx.Module, Generic[Controls]):
-    """A point, and the controls evaluated there, which both kernels that start from it share."""
+    """A point, and the controls evaluated there, which both kernels that start from it share.
+
+    >>> step, point = jnp.array(0), target.at(jnp.zeros(2))
+    >>> state = nb.processes.State(point, process.controls(step, point))
+    >>> process.forward(step, state, target).sample(key).position.shape
+    (2,)
+    """
 
     point: Point
     controls: Controls
@@ -27,6 +33,11 @@ class State(eqx.Module, Generic[Controls]):
 
 class AbstractProcess(eqx.Module, Generic[Controls]):
     """Two chains over the same states: forward to the target, backward from it.
+
+    >>> process.num_steps
+    4
+    >>> process.start(target).sample(key).position.shape
+    (2,)
 
     To add a sampler, write one subclass, in one file, with the four abstract methods below. Each is
     for a single state; whoever runs the chains batches them. Nothing here loops, and nothing here
@@ -95,7 +106,12 @@ class AbstractProcess(eqx.Module, Generic[Controls]):
 
 
 class AbstractBridge(AbstractProcess[Controls]):
-    """A sampler that may start from any initial distribution."""
+    """A sampler that may start from any initial distribution.
+
+    >>> issubclass(nb.CMCD, nb.processes.AbstractBridge)
+    True
+    >>> process = partial(nb.CMCD, initial=nb.processes.InitialPrior())
+    """
 
     initial: eqx.AbstractVar[AbstractInitialDistribution]
 
@@ -104,7 +120,11 @@ class AbstractBridge(AbstractProcess[Controls]):
 
 
 class AbstractDenoising(AbstractProcess[Vector]):
-    """A sampler whose backward chain only adds noise: one control, in the forward chain."""
+    """A sampler whose backward chain only adds noise: one control, in the forward chain.
+
+    >>> issubclass(nb.PIS, nb.processes.AbstractDenoising)
+    True
+    """
 
     initial: eqx.AbstractVar[InitialNormal]
     control: eqx.AbstractVar[AbstractControl]
@@ -117,7 +137,16 @@ class AbstractDenoising(AbstractProcess[Vector]):
 
 
 class AbstractWrapper(AbstractProcess[Controls]):
-    """A process around another one, which it follows in all that a subclass does not change."""
+    """A process around another one, which it follows in all that a subclass does not change.
+
+    >>> class NeverWidened(nb.processes.AbstractWrapper):
+    ...     process: nb.processes.AbstractProcess
+    ...
+    ...     def widened(self, factor):
+    ...         return self
+    >>> NeverWidened(process).num_steps
+    4
+    """
 
     process: eqx.AbstractVar[AbstractProcess[Controls]]
 

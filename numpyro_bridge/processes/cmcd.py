@@ -13,6 +13,8 @@ _constructor = AbstractControlledLangevin.__init__
 class CMCD(AbstractControlledLangevin):
     r"""Langevin dynamics along a path of annealed densities, corrected by one control.
 
+    >>> sampler = nb.BridgeSampler(model, process=partial(nb.CMCD, num_steps=32))
+
     With $\pi_\beta \propto p_0^{1-\beta}\gamma^{\beta}$ and diffusion coefficients $\sigma_k$,
 
     $$\vec{p}(x_{k+1} \mid x_k) = \mathcal{N}\left(x_k + \sigma_k^2\left[\tfrac12 \nabla \log

@@ -26,6 +26,16 @@ NUM_FEATURES = 16
 class AbstractControl(AbstractPart):
     """A learned drift.
 
+    >>> class Push(nb.processes.AbstractControl):
+    ...     strength: jax.Array
+    ...
+    ...     def __init__(self, rng_key, dim):
+    ...         self.strength = jnp.zeros(dim)
+    ...
+    ...     def __call__(self, time, inputs, score):
+    ...         return self.strength * score
+    >>> sampler = nb.BridgeSampler(model, process=partial(nb.CMCD, control=Push))
+
     Samplers make their controls by calling what is passed as `control=` with `(rng_key, dim)`;
     underdamped samplers add `num_inputs=`, since their controls see the momentum too. A control
     should be zero at first, so that training begins at the uncontrolled sampler.
@@ -44,6 +54,9 @@ class AbstractControl(AbstractPart):
 
 class ScoreInformedControl(AbstractControl):
     r"""A drift that sees the score: a small network plus a time-dependent multiple of the score.
+
+    >>> control = partial(nb.processes.ScoreInformedControl, width=32)
+    >>> sampler = nb.BridgeSampler(model, process=partial(nb.CMCD, control=control))
 
     $$u(t, x) = \mathrm{MLP}(x, \nabla \log \gamma(x), t) + g(t) \odot \nabla \log \gamma(x)$$
 

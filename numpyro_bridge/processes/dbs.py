@@ -31,6 +31,8 @@ class DBSDrifts(NamedTuple):
 class DBS(AbstractBridge[DBSDrifts]):
     r"""Two controls, one for each chain, and no path of densities between the ends.
 
+    >>> sampler = nb.BridgeSampler(model, process=partial(nb.DBS, num_steps=32))
+
     $$\vec{p}(x_{k+1} \mid x_k) = \mathcal{N}\left(x_k + \sigma_k^2 u_k(x_k),\ \sigma_k^2\right)$$
     $$\overleftarrow{p}(x_k \mid x_{k+1}) = \mathcal{N}\left(x_{k+1} + \sigma_k^2 v_{k+1}(x_{k+1}),
       \ \sigma_k^2\right)$$

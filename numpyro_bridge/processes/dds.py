@@ -14,6 +14,8 @@ _constructor = AbstractStationary.__init__
 class DDS(AbstractStationary):
     r"""Removes the noise that an Ornstein-Uhlenbeck process adds; the backward chain is fixed.
 
+    >>> sampler = nb.BridgeSampler(model, process=partial(nb.DDS, num_steps=128))
+
     With $a_k = 1 - e^{-\sigma_k^2}$, the part of the variance that step $k$ renews,
 
     $$\vec{p}(x_{k+1} \mid x_k) = \mathcal{N}\left(m + \sqrt{1 - a_k}\,(x_k - m) + a_k s^2 u_k(x_k),

@@ -14,6 +14,10 @@ from numpyro_bridge.processes.parts import AbstractPart
 class Diffusion(AbstractPart):
     r"""Standard deviations $\sigma_k$ of the noise, one for each step and coordinate.
 
+    >>> diffusion = nb.processes.Diffusion(num_steps=16, dim=2, scale=0.25)
+    >>> diffusion(jnp.array(0)).tolist()
+    [0.25, 0.25]
+
     They are learned on a logarithmic scale, which keeps them positive. To learn them is what brings
     the largest gain in Sanokowski et al. (2025), arXiv:2506.10982.
 

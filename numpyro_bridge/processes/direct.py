@@ -15,6 +15,11 @@ from numpyro_bridge.target import Point, Target
 class Direct(AbstractBridge[Vector]):
     """Draws of a standard normal distribution in the chart's coordinates, weighted as they are.
 
+    >>> nb.processes.Direct(key, dim=2).num_steps
+    0
+    >>> isinstance(posterior.process, nb.processes.Direct)  # this bridge was trained
+    False
+
     This is a bridge of no steps, and importance sampling is another name for it. It is what
     `BridgeSampler` uses where the charts are so good that a bridge has nothing to add. There is
     nothing to train.

@@ -14,6 +14,8 @@ _constructor = AbstractStationary.__init__
 class DIS(AbstractStationary):
     r"""A noising diffusion, run backward by a learned score; the noising chain is fixed.
 
+    >>> sampler = nb.BridgeSampler(model, process=partial(nb.DIS, num_steps=128))
+
     $$\vec{p}(x_{k+1} \mid x_k) = \mathcal{N}\left(x_k - \tfrac12 \sigma_k^2 (x_k - m) + \sigma_k^2
       s^2 u_k(x_k),\ \sigma_k^2 s^2\right)$$
     $$\overleftarrow{p}(x_k \mid x_{k+1}) = \mathcal{N}\left(x_{k+1} - \tfrac12 \sigma_k^2

@@ -23,7 +23,16 @@ from numpyro_bridge.target import Point, Target
 
 
 class AbstractInitialDistribution(AbstractPart):
-    """A distribution that can be drawn from and evaluated, with a score; its arrays are trained."""
+    """A distribution that can be drawn from and evaluated, with a score; its arrays are trained.
+
+    >>> class Wide(nb.processes.AbstractInitialDistribution):
+    ...     def kernel(self, target):
+    ...         return nb.processes.Gaussian(jnp.zeros(2), jnp.full(2, 3.0), target)
+    ...
+    ...     def score(self, point):
+    ...         return -point.position / 9.0
+    >>> process = nb.CMCD(key, dim=2, initial=Wide())
+    """
 
     @abc.abstractmethod
     def kernel(self, target: Target) -> AbstractKernel:
@@ -40,6 +49,9 @@ class AbstractInitialDistribution(AbstractPart):
 
 class InitialNormal(AbstractInitialDistribution):
     """An independent normal distribution for each coordinate, standard at the start of training.
+
+    >>> initial = nb.processes.InitialNormal(dim=2, scale=1.5)
+    >>> sampler = nb.BridgeSampler(model, process=partial(nb.CMCD, initial=initial))
 
     Args:
         dim: Number of coordinates.
@@ -83,7 +95,10 @@ def chosen_or_normal(
 class InitialMixture(AbstractInitialDistribution):
     """A mixture of normal distributions, to be passed as `initial=`; all its arrays are trained.
 
-        process = partial(nb.CMCD, initial=nb.processes.InitialMixture(log_weights, means, factors))
+    >>> means, factors = jnp.array([[-2.0, 0.0], [2.0, 0.0]]), jnp.stack([jnp.eye(2)] * 2)
+    >>> initial = nb.processes.InitialMixture(jnp.zeros(2), means, factors)
+    >>> process = partial(nb.CMCD, initial=initial)
+    >>> sampler = nb.BridgeSampler(model, process=process, standardise=nb.standardise)
 
     Choose it where a single bridge, without charts, has to start from several places.
 

@@ -9,8 +9,8 @@ from numpyro_bridge.target import Point, Prior, Target
 class InitialPrior(AbstractInitialDistribution):
     r"""Start from the prior of the NumPyro model, and temper its likelihood.
 
-        process = partial(nb.CMCD, initial=nb.processes.InitialPrior())
-        nb.BridgeSampler(model, process=process)
+    >>> process = partial(nb.CMCD, initial=nb.processes.InitialPrior())
+    >>> sampler = nb.BridgeSampler(model, process=process)
 
     With $p_0$ the prior, the annealed path $p_0^{1-\beta} \gamma^{\beta}$ is the prior times
     $\text{likelihood}^{\beta}$. The prior is evaluated at each state as well. Choose it where the

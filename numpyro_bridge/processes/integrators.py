@@ -81,7 +81,11 @@ class AbstractIntegrator(eqx.Module):
 
 
 class EulerMaruyama(AbstractIntegrator):
-    """One normal draw renews and kicks the momentum, then a drift: simplest, and of first order."""
+    """One normal draw renews and kicks the momentum, then a drift: simplest, and of first order.
+
+    >>> process = partial(nb.UnderdampedCMCD, integrator=nb.processes.EulerMaruyama())
+    >>> sampler = nb.BridgeSampler(model, process=process)
+    """
 
     fixes_force: ClassVar[bool] = False
     fixes_step: ClassVar[bool] = True
@@ -94,7 +98,11 @@ class EulerMaruyama(AbstractIntegrator):
 
 
 class OBAB(AbstractIntegrator):
-    """A whole renewal, then a leapfrog step; of second order."""
+    """A whole renewal, then a leapfrog step; of second order.
+
+    >>> process = partial(nb.UnderdampedCMCD, integrator=nb.processes.OBAB())
+    >>> sampler = nb.BridgeSampler(model, process=process)
+    """
 
     fixes_force: ClassVar[bool] = True
     fixes_step: ClassVar[bool] = True
@@ -107,7 +115,11 @@ class OBAB(AbstractIntegrator):
 
 
 class BAOAB(AbstractIntegrator):
-    """A leapfrog step with the renewal in its middle; of second order, and the same in reverse."""
+    """A leapfrog step with the renewal in its middle; of second order, and the same in reverse.
+
+    >>> process = partial(nb.UnderdampedCMCD, integrator=nb.processes.BAOAB())
+    >>> sampler = nb.BridgeSampler(model, process=process)
+    """
 
     fixes_force: ClassVar[bool] = True
     fixes_step: ClassVar[bool] = True
@@ -121,6 +133,9 @@ class BAOAB(AbstractIntegrator):
 
 class OBABO(AbstractIntegrator):
     """A leapfrog step between two half renewals; of second order, and the same in reverse.
+
+    >>> process = partial(nb.UnderdampedCMCD, integrator=nb.processes.OBABO())
+    >>> sampler = nb.BridgeSampler(model, process=process)
 
     This is the default. Two renewals can lead from every state to every other, so the step has a
     density, and every loss can learn all of its parameters.

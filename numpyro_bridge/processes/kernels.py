@@ -12,7 +12,13 @@ from numpyro_bridge.target import Point, Target
 
 
 class AbstractKernel(eqx.Module):
-    """One Markov step: a distribution of the next state that can be drawn from and evaluated."""
+    """One Markov step: a distribution of the next state that can be drawn from and evaluated.
+
+    >>> kernel = process.start(target)
+    >>> point = kernel.sample(key)
+    >>> kernel.log_prob(point).shape
+    ()
+    """
 
     @abc.abstractmethod
     def sample(self, rng_key: RNGKey) -> Point:
@@ -25,6 +31,10 @@ class AbstractKernel(eqx.Module):
 
 class Gaussian(AbstractKernel):
     """An independent normal distribution for each coordinate.
+
+    >>> kernel = nb.processes.Gaussian(jnp.zeros(2), jnp.ones(2), target)
+    >>> round(float(kernel.log_prob(target.at(jnp.zeros(2)))), 3)
+    -1.838
 
     Args:
         mean: Where the step goes on average, shape `(dim,)`.

@@ -13,6 +13,8 @@ _constructor = AbstractControlledLangevin.__init__
 class MCD(AbstractControlledLangevin):
     r"""Annealed Langevin dynamics forward, and a learned drift backward.
 
+    >>> sampler = nb.BridgeSampler(model, process=nb.MCD)
+
     With $\pi_\beta \propto p_0^{1-\beta}\gamma^{\beta}$,
 
     $$\vec{p}(x_{k+1} \mid x_k) = \mathcal{N}\left(x_k + \tfrac12 \sigma_k^2 \nabla \log

@@ -12,6 +12,10 @@ Tree = TypeVar("Tree")
 class AbstractPart(eqx.Module):
     """A part of a sampler, whose type says what its arrays are.
 
+    >>> kind = nb.processes.AbstractPart
+    >>> sorted(name for name, part in vars(process).items() if isinstance(part, kind))
+    ['annealing', 'control', 'diffusion', 'initial']
+
     The parts are `Diffusion`, `AnnealingSchedule`, `UnderdampedScales`, an
     `AbstractInitialDistribution` and an `AbstractControl`. The optimiser chooses a learning rate by
     these types, exploration widens each part that makes noise, and a filter of trainable arrays may

@@ -25,6 +25,8 @@ from numpyro_bridge.target import Target
 class PIS(AbstractDenoising):
     r"""Brownian motion from one point, steered to the target; the backward chain is fixed.
 
+    >>> sampler = nb.BridgeSampler(model, process=partial(nb.PIS, num_steps=128))
+
     $$\vec{p}(x_{k+1} \mid x_k) = \mathcal{N}\left(x_k + \sigma_k^2 u_k(x_k),\ \sigma_k^2\right)$$
     $$\overleftarrow{p}(x_k \mid x_{k+1}) = \mathcal{N}\left(m + \tfrac{v_k}{v_{k+1}} (x_{k+1} - m),
       \ \tfrac{v_k}{v_{k+1}} \sigma_k^2\right), \qquad v_k = s^2 + \sigma_0^2 + \dots +

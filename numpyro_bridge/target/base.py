@@ -26,6 +26,11 @@ from numpyro_bridge.target.starting_points import (
 class Target(eqx.Module):
     """An unnormalised density on flat vectors of `dim` real numbers.
 
+    >>> float(target.log_density(jnp.array([3.0, 4.0])))
+    -12.5
+    >>> jax.vmap(target.log_density)(jnp.ones((5, target.dim))).shape
+    (5,)
+
     Everything is written for one position, of shape (dim,) and type `jnp.result_type(float)`; use
     `jax.vmap` for batches.
     """
@@ -231,7 +236,15 @@ class Target(eqx.Module):
 
 
 class TargetWrapper(Target):
-    """A target around another one, which it follows in all that a subclass does not change."""
+    """A target around another one, which it follows in all that a subclass does not change.
+
+    >>> class Named(nb.target.TargetWrapper):
+    ...     base: nb.target.Target
+    ...
+    ...     def constrain(self, position):
+    ...         return {"rate": jnp.exp(position[0]), "height": position[1]}
+    >>> sampler = nb.BridgeSampler(Named(target))
+    """
 
     base: AbstractVar[Target]
 

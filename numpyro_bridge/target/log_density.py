@@ -50,7 +50,12 @@ def target_from_log_density(fn: Callable[[Vector], Scalar], dim: int) -> "LogDen
 
 
 class LogDensityTarget(Target):
-    """A log density given as a function; made by `target_from_log_density`."""
+    """A log density given as a function; made by `target_from_log_density`.
+
+    >>> target = nb.target_from_log_density(lambda x: -0.5 * jnp.sum(x**2), dim=2)
+    >>> target.constrain(jnp.zeros(2))["x"].tolist()
+    [0.0, 0.0]
+    """
 
     dim: int = eqx.field(static=True)
     arrays: tuple[Array, ...]

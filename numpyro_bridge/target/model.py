@@ -43,6 +43,10 @@ from numpyro_bridge.target.starting_points import (
 class ModelTarget(Target):
     """The posterior density of a NumPyro model; made by `target_from_model`.
 
+    >>> target = nb.target_from_model(key, model, x, y=y)
+    >>> target.sites
+    {'w': (2,)}
+
     The arrays among the model's arguments are leaves of this pytree and everything else is static:
     a compiled function of a target is not compiled again for new data of the same shapes.
 
@@ -89,11 +93,7 @@ class ModelTarget(Target):
         return guarded_value(self._log_prior, position)
 
     def log_likelihood(self, position: Vector) -> Scalar:
-        """Evaluate the log density of the observed sites and of `numpyro.factor` (nats).
-
-        Raises:
-            ValueError: if the model has discrete latent sites, whose sum does not split.
-        """
+        """Evaluate the log density of the data and of `numpyro.factor` (nats); see `log_prior`."""
         return guarded_value(self._log_likelihood, position)
 
     def constrain(self, position: Vector) -> dict[str, Array]:

@@ -14,7 +14,12 @@ largest float32 even when summed over millions of trajectories.
 
 
 class Prior(NamedTuple):
-    """The prior at a position, for samplers that start from it."""
+    """The prior at a position, for samplers that start from it.
+
+    >>> target = nb.target_from_model(key, model, x, y=y).with_prior()
+    >>> target.at(jnp.array([1.0, 2.0])).prior.score.tolist()
+    [-1.0, -2.0]
+    """
 
     log_density: Float[Array, ""]
     """Normalised, in nats. Always finite, like the log density of a `Point`."""
@@ -23,7 +28,12 @@ class Prior(NamedTuple):
 
 
 class Point(NamedTuple):
-    """A position and what is costly to know about it, evaluated once."""
+    """A position and what is costly to know about it, evaluated once.
+
+    >>> point = target.at(jnp.array([3.0, 4.0]))
+    >>> float(point.log_density), point.score.tolist()
+    (-12.5, [-3.0, -4.0])
+    """
 
     position: Float[Array, " dim"]
     log_density: Float[Array, ""]

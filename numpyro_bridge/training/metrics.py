@@ -98,7 +98,12 @@ class AbstractFitMetrics(AbstractMetrics):
 
 
 class TrajectoryMetrics(AbstractFitMetrics):
-    """Metrics of a loss that reads trajectories."""
+    """Metrics of a loss that reads trajectories.
+
+    >>> posterior.metrics.elbo.shape
+    (50,)
+    >>> figure = nb.plots.plot_training(posterior.metrics)
+    """
 
     elbo: Values
     """Mean log weight of the batch, in nats; over several charts, weighted by their shares."""
@@ -168,7 +173,12 @@ class TrajectoryMetrics(AbstractFitMetrics):
 
 
 class LossMetrics(AbstractFitMetrics):
-    """Metrics of a loss that reads draws; there are no weights, and so no ELBO."""
+    """Metrics of a loss that reads draws; there are no weights, and so no ELBO.
+
+    >>> amortised.metrics.loss.shape
+    (50,)
+    >>> figure = nb.plots.plot_training(amortised.metrics)
+    """
 
     loss: Values
     """Mean loss of the batch, in nats."""
@@ -196,7 +206,11 @@ class LossMetrics(AbstractFitMetrics):
 
 
 class SVIMetrics(AbstractMetrics):
-    """Metrics of NumPyro's `SVI`, which reports its losses alone."""
+    """Metrics of NumPyro's `SVI`, which reports its losses alone.
+
+    >>> metrics = nb.training.SVIMetrics(elbo=np.linspace(-20.0, -14.0, 100))
+    >>> figure = nb.plots.plot_training(metrics)
+    """
 
     elbo: Values
     """Minus the loss, in nats."""

@@ -13,7 +13,14 @@ Plain = TypeVar("Plain", str, int, float, Stop)
 
 
 class Round(NamedTuple):
-    """The outcome of one round of learning from the log joint alone, on one chart."""
+    """The outcome of one round of learning from the log joint alone, on one chart.
+
+    >>> first = nb.training.Round(ess=0.31, log_evidence=-14.2, pareto_k=0.6, seconds=5.0)
+    >>> last = nb.training.Round(ess=0.84, log_evidence=-13.9, pareto_k=0.2, seconds=8.0)
+    >>> report = nb.training.RunReport("DenoisingProcess", rounds=(first, last))
+    >>> [one.ess for one in report.rounds]
+    [0.31, 0.84]
+    """
 
     ess: float
     log_evidence: float
@@ -26,6 +33,9 @@ class Round(NamedTuple):
 @dataclass(frozen=True)
 class Seconds:
     """Seconds that the stages of a run took; None for a stage that did not happen or was not timed.
+
+    >>> posterior.report.seconds.train
+    4.0
 
     Attributes:
         standardise: Choosing the map, and annealed moves that need no training; compilation
@@ -48,6 +58,9 @@ class Seconds:
 @dataclass(frozen=True)
 class RunReport:
     """How a posterior and its draws were made; None for what is not known or did not happen.
+
+    >>> posterior.report.objective, posterior.report.num_iterations
+    ('reverse_kl_ld', 50)
 
     Attributes:
         process: The class of the process.

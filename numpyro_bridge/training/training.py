@@ -10,7 +10,11 @@ from numpyro_bridge.training.metrics import FitMetrics
 
 
 class Stop(StrEnum):
-    """Why a training ended; the most serious reason comes last."""
+    """Why a training ended; the most serious reason comes last.
+
+    >>> posterior.report.stopped is nb.training.Stop.PLATEAU
+    True
+    """
 
     PLATEAU = "plateau"
     """There was little left to gain, so that it stopped early."""
@@ -22,7 +26,12 @@ class Stop(StrEnum):
 
 @dataclass(frozen=True)
 class Training(Generic[FitMetrics]):
-    """A trained module, and how it was trained."""
+    """A trained module, and how it was trained.
+
+    >>> training.num_iterations, str(training.stopped)
+    (50, 'plateau')
+    >>> process = training.module
+    """
 
     module: Any
     metrics: FitMetrics

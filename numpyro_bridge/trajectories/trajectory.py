@@ -11,6 +11,10 @@ from numpyro_bridge.target import Point
 class Trajectory(NamedTuple):
     """States along the bridge and the log densities of the two chains over them.
 
+    >>> runs = nb.trajectories.simulate_many(key, process, target, 8)
+    >>> runs.states.position.shape, runs.log_weight.shape
+    ((8, 5, 2), (8,))
+
     `E_forward[exp(log_weight)]` is the evidence, at any number of steps and any parameters.
     """
 

@@ -134,3 +134,12 @@ def test_a_target_holds_its_data_already():
     sampler = nb.BridgeSampler(targets.skewed().target, **TINY)
     with pytest.raises(ValueError, match=r"call run\(rng_key\) without further arguments"):
         sampler.run(jax.random.key(0), jnp.ones(3))
+
+
+def test_a_sampler_says_what_it_is():
+    assert repr(nb.BridgeSampler(targets.regression, process=partial(nb.CMCD, num_steps=8))) == (
+        "BridgeSampler(regression, process=CMCD(num_steps=8), objective=reverse_kl_ld)"
+    )
+    assert repr(nb.DiffusionSampler(targets.regression, num_steps=8)) == (
+        "DiffusionSampler(regression, num_steps=8)"
+    )

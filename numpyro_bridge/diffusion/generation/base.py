@@ -15,7 +15,15 @@ Context = Float[Array, " features"] | None
 
 
 class Noisy(NamedTuple):
-    """A vector on its way from noise to data."""
+    """A vector on its way from noise to data.
+
+    >>> def my_step(rng_key, denoiser, noisy, time, context):
+    ...     seen = denoiser(noisy.position, noisy.time, context)
+    ...     level = denoiser.schedule.at(time)
+    ...     return noisy.moved(level.mix(seen.clean, seen.noise), time, seen)
+    >>> times = nb.diffusion.even_times(4)
+    >>> draw = nb.diffusion.generate(key, denoiser, my_step, times, dim=2)
+    """
 
     position: Vector
     time: Scalar

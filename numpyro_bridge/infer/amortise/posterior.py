@@ -45,9 +45,11 @@ SAME_DENSITY = 1e-4
 class AmortisedPosterior:
     """The posterior as a function of the data; made by `DiffusionSampler.amortise`.
 
-        amortised = nb.DiffusionSampler(model).amortise(jax.random.key(0), x, y=y)
-        posterior = amortised.condition(x, y=y)
-        print(amortised.calibrate(jax.random.key(1)))
+    >>> amortised
+    AmortisedPosterior(data: {'y': (6,)}, dim=2, num_simulations=20000)
+    >>> posterior = amortised.condition(x, y=y)
+
+    `print(amortised.calibrate(rng_key))` tells how well it was learned.
 
     Attributes:
         model: The NumPyro model.

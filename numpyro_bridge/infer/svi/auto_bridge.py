@@ -62,10 +62,13 @@ NUM_DRAWS = 4_000
 class AutoBridge(AutoContinuous):
     r"""A bridge as a NumPyro guide, with the same processes and weights as `BridgeSampler`.
 
-        guide = nb.AutoBridge(model)
-        svi = SVI(model, guide, nb.bridge_optimizer(), nb.TraceReverseKLLD())
-        result = svi.run(jax.random.key(0), 1_000, x, y=y)
-        posterior = guide.to_posterior(result.params, result.losses)
+    >>> from numpyro.infer import SVI
+    >>> guide = nb.AutoBridge(model)
+    >>> svi = SVI(model, guide, nb.bridge_optimizer(), nb.TraceReverseKLLD())
+
+    Train it by `result = svi.run(rng_key, 1_000, x, y=y)`. Draws of the guide are the bridge's own
+    approximation; `guide.to_posterior(result.params, result.losses)` returns what
+    `BridgeSampler.run` would: weights, evidence, diagnostics, corrected draws for ArviZ.
 
     When the guide first sees the model, the posterior is explored and divided into charts, as by
     `BridgeSampler`, and each chart gets a bridge of its own. A draw chooses a chart by the charts'
@@ -85,9 +88,6 @@ class AutoBridge(AutoContinuous):
     as `Predictive` does for new covariates, and still draws from that posterior. To train on other
     data, make another guide. `svi.init`, `svi.run` and the losses of this package refuse other data
     (inside compiled code, other shapes); `Trace_ELBO` in a loop of `svi.update` cannot notice them.
-
-    Draws of the guide are the bridge's own approximation. `to_posterior` returns what
-    `BridgeSampler.run` would: weights, evidence, diagnostics, corrected draws for ArviZ.
 
     Args:
         model: A NumPyro model with continuous latent sites.

@@ -17,7 +17,9 @@ from numpyro_bridge.training.metrics import TrajectoryMetrics
 class TraceObjective(ELBO):
     r"""An objective that reads trajectories, as a loss for `SVI`.
 
-        SVI(model, guide, nb.bridge_optimizer(), nb.TraceObjective(nb.reverse_kl_path))
+    >>> from numpyro.infer import SVI
+    >>> loss = nb.TraceObjective(nb.reverse_kl_path, num_particles=128)
+    >>> svi = SVI(model, nb.AutoBridge(model), nb.bridge_optimizer(), loss)
 
     The gradient is that of the objective. The value is minus the ELBO of the trajectories for every
     objective, so that the curves of different losses can be compared, also with `Trace_ELBO`.
@@ -65,6 +67,9 @@ class TraceObjective(ELBO):
 class TraceReverseKLLD(TraceObjective):
     """`nb.reverse_kl_ld`, the default of `BridgeSampler`, as a loss for `SVI`.
 
+    >>> from numpyro.infer import SVI
+    >>> svi = SVI(model, nb.AutoBridge(model), nb.bridge_optimizer(), nb.TraceReverseKLLD())
+
     It needs no gradient through the path, so that an iteration takes less time and memory than with
     `Trace_ELBO`, which measures the same divergence.
 
@@ -78,6 +83,9 @@ class TraceReverseKLLD(TraceObjective):
 
 class TraceLogVariance(TraceObjective):
     """`nb.log_variance` as a loss for `SVI`.
+
+    >>> from numpyro.infer import SVI
+    >>> svi = SVI(model, nb.AutoBridge(model), nb.bridge_optimizer(), nb.TraceLogVariance())
 
     Args:
         num_particles: Trajectories per iteration, at least 2.

@@ -14,6 +14,10 @@ Memory = TypeVar("Memory")
 class AbstractCurriculum(eqx.Module, Generic[Memory]):
     """Shows the loss something other than the data themselves, and changes it during training.
 
+    >>> curriculum = nb.Tempering(num_iterations=400)
+    >>> isinstance(curriculum, nb.objectives.AbstractCurriculum), curriculum.warm_up
+    (True, 400)
+
     What it remembers is a pytree of arrays. The training loop carries it and saves it in its
     checkpoints, so a resumed run goes on as if it had not been interrupted. `advance` is called
     before every chunk of iterations, inside compiled code.

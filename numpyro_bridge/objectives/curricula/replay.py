@@ -33,7 +33,7 @@ class Remembered(NamedTuple):
 class ReplayBuffer(AbstractCurriculum[Remembered]):
     """Keep trajectories and train on them again; for losses that take `sampling=`.
 
-        nb.BridgeSampler(model, curriculum=nb.ReplayBuffer())
+    >>> sampler = nb.BridgeSampler(model, curriculum=nb.ReplayBuffer(capacity=512, num_new=128))
 
     A trajectory carries the scores of its states, so replaying it evaluates the model nowhere.
     Choose it where the model is by far the most expensive part of an iteration. (The number of

@@ -15,7 +15,8 @@ from numpyro_bridge.target import Point, Target, TargetWrapper
 class Tempering(AbstractCurriculum[Scalar]):
     r"""Train on $\gamma^{1/T}$ with a temperature $T$ that falls to one.
 
-        nb.BridgeSampler(model, curriculum=nb.Tempering(10.0, num_iterations=400))
+    >>> curriculum = nb.Tempering(10.0, num_iterations=400)
+    >>> sampler = nb.BridgeSampler(model, curriculum=curriculum, standardise=nb.standardise)
 
     A hot target is flat, and its modes are not yet apart: a bridge that covers them all while it
     is hot can keep them as it cools. Choose it for a single map, without charts, on a target that

@@ -12,6 +12,8 @@ _constructor = AbstractControlledForce.__init__
 class UnderdampedCMCD(AbstractControlledForce):
     r"""Annealed Hamiltonian dynamics with friction, corrected by one control.
 
+    >>> sampler = nb.BridgeSampler(model, process=partial(nb.UnderdampedCMCD, step_size=0.1))
+
     The force is $\nabla \log \pi_{\beta_{k+1}}$ with $\pi_\beta \propto p_0^{1-\beta}
     \gamma^{\beta}$, and the control of the backward chain is minus that of the forward chain.
     Untrained it is annealed importance sampling with the integrator's moves, exact to second

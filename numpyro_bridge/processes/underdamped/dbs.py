@@ -24,6 +24,8 @@ from numpyro_bridge.target import Point
 class UnderdampedDBS(AbstractUnderdamped):
     """Hamiltonian dynamics of the target with friction, and a control in each chain.
 
+    >>> sampler = nb.BridgeSampler(model, process=nb.UnderdampedDBS)
+
     The force is the score of the target throughout. More flexible than `UnderdampedCMCD` and
     slower to train. Arguments and errors are those of that sampler; `control` is called once for
     each chain.

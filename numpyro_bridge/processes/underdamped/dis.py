@@ -23,6 +23,8 @@ from numpyro_bridge.target import Point
 class UnderdampedDIS(AbstractUnderdamped):
     """A noising Langevin diffusion with momentum, run backward by a learned control.
 
+    >>> sampler = nb.BridgeSampler(model, process=nb.UnderdampedDIS)
+
     The force is the score of the initial distribution. The backward chain has no control: it is
     fixed and forgets where it came from. Where the target is the initial distribution, the bridge
     is exact without a control, to second order in the step. Arguments and errors are those of

@@ -12,6 +12,8 @@ _constructor = AbstractControlledForce.__init__
 class LDVI(AbstractControlledForce):
     """The forward chain of `UHA`, with a learned control in the backward chain.
 
+    >>> sampler = nb.BridgeSampler(model, process=nb.LDVI)
+
     The control changes the weights but not the draws. It is a baseline between `UHA`, which learns
     no control, and `UnderdampedCMCD`, whose control acts on both chains. Arguments and errors are
     those of `UnderdampedCMCD`.

@@ -14,6 +14,10 @@ from numpyro_bridge.processes.parts import AbstractPart
 class UnderdampedScales(AbstractPart):
     """Step sizes, friction and masses, each learned on a logarithmic scale.
 
+    >>> scales = nb.processes.UnderdampedScales(num_steps=16, dim=2, step_size=0.25, friction=1.0)
+    >>> scales.mass.tolist()
+    [1.0, 1.0]
+
     Args:
         num_steps: Number of steps; at least 1.
         dim: Number of coordinates.

@@ -14,6 +14,8 @@ from numpyro_bridge.processes.underdamped.scales import UnderdampedScales
 class UHA(AbstractAnnealedForce):
     """Annealed importance sampling with Hamiltonian moves and partial renewal of momentum.
 
+    >>> sampler = nb.BridgeSampler(model, process=partial(nb.UHA, num_steps=16))
+
     Untrained it is what `BridgeSampler` uses where a single chart does not suffice, and in many
     dimensions. `UnderdampedCMCD` is this sampler before its control is trained.
     Arguments and errors are those of `UnderdampedCMCD`, without a control.
