@@ -102,7 +102,7 @@ def measure(name: str, key: int, data: Path) -> dict:
         "tail_share": draws.tail_share,
     }
     idata = nb.to_inference_data(
-        draws, num_chains=4, predictive=False, prior=False, log_likelihood=False
+        draws, predictive=False, prior=False, log_likelihood=False, log_prior=False
     )
     return row | {"mean_error": largest_mean_error(idata["posterior"], benchmark.reference)}
 

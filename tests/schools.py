@@ -18,7 +18,7 @@ from tests import targets
 DATA = np.array([1.2, -0.4, 0.9, 2.5])
 SCALE = np.array([1.5, 2.0, 1.5, 2.5])
 AZ1 = int(az.__version__.split(".")[0]) >= 1
-BARE: dict[str, Any] = dict(prior=False, predictive=False, log_likelihood=False)
+BARE: dict[str, Any] = dict(prior=False, predictive=False, log_likelihood=False, log_prior=False)
 REPORT = RunReport(
     "CMCD",
     stopped=Stop.PLATEAU,

@@ -45,6 +45,11 @@ from numpyro_bridge.infer.posterior import Posterior
 class Comparison:
     """The result of `compare_with_nuts`; print it, or read its parts.
 
+    >>> list(comparison.table.index)
+    ['w[0]', 'w[1]', 'slope']
+    >>> comparison.verdict.trustworthy
+    True
+
     Attributes:
         bridge: corrected draws of the bridge, as an ArviZ object.
         nuts: draws of NUTS, as an ArviZ object.
@@ -206,7 +211,7 @@ def compare_with_nuts(
     progress_bar = check_flag("progress_bar", progress_bar)
     log_likelihood = check_flag("log_likelihood", log_likelihood)
     keys = jax.random.split(rng_key, 4)
-    shown = {"prior": False, "predictive": False, "log_likelihood": log_likelihood}
+    shown = dict(log_likelihood=log_likelihood, log_prior=False, prior=False, predictive=False)
     settings = {"num_chains": chains["num_chains"], "coords": coords, **shown}
     draws, bridge, watch = _drawn(keys, posterior, num_samples, settings)
     if mcmc is None:

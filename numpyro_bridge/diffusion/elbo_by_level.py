@@ -90,7 +90,7 @@ class ElboByLevel:
         from matplotlib import pyplot as plt
 
         if axes is None:
-            _, axes = plt.subplots(1, 2, figsize=(10, 4))
+            _, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
         axes[0].plot(self.log_snr, self.error)
         axes[0].set(xlabel="log-SNR", ylabel="squared error of the noise")
         middles = 0.5 * (self.log_snr[1:] + self.log_snr[:-1])

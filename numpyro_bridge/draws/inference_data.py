@@ -6,12 +6,19 @@ The object has these groups:
 - `sample_stats`: `log_weight`, `lp` (the log density of the unconstrained target), `chart` (where
   there are several charts, the number of the one that a draw is on) and, with the correction
   `"metropolis"`, `accepted` and `acceptance_rate` (the probability of accepting each proposal).
-- For a NumPyro model also `log_likelihood`, `posterior_predictive`, `prior`, `prior_predictive`,
-  `observed_data` and `constant_data` (the array arguments of the model that are not observed).
+- For a NumPyro model also `log_likelihood`, `log_prior`, `posterior_predictive`, `prior`,
+  `prior_predictive`, `observed_data` and `constant_data` (the array arguments of the model that are
+  not observed).
+
+`log_prior` holds the log density of each latent site given the sites that it depends on, as it
+enters `lp`: with masks and scales, but without log-determinants, and zero where a prior is flat.
+What a model adds by `numpyro.factor` is in `log_likelihood`. Both groups together tell how much the
+posterior depends on the prior: `arviz.psens` in ArviZ 0.x, `arviz.psense_summary` in ArviZ 1.x.
 
 Groups that a model cannot give are left out. There are no prior groups if the prior cannot be drawn
-exactly, because it is improper, masked or scaled, or has discrete sites. There is no pointwise
-likelihood if discrete sites are summed out; predictive draws take new values of these sites.
+exactly, because it is improper, masked or scaled, or has discrete sites. There is neither a
+pointwise likelihood nor a `log_prior` if discrete sites are summed out; predictive draws take new
+values of these sites.
 Attributes of the root, of `posterior` and of `sample_stats` hold the evidence (if there is one),
 the diagnostics of the weights, and the costs.
 """
@@ -35,7 +42,7 @@ from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.draws.corrections import Correction, check_correction, correct
 from numpyro_bridge.draws.draws import Draws
 from numpyro_bridge.draws.labels import names_of_dims
-from numpyro_bridge.draws.prediction import pointwise_log_likelihood, predict
+from numpyro_bridge.draws.prediction import log_prior_of_sites, pointwise_log_likelihood, predict
 from numpyro_bridge.target import ModelTarget
 from numpyro_bridge.training.report import Attributes
 
@@ -51,6 +58,7 @@ def to_inference_data(
     prior: bool = True,
     predictive: bool = True,
     log_likelihood: bool = True,
+    log_prior: bool = True,
     coords: Mapping[str, Sequence[Any]] | None = None,
     dims: Mapping[str, Sequence[str]] | None = None,
 ) -> Any:
@@ -76,6 +84,7 @@ def to_inference_data(
         prior: whether to draw the prior groups, as many draws as one chain has.
         predictive: whether to draw `posterior_predictive` and `prior_predictive`.
         log_likelihood: whether to compute the pointwise log likelihood, for `arviz.loo`.
+        log_prior: whether to compute the log prior of each site, for `arviz.psens` or `psense`.
         coords: dimension name to labels; integers from zero where not given.
         dims: variable name to dimension names; they replace those of the model's plates.
 
@@ -92,22 +101,25 @@ def to_inference_data(
     """
     check_here("to_inference_data", rng_key)
     arviz = _import_arviz()
-    num_chains = _check_request(draws, num_chains, correction)
-    if rng_key is not None:
-        check_key(rng_key)
-    wanted = {"prior": prior, "predictive": predictive, "log_likelihood": log_likelihood}
+    num_chains = _check_request(draws, num_chains, correction, rng_key)
+    wanted = {"prior": prior, "predictive": predictive}
+    wanted |= {"log_likelihood": log_likelihood, "log_prior": log_prior}
     wanted = {name: check_flag(name, value) for name, value in wanted.items()}
     names = names_of_dims(draws.target, draws.sites, coords, dims)
     draws.warn_if_unreliable(stacklevel=3)
-    keys = jax.random.split(jax.random.key(0) if rng_key is None else rng_key)
-    groups = _groups(keys, draws, num_chains, correction, wanted)
+    groups = _groups(rng_key, draws, num_chains, correction, wanted)
     return _assemble(arviz, groups, names, coords, _attributes(draws, correction))
 
 
 def _groups(
-    keys: Any, draws: Draws, num_chains: int, correction: Correction, wanted: dict[str, bool]
+    rng_key: RNGKey | None,
+    draws: Draws,
+    num_chains: int,
+    correction: Correction,
+    wanted: dict[str, bool],
 ) -> Groups:
     """All groups that the model allows and that are wanted."""
+    keys = jax.random.split(jax.random.key(0) if rng_key is None else rng_key)
     indices, extra_stats = correct(keys[0], draws.log_weight, num_chains, correction)
     groups: Groups = {
         "posterior": {name: value[indices] for name, value in draws.sites.items()},
@@ -141,7 +153,7 @@ def _import_arviz() -> Any:
     return arviz
 
 
-def _check_request(draws: Any, num_chains: Any, correction: Any) -> int:
+def _check_request(draws: Any, num_chains: Any, correction: Any, rng_key: Any) -> int:
     if not isinstance(draws, Draws):
         raise ValueError(
             "draws must be what a sampler drew, such as posterior.sample(rng_key), got "
@@ -156,6 +168,8 @@ def _check_request(draws: Any, num_chains: Any, correction: Any) -> int:
         )
     if correction is not None:
         weights.require_usable(draws.log_weight)
+    if rng_key is not None:
+        check_key(rng_key)
     return num_chains
 
 
@@ -167,6 +181,7 @@ def _model_groups(
     prior: bool,
     predictive: bool,
     log_likelihood: bool,
+    log_prior: bool,
 ) -> Groups:
     """The groups that need the model itself, without those that it cannot give."""
     posterior_key, prior_key = jax.random.split(rng_key)
@@ -178,6 +193,8 @@ def _model_groups(
     }
     if log_likelihood and not target.sums_out:
         groups["log_likelihood"] = pointwise_log_likelihood(target, latents)
+    if log_prior and not target.sums_out:
+        groups["log_prior"] = log_prior_of_sites(target, latents)
     if predictive:
         groups["posterior_predictive"] = predict(posterior_key, target, latents, list(observed))
     if prior:
@@ -271,14 +288,22 @@ def _assemble(
         for group, values in groups.items()
     }
     coords = None if coords is None else {name: list(labels) for name, labels in coords.items()}
-    if int(arviz.__version__.split(".")[0]) >= 1:
+    log_prior = arrays.pop("log_prior", {})
+    makes_trees = int(arviz.__version__.split(".")[0]) >= 1
+    if makes_trees:
         attrs = {name: attributes for name in ("/", "posterior", "sample_stats")}
-        return arviz.from_dict(arrays, coords=coords, dims=dims, attrs=attrs)
-    return arviz.from_dict(
-        **arrays,
-        coords=coords,
-        dims=dims,
-        attrs=attributes,
-        posterior_attrs=attributes,
-        sample_stats_attrs=attributes,
-    )
+        made = arviz.from_dict(arrays, coords=coords, dims=dims, attrs=attrs)
+    else:
+        made = arviz.from_dict(
+            **arrays,
+            coords=coords,
+            dims=dims,
+            attrs=attributes,
+            posterior_attrs=attributes,
+            sample_stats_attrs=attributes,
+        )
+    if log_prior:
+        # `from_dict` of 0.x passes over this group, and that of 1.x refuses dims of events in it.
+        dataset = arviz.dict_to_dataset(log_prior, coords=coords, dims=dims, skip_event_dims=True)
+        made["log_prior"] = type(made)(dataset) if makes_trees else dataset
+    return made

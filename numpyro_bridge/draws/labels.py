@@ -29,7 +29,11 @@ def names_of_dims(
     """
     check_labels("coords", coords)
     check_labels("dims", dims)
-    names = _dims_of_plates(target) | {name: list(value) for name, value in (dims or {}).items()}
+    given = {
+        site: [name for name in names if name not in ("chain", "draw")]  # ArviZ adds these itself
+        for site, names in (dims or {}).items()
+    }
+    names = _dims_of_plates(target) | given
     _check_fit({name: value.shape[1:] for name, value in sites.items()}, names, coords or {})
     return names
 
@@ -65,12 +69,12 @@ def _check_fit(
     Args:
         shapes: The shape of one draw of each site.
         dims: The names of dimensions, by site; those of other sites are passed over. ArviZ calls
-            a dimension without a name `SITE_dim_NUMBER`, and lets "chain" and "draw" come first.
+            a dimension without a name `SITE_dim_NUMBER`.
         coords: The labels of dimensions, by name.
     """
     known: dict[str, tuple[str, int]] = {}
     for site, shape in shapes.items():
-        given = [name for name in dims.get(site, ()) if name not in ("chain", "draw")]
+        given = dims.get(site, ())
         if len(given) > len(shape):
             raise ValueError(
                 f"dims[{site!r}] has {len(given)} names besides those of chains and draws, but "

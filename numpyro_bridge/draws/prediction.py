@@ -1,16 +1,20 @@
-"""Predictions and pointwise likelihoods of a model, given draws of its latent sites."""
+"""Predictions, pointwise likelihoods and priors of a model, given draws of its latent sites."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import equinox as eqx
+import jax
+import jax.numpy as jnp
 from jaxtyping import Array
 from numpyro import handlers
 from numpyro.infer import Predictive, log_likelihood
+from numpyro.infer.util import compute_log_probs
 
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.target import ModelTarget, Target
 from numpyro_bridge.target.alone import alone
+from numpyro_bridge.target.sites import Repeatable
 
 
 def model_of(target: Target, what: str, instead: str = "") -> ModelTarget:
@@ -54,7 +58,7 @@ def pointwise_log_likelihood(
             "(dist.MixtureSameFamily)"
         )
     values = log_likelihood(
-        target.model,
+        Repeatable(target.model),
         latents,
         *target.model_args,
         batch_ndims=batch_ndims,
@@ -67,6 +71,28 @@ def pointwise_log_likelihood(
         for name, value in values.items()
         if not (name.startswith("_") and name.endswith("_log_det"))
     }
+
+
+@eqx.filter_jit
+@alone
+def log_prior_of_sites(target: ModelTarget, latents: dict[str, Array]) -> dict[str, Array]:
+    """Log density of each latent site at every draw, in nats, without log-determinants.
+
+    Args:
+        target: the target of a model without discrete latent sites.
+        latents: constrained values of the latent sites, shape (chain, draw, ...).
+
+    Returns:
+        By site, one number for each of its events, shape (chain, draw, ...): as in the log joint
+        density, with the scales of `handlers.scale`, and zero where a site is masked or flat.
+    """
+
+    def at_one_draw(values: dict[str, Array]) -> dict[str, Array]:
+        model, args, kwargs = Repeatable(target.model), target.model_args, target.model_kwargs
+        terms, _ = compute_log_probs(model, args, kwargs, values, sum_log_prob=False)
+        return {name: jnp.asarray(terms[name]) for name in target.sites}
+
+    return jax.vmap(jax.vmap(at_one_draw))(latents)
 
 
 @eqx.filter_jit

@@ -45,6 +45,21 @@ DRAWS = {
             "notes": NOTHING,
         },
     ),
+    "draws.ManyDraws": Door(
+        lambda world: nb.draws.ManyDraws,
+        lambda world: {"results": (world.draws, world.draws)},
+        {"results": NOTHING},
+    ),
+    "draws.ManyDraws.resample": Door(
+        lambda world: nb.draws.ManyDraws((world.draws,)).resample,
+        lambda world: {"rng_key": KEY, "num_samples": 3},
+        {"rng_key": A_KEY, "num_samples": COUNT},
+    ),
+    "draws.ManyDraws.warn_if_unreliable": Door(
+        lambda world: nb.draws.ManyDraws((world.draws,)).warn_if_unreliable,
+        lambda world: {},
+        {"stacklevel": COUNT},
+    ),
     "Draws.resample": Door(
         lambda world: world.draws.resample,
         lambda world: {"rng_key": KEY, "num_samples": 3},
@@ -67,6 +82,7 @@ DRAWS = {
             "prior": FLAG,
             "predictive": FLAG,
             "log_likelihood": FLAG,
+            "log_prior": FLAG,
             "coords": optional(NOTHING).also(labels={"w_dim_0": ["intercept", "slope"]}),
             "dims": optional(NOTHING).also(names={"w": ["coefficient"]}),
         },

@@ -21,6 +21,7 @@ def test_groups_and_dims(idata):
         "posterior",
         "sample_stats",
         "log_likelihood",
+        "log_prior",
         "posterior_predictive",
         "prior",
         "prior_predictive",
@@ -34,6 +35,8 @@ def test_groups_and_dims(idata):
         ("sample_stats", "lp", ("chain", "draw"), (4, 1000)),
         ("sample_stats", "acceptance_rate", ("chain", "draw"), (4, 1000)),
         ("log_likelihood", "score", ("chain", "draw", "school"), (4, 1000, 4)),
+        ("log_prior", "mean", ("chain", "draw"), (4, 1000)),
+        ("log_prior", "effect", ("chain", "draw", "school"), (4, 1000, 4)),
         ("posterior_predictive", "score", ("chain", "draw", "school"), (4, 1000, 4)),
         ("prior", "twice", ("chain", "draw", "school"), (1, 1000, 4)),
         ("prior_predictive", "score", ("chain", "draw", "school"), (1, 1000, 4)),
@@ -50,6 +53,7 @@ def test_labels_default_to_integers_and_dims_can_be_given(draws):
         draws,
         prior=False,
         predictive=False,
+        log_prior=False,
         dims={"scale": ["instrument"], "twice": ["double"], "mean": ["chain", "draw"]},
         coords={"instrument": list("wxyz")},
     )
@@ -81,10 +85,10 @@ def test_data_are_kept_and_observations_are_not_constants(idata):
 
 
 def test_groups_can_be_left_out(draws):
-    idata = to_inference_data(draws, prior=False, predictive=False, log_likelihood=False)
+    idata = to_inference_data(draws, **BARE)
     assert groups_of(idata) == {"posterior", "sample_stats", "observed_data", "constant_data"}
-    idata = to_inference_data(draws, predictive=False, log_likelihood=False)
-    assert "prior" in groups_of(idata) and "prior_predictive" not in groups_of(idata)
+    groups = groups_of(to_inference_data(draws, **BARE | {"prior": True}))
+    assert "prior" in groups and "prior_predictive" not in groups
 
 
 def test_left_over_draws_are_dropped_and_that_is_said(draws):
@@ -119,6 +123,17 @@ def test_statistics_belong_to_their_draws(idata, draws, target):
         norm.logpdf(DATA, sites["effect"], SCALE),
         rtol=1e-9,
     )
+
+
+def test_log_prior_is_the_density_of_each_site_given_those_that_it_depends_on(idata):
+    mean, effect = values(idata, "posterior", "mean"), values(idata, "posterior", "effect")
+    expected = {"mean": norm.logpdf(mean, 0, 2), "effect": norm.logpdf(effect, mean[..., None], 1)}
+    assert set(idata["log_prior"].data_vars) == set(expected)
+    for site, value in expected.items():
+        np.testing.assert_allclose(values(idata, "log_prior", site), value, rtol=1e-9)
+    joint = expected["mean"] + expected["effect"].sum(-1)
+    joint += values(idata, "log_likelihood", "score").sum(-1)
+    np.testing.assert_allclose(values(idata, "sample_stats", "lp"), joint, rtol=1e-9)
 
 
 def test_prior_draws_are_the_prior_s(idata):

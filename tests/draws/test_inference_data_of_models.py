@@ -8,6 +8,7 @@ import numpyro.distributions as dist
 import pytest
 from numpyro.contrib.control_flow import scan
 from numpyro.distributions import constraints
+from scipy.stats import halfnorm, norm
 
 from numpyro_bridge.draws.inference_data import to_inference_data
 from numpyro_bridge.target import target_from_log_density, target_from_model
@@ -35,9 +36,11 @@ def test_an_improper_prior_has_neither_prior_groups_nor_evidence():
         "posterior",
         "sample_stats",
         "log_likelihood",
+        "log_prior",
         "posterior_predictive",
         "observed_data",
     }
+    assert not values(idata, "log_prior", "slope").any()  # flat
     assert "elbo" in idata.attrs and not {"log_evidence", "log_evidence_error"} & set(idata.attrs)
     assert idata["log_likelihood"]["score"].shape == (4, 100)  # one event, not four points
 
@@ -52,7 +55,7 @@ def test_summed_out_sites_are_drawn_anew_in_predictions():
             numpyro.sample("score", dist.Normal(centre + 100 * side, 1), obs=data)
 
     idata = to_inference_data(equally_weighted(mixture, DATA))
-    assert not {"log_likelihood", "prior", "prior_predictive"} & groups_of(idata)
+    assert not {"log_likelihood", "log_prior", "prior", "prior_predictive"} & groups_of(idata)
     on_the_right = values(idata, "posterior_predictive", "score") > 50
     assert abs(on_the_right.mean() - 0.25) < 4 * (0.25 * 0.75 / on_the_right.size) ** 0.5
 
@@ -80,13 +83,64 @@ def test_factors_are_likelihood_but_not_data_and_log_determinants_are_neither():
     draws = equally_weighted(model, DATA)
     idata = to_inference_data(draws)
     assert groups_of(idata) == {
-        "posterior", "sample_stats", "log_likelihood", "prior", "constant_data"
+        "posterior", "sample_stats", "log_likelihood", "log_prior", "prior", "constant_data"
     }  # fmt: skip
     assert list(idata["log_likelihood"].data_vars) == ["custom"]
     x = values(idata, "posterior", "x")
     np.testing.assert_allclose(
         values(idata, "log_likelihood", "custom"), -((DATA - x[..., None]) ** 2)
     )
+    assert list(idata["log_prior"].data_vars) == ["x"]
+    np.testing.assert_allclose(values(idata, "log_prior", "x"), norm.logpdf(x))
+
+
+def test_log_prior_likelihood_and_log_determinants_make_the_joint_density():
+    """Masks and scales of the sites count as in the joint density."""
+    known = np.array([True, False, True, True])
+
+    def model(data):
+        spread = numpyro.sample("spread", dist.HalfNormal(2))
+        with numpyro.handlers.scale(scale=3.0):
+            slope = numpyro.sample("slope", dist.Normal(1, 2))
+        with numpyro.plate("point", 4), numpyro.handlers.mask(mask=known):
+            level = numpyro.sample("level", dist.Normal(slope, spread))
+        numpyro.sample("score", dist.Normal(level, 1).to_event(1), obs=data)
+
+    idata = to_inference_data(equally_weighted(model, DATA))
+    spread, slope, level = (
+        values(idata, "posterior", site) for site in ("spread", "slope", "level")
+    )
+    around = norm.logpdf(level, slope[..., None], spread[..., None])
+    expected = {
+        "spread": halfnorm.logpdf(spread, scale=2),
+        "slope": 3 * norm.logpdf(slope, 1, 2),
+        "level": np.where(known, around, 0),
+    }
+    for site, value in expected.items():
+        np.testing.assert_allclose(values(idata, "log_prior", site), value, rtol=1e-9)
+    joint = expected["spread"] + expected["slope"] + expected["level"].sum(-1)
+    joint += values(idata, "log_likelihood", "score") + np.log(spread)  # its log-determinant
+    np.testing.assert_allclose(values(idata, "sample_stats", "lp"), joint, rtol=1e-9)
+
+
+def test_log_prior_has_one_number_for_each_event():
+    def model(data):
+        with numpyro.plate("group", 2):
+            event = dist.Normal(0, 1).expand([3]).to_event(1)
+            named = numpyro.sample("named", event, infer={"event_dims": ["axis"]})
+            given = numpyro.sample("given", event)
+        numpyro.sample("score", dist.Normal(named.sum() + given.sum(), 1), obs=data)
+
+    labels = {"group": ["u", "v"], "axis": ["x", "y", "z"]}
+    names = {"given": ["chain", "draw", "part", "place"]}
+    idata = to_inference_data(equally_weighted(model, 1.0), coords=labels, dims=names)
+    assert idata["posterior"]["given"].dims == ("chain", "draw", "part", "place")
+    for site, last in [("named", "group"), ("given", "part")]:
+        variable = idata["log_prior"][site]
+        assert (variable.dims, variable.shape) == (("chain", "draw", last), (4, 100, 2))
+        expected = norm.logpdf(values(idata, "posterior", site)).sum(-1)
+        np.testing.assert_allclose(variable.values, expected)
+    assert list(idata["log_prior"]["group"].values) == labels["group"]
 
 
 def test_array_arguments_of_any_shape_become_constant_data():
@@ -135,3 +189,17 @@ def test_plates_with_names_that_arviz_reserves_are_renamed():
 
     idata = to_inference_data(equally_weighted(model, DATA))
     assert idata["log_likelihood"]["score"].dims == ("chain", "draw", "sample_plate")
+
+
+def test_a_model_that_asks_for_a_key_has_a_likelihood_at_every_observation():
+    def model(data):
+        centre = numpyro.sample("centre", dist.Normal(0, 1))
+        shift = jax.random.normal(numpyro.prng_key())
+        numpyro.sample("score", dist.Normal(centre + shift, 1).expand([4]), obs=data)
+
+    idata = to_inference_data(equally_weighted(model, DATA))
+    shift = float(jax.random.normal(jax.random.key(0)))  # the key that NUTS gives
+    means = values(idata, "posterior", "centre")[..., None] + shift
+    np.testing.assert_allclose(
+        values(idata, "log_likelihood", "score"), norm.logpdf(DATA, means), rtol=1e-6
+    )
