@@ -1,7 +1,7 @@
 # Every command runs in a virtual environment of its own, made on first use and made anew when
 # pyproject.toml changes; the Python it is made from is left alone.
 #
-#   make demo      what the package does, in a few minutes
+#   make demo      what the package does, in two minutes
 #   make test      the tests                      make test PYTEST_ARGS="-k cmcd"
 #   make test-fast the contract and one case of every identity, in about a minute
 #   make lint      style, imports and types
