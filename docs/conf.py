@@ -7,6 +7,7 @@ import textwrap
 from importlib.metadata import version as installed_version
 from pathlib import Path
 
+from docutils import nodes
 from jupyter_cache import get_cache
 from jupyter_cache.executors import load_executor
 from myst_nb.core.read import is_myst_markdown_notebook
@@ -49,6 +50,7 @@ nb_execution_in_temp = True
 nb_execution_timeout = 300
 nb_execution_raise_on_error = True
 nb_output_stderr = "remove"
+nb_merge_streams = True  # what a cell prints is one block
 
 # Members are listed in the order in which the sources have them.
 autodoc_member_order = "bysource"
@@ -59,6 +61,8 @@ napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 
 html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["pages.css"]
 html_title = f"numpyro-bridge {release}"
 
 # Prompts and outputs are not copied.
@@ -107,7 +111,16 @@ def shorten_annotations(app, what, name, obj, options, signature, returns):
     for long, short in written_out.items():
         signature = signature and signature.replace(long, short)
         returns = returns and returns.replace(long, short)
-    return signature, returns
+    # Sphinx can read a default such as `ScoreInformedControl`, and not `<class '...'>`.
+    default = r"<(?:class|function) '?(?:\w+\.)*(\w+)'?>"
+    return signature and re.sub(default, r"\1", signature), returns
+
+
+def shorten_attributes(app, doctree):
+    """Write the types of attributes, which pass no such event, in the same way."""
+    for text in list(doctree.findall(nodes.Text)):
+        if "jaxlib._jax.Array" in text:
+            text.parent.replace(text, nodes.Text(text.replace("jaxlib._jax.Array", "Array")))
 
 
 def write_mathematics(app, what, name, obj, options, lines):
@@ -126,3 +139,4 @@ def setup(app):
     app.connect("builder-inited", run_pages)
     app.connect("autodoc-process-docstring", write_mathematics)
     app.connect("autodoc-process-signature", shorten_annotations)
+    app.connect("doctree-read", shorten_attributes)

@@ -1,6 +1,7 @@
 """What a user copies runs: the examples, and the Python blocks of the README and of the pages."""
 
 import importlib.util
+import inspect
 import math
 import re
 from functools import partial
@@ -251,7 +252,12 @@ def test_the_parts_of_the_extending_page_are_trained_saved_loaded_and_known_by_t
 
 
 def test_the_reference_has_every_public_name():
-    page = (ROOT / "docs" / "reference" / "api.md").read_text()
-    listed = set(re.findall(r"^\.\. auto\w+:: (?:\w+\.)*(\w+)$", page, re.M))
-    missing = set(nb.__all__) - listed - {"__version__"}
-    assert not missing, f"give {sorted(missing)} a place in docs/reference/api.md"
+    folder = ROOT / "docs" / "reference" / "api"
+    pages = "\n".join(page.read_text() for page in folder.glob("*.md"))
+    described = re.findall(r"^\.\. auto\w+:: (?:\w+\.)*(\w+)$", pages, re.M)
+    summarised = re.findall(r"^   (?:\w+\.)*(\w+)$", (folder / "index.md").read_text(), re.M)
+    namespaces = {name for name in nb.__all__ if inspect.ismodule(getattr(nb, name))}
+    missing = set(nb.__all__) - namespaces - set(described)
+    assert not missing, f"give {sorted(missing)} a place in a page of docs/reference/api"
+    missing = set(nb.__all__) - set(summarised)
+    assert not missing, f"give {sorted(missing)} a line in docs/reference/api/index.md"

@@ -199,7 +199,7 @@ class BridgeSampler:
 
         Data set `number` gets what `run` gives with `jax.random.fold_in(rng_key, number)` and its
         arguments. Where data sets have one shape, hardly anything is compiled after the first. They
-        are run in turn, or in processes:
+        are run in turn, or in processes::
 
             with joblib.parallel_config("loky", n_jobs=4):
                 many = sampler.run_many(rng_key, {"y": ys}, x)

@@ -196,6 +196,8 @@ class DiffusionSampler:
     ) -> AmortisedPosterior:
         """Learn the posterior of all data that the model may make, from simulations.
 
+        It is trained once, and then conditioned on any data::
+
             amortised = sampler.amortise(jax.random.key(0), x, y=y)
             posterior = amortised.condition(x, y=y)
 

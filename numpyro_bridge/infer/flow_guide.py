@@ -21,6 +21,8 @@ from numpyro_bridge.target import joined_in_order
 class FlowGuide(AutoContinuous):
     """The deterministic flow of a trained denoiser in a few steps; made by `posterior.as_guide()`.
 
+    As a transport for NUTS::
+
         guide = posterior.as_guide()
         neutra = NeuTraReparam(guide, params={})
         mcmc = MCMC(NUTS(neutra.reparam(model)), num_warmup=500, num_samples=1_000)

@@ -148,6 +148,8 @@ class Posterior(Generic[MetricsOrNone]):
     ) -> dict[str, Array]:
         """Predict data for new arguments of the model, or replicate the data that were seen.
 
+        Without arguments it replicates, and with other arguments it predicts::
+
             replicated = posterior.predictive(rng_key)["y"]
             predicted = posterior.predictive(rng_key, x_new)["y"]
 
@@ -203,6 +205,8 @@ class Posterior(Generic[MetricsOrNone]):
         self, rng_key: RNGKey, draws: Draws | Mapping[str, Any] | Float[Array, "num dim"]
     ) -> BackwardRuns:
         """Run the bridge backward from draws of the posterior that another sampler made.
+
+        With the draws of NUTS, for example::
 
             nuts.run(rng_key, ...)
             posterior.run_backward(rng_key, nuts.get_samples()).eubo
