@@ -59,4 +59,6 @@ def known_options() -> dict[str, int | bool]:
             return False
         return True
 
+    if jax.config.read("jax_disable_most_optimizations"):  # as the tests and the pages ask for
+        return dict(filter(known, {**OPTIONS, "xla_backend_optimization_level": 0}.items()))
     return dict(filter(known, OPTIONS.items()))
