@@ -33,6 +33,17 @@ def test_it_may_be_called_by_compiled_code_and_transformed():
 
 
 def test_an_option_that_this_release_of_xla_does_not_have_is_left_out(monkeypatch):
-    assert known_options().items() <= OPTIONS.items()
+    assert known_options().keys() <= OPTIONS.keys()
     monkeypatch.setitem(OPTIONS, "xla_cpu_option_of_another_release", True)
     assert "xla_cpu_option_of_another_release" not in module.known_options.__wrapped__()
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_nothing_is_optimised_where_jax_is_asked_for_that(asked):
+    level = "xla_backend_optimization_level"
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", asked)
+    try:
+        assert module.known_options.__wrapped__()[level] == (0 if asked else OPTIONS[level])
+    finally:
+        jax.config.update("jax_disable_most_optimizations", before)
