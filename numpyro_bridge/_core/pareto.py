@@ -24,7 +24,8 @@ class Pareto(NamedTuple):
         log_rest = np.log1p(-probability)
         if abs(self.shape) < 1e-12:
             return -self.scale * log_rest
-        return self.scale * np.expm1(-self.shape * log_rest) / self.shape
+        with np.errstate(over="ignore"):  # the tail may be so heavy that a quantile is infinite
+            return self.scale * np.expm1(-self.shape * log_rest) / self.shape
 
 
 def fit_pareto(excess: Float[np.ndarray, " num"]) -> Pareto:

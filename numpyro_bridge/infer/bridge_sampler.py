@@ -215,7 +215,7 @@ class BridgeSampler:
 
         Raises:
             ValueError: if the data sets cannot be told apart.
-            RuntimeError: if the first three runs all fail; its cause is the error of the first.
+            RuntimeError: if the first three runs, or all, fail; its cause is the first error.
         """
         check_door("BridgeSampler.run_many", rng_key, self.model, data_sets, args, kwargs)
         sets = data_sets_of(data_sets, kwargs)

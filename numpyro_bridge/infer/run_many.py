@@ -52,7 +52,7 @@ def run_many(
         say so.
 
     Raises:
-        RuntimeError: if the first runs all fail; its cause is the first error.
+        RuntimeError: if the first three runs, or all, fail; its cause is the first error.
         KeyboardInterrupt: if nothing is finished.
     """
     tasks = [
@@ -66,7 +66,8 @@ def run_many(
             for result in _results(tasks):
                 results.append(result)
                 bar.update()
-                _give_up_if_all_failed(results)
+                if len(results) == min(GIVE_UP_AFTER, len(tasks)):
+                    _give_up_if_all_failed(results)
         except KeyboardInterrupt:
             if not any(isinstance(result, Posterior) for result in results):
                 raise
@@ -160,9 +161,9 @@ def _result(run: Run, rng_key: RNGKey, args: tuple[Any, ...], kwargs: dict[str, 
 
 
 def _give_up_if_all_failed(results: list[Result]) -> None:
-    first = results[0]
-    if len(results) == GIVE_UP_AFTER and all(isinstance(r, Exception) for r in results):
-        assert isinstance(first, Exception)
+    errors = [result for result in results if isinstance(result, Exception)]
+    if len(errors) == len(results):
+        first = errors[0]
         raise RuntimeError(
-            f"the first {GIVE_UP_AFTER} data sets all failed: {type(first).__name__}: {first}"
+            f"the first {len(errors)} data sets all failed: {type(first).__name__}: {first}"
         ) from first

@@ -10,6 +10,7 @@ import pytest
 from blackjax.diagnostics import psis_weights
 
 from numpyro_bridge._core import weights
+from numpyro_bridge._core.pareto import Pareto
 
 pytestmark = pytest.mark.fast
 
@@ -125,6 +126,11 @@ def test_smoothed_weights_are_normalised_ordered_and_less_heavy():
     kept = np.argsort(log_weight)[: -tail - 2]
     np.testing.assert_allclose(np.diff((smoothed - log_weight)[kept]), 0, atol=1e-9)
     assert weights.effective_sample_size(smoothed) > weights.effective_sample_size(log_weight)
+
+
+def test_a_quantile_may_be_infinite():
+    quantiles = Pareto(shape=500.0, scale=1.0).quantile(np.asarray([0.0, 0.9999]))
+    np.testing.assert_array_equal(quantiles, [0.0, np.inf])
 
 
 @pytest.mark.parametrize("k", [0.1, 0.6, 1.2])

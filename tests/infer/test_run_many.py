@@ -94,9 +94,11 @@ def test_a_data_set_that_fails_stops_no_other(sampler, draws):
         many[1]
 
 
-def test_a_call_that_is_wrong_is_given_up_soon(sampler):
-    with pytest.raises(RuntimeError, match="the first 3 data sets all failed: ModelRefusedError"):
-        sampler.run_many(jax.random.key(0), {"y": np.full((50, 6), np.nan)}, X)
+@pytest.mark.parametrize("num, failed", [(50, 3), (2, 2)])
+def test_a_call_that_is_wrong_is_given_up_soon(sampler, num, failed):
+    said = f"the first {failed} data sets all failed: ModelRefusedError"
+    with pytest.raises(RuntimeError, match=said):
+        sampler.run_many(jax.random.key(0), {"z": np.ones((num, 6))}, X)
 
 
 WRONG = {
