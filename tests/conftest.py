@@ -49,7 +49,15 @@ VERSIONED = (
     "infer/test_files_of_own_parts",
     "infer/test_pickles",
     "infer/test_posterior",
-    "target",
+    "target/test_arguments",
+    "target/test_discrete_sites",
+    "target/test_indices",
+    "target/test_log_density",
+    "target/test_model",
+    "target/test_readings",
+    "target/test_refusals",
+    "target/test_simulation",
+    "target/test_unusable",
     "test_demo",
     "training/test_checkpoints",
 )
@@ -67,7 +75,10 @@ def pytest_collection_modifyitems(items):
 
 def pytest_sessionstart():
     """Before any test imports BlackJAX, which starts JAX: the package sets a flag that it reads."""
-    import numpyro_bridge  # noqa: F401
+    from numpyro_bridge._core import quick_jit
+
+    # As little optimisation for the programs that choose it themselves as for all others.
+    quick_jit.OPTIONS["xla_backend_optimization_level"] = 0
 
 
 MAPS = Path("/proc/self/maps")

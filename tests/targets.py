@@ -102,6 +102,15 @@ def funnel(dim: int = 5) -> Known:
     return Known(target_from_log_density(log_density, dim), 0.5, draw)
 
 
+def power_of_funnel(power: float) -> Target:
+    """In two dimensions, all powers in one program; the power of 0 is flat."""
+    return target_from_log_density(Partial(_power_of_funnel, jnp.asarray(power)), 2)
+
+
+def _power_of_funnel(power, x):
+    return power * funnel(2).target.log_density(x)
+
+
 HEAVY = 0.7
 """Weight of the mode at positive positions in `two_modes`."""
 

@@ -53,6 +53,18 @@ def draws(posterior) -> nb.Draws:
     return posterior.sample(jax.random.key(1), num_samples=4_000)
 
 
+@pytest.fixture(scope="module")
+def wrong_masses(exact_draws):
+    """What is learned of the density from draws in wrong proportions, and what was compiled."""
+    upper = np.asarray(exact_draws[:, 0]) > 0
+    wrong = np.concatenate([exact_draws[upper][:700], np.tile(exact_draws[~upper], (2, 1))[:800]])
+    # No other test trains on batches of this size, so that all programs are compiled here.
+    sampler = nb.DiffusionSampler(KNOWN.target, **(TINY | {"num_draws": 48}))
+    with listed_compilations() as compiled:
+        posterior = sampler.run(jax.random.key(0), draws=wrong)
+    return posterior, compiled
+
+
 def assert_known(draws: nb.Draws) -> None:
     """Evidence, masses and moments of the mixture, by z-scores."""
     assert abs(draws.log_evidence) < 5 * draws.log_evidence_error + 1e-3
@@ -85,23 +97,18 @@ def test_ctrl_c_on_the_first_chart_leaves_the_others_untrained(monkeypatch, exac
     assert_known(posterior.sample(jax.random.key(1), num_samples=4_000))
 
 
-def test_one_compiled_program_serves_all_charts(exact_draws):
+def test_one_compiled_program_serves_all_charts(wrong_masses):
     """What differs from chart to chart are numbers alone."""
-    sampler = nb.DiffusionSampler(KNOWN.target, **(TINY | {"num_iterations": 1}))
-    jax.clear_caches()  # other tests compiled the same
-    with listed_compilations() as compiled:
-        sampler.run(jax.random.key(1), draws=exact_draws)
+    _, compiled = wrong_masses
     names = ("_run_chunk", "_evaluated", "_weighted_draws")
     counts = {name: sum(name in one for one in compiled) for name in names}
     # One for each name, for this target's density, however many charts there are.
     assert set(counts.values()) == {1}, counts
 
 
-def test_draws_with_wrong_masses_give_the_right_ones(exact_draws):
+def test_draws_with_wrong_masses_give_the_right_ones(wrong_masses):
     """As chains do that each stay in one mode: the weights know better."""
-    upper = np.asarray(exact_draws[:, 0]) > 0
-    wrong = np.concatenate([exact_draws[upper][:700], np.tile(exact_draws[~upper], (2, 1))[:800]])
-    posterior = nb.DiffusionSampler(KNOWN.target, **TINY).run(jax.random.key(0), draws=wrong)
+    posterior, _ = wrong_masses
     share = np.exp(np.asarray(posterior.target.log_share)[:2])
     np.testing.assert_allclose(np.sort(share), [1 - MASS, MASS], atol=0.02)
     draws = posterior.sample(jax.random.key(1), num_samples=4_000)
@@ -141,6 +148,7 @@ def test_several_charts_have_no_single_flow(posterior):
             door()
 
 
+@pytest.mark.usefixtures("wrong_masses")  # which compiles first, since it counts
 def test_one_map_where_one_is_asked_for(exact_draws):
     sampler = nb.DiffusionSampler(KNOWN.target, max_charts=1, **(TINY | {"num_iterations": 2}))
     posterior = sampler.run(jax.random.key(0), draws=exact_draws)
@@ -167,6 +175,7 @@ def test_a_skewed_posterior_has_one_chart_as_if_nobody_had_looked_for_more():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("wrong_masses")  # as above
 def test_the_log_joint_alone_is_enough_for_modes_far_apart(capsys):
     """Particles that start wide would lose the heavy mode: exploration finds it."""
     settings = {"num_particles": 1_000, "max_rounds": 2, "progress_bar": True}

@@ -137,6 +137,7 @@ def test_a_sampler_remembers_nothing(posterior, data):
     jax.tree.map(np.testing.assert_array_equal, again.process, posterior.process)
 
 
+@pytest.mark.slow
 def test_a_sampler_runs_in_float32(data):
     x, y = data
     with jax.enable_x64(False):

@@ -4,6 +4,8 @@
 # pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportIndexIssue=false
 # pyright: reportOperatorIssue=false, reportOptionalMemberAccess=false
 
+from functools import partial
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -15,7 +17,9 @@ from numpyro.contrib.control_flow import scan
 from numpyro.distributions import constraints
 from numpyro.infer.reparam import ProjectedNormalReparam
 
+import numpyro_bridge as nb
 from numpyro_bridge.target import ModelTarget, target_from_model
+from tests.catalogue import SMALL
 
 KEY = jax.random.key(0)
 Y = np.array([0.3, -1.0, 0.5])
@@ -23,6 +27,15 @@ COUNTS = np.array([[1, 2], [0, 3], [2, 2]])
 ENUMERATE = {"enumerate": "parallel"}
 EFFECTS = np.array([28.0, 8, -3, 7, -1, 1, 18, 12])
 ERRORS = np.array([15.0, 10, 16, 11, 9, 11, 10, 18])
+
+UNTRAINED = {
+    "process": partial(nb.CMCD, **SMALL),
+    "standardise": nb.no_standardisation,
+    "num_iterations": 2,
+    "num_trajectories": 16,
+    "progress_bar": False,
+}
+"""Settings of a sampler of which only the wording of a verdict, or a refusal, is asked."""
 
 
 def eight_schools(errors, effects=None):

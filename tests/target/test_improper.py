@@ -11,7 +11,7 @@ from numpyro.distributions import constraints
 
 import numpyro_bridge as nb
 from numpyro_bridge.target import target_from_model
-from tests.target.models import KEY, one_site
+from tests.target.models import KEY, UNTRAINED, one_site
 
 
 def flat(support=constraints.real, shape=()):
@@ -137,8 +137,6 @@ def test_data_make_a_posterior_proper_however_far_they_are(model, place, precise
 
 
 def test_the_verdict_says_why_there_is_no_evidence(key):
-    sampler = nb.BridgeSampler(
-        heavy, standardise=nb.standardise, num_iterations=2, progress_bar=False
-    )
+    sampler = nb.BridgeSampler(heavy, **UNTRAINED)
     draws = sampler.run(key, np.arange(4.0)).sample(key, 100)
     assert "no log evidence, since the prior of level is improper" in draws.verdict.text

@@ -65,7 +65,12 @@ MODELS = {
 }
 
 
-@pytest.fixture(scope="module", params=MODELS.values(), ids=list(MODELS))
+def costly_as_slow(name):
+    """Matrices take as long as all other models together; a Cholesky factor has a closed form."""
+    return pytest.param(MODELS[name], marks=pytest.mark.slow if name == "matrices" else (), id=name)
+
+
+@pytest.fixture(scope="module", params=map(costly_as_slow, MODELS))
 def accepted(request):
     """A target, some positions, and what it and NumPyro say about them; compiled once."""
     model, args = request.param

@@ -10,6 +10,7 @@ import pytest
 import numpyro_bridge as nb
 from numpyro_bridge.target import target_from_model
 from numpyro_bridge.target.rounding import rounded_arguments
+from tests.target.models import UNTRAINED
 
 
 def model(day, y=None):
@@ -58,9 +59,7 @@ def test_the_verdict_says_so(key):
     y = 3.0 + np.linspace(0.1, 0.45, 7)
     with jax.enable_x64(False):
         target = target_from_model(key, model, NIGHT, y=y)
-        sampler = nb.BridgeSampler(
-            model, standardise=nb.standardise, num_iterations=2, progress_bar=False
-        )
+        sampler = nb.BridgeSampler(model, **UNTRAINED)
         draws = sampler.run(key, NIGHT, y=y).sample(key, 12)
     assert target.odd_data.rounded == ("day",)
     assert not draws.verdict.trustworthy
