@@ -75,10 +75,7 @@ def pytest_collection_modifyitems(items):
 
 def pytest_sessionstart():
     """Before any test imports BlackJAX, which starts JAX: the package sets a flag that it reads."""
-    from numpyro_bridge._core import quick_jit
-
-    # As little optimisation for the programs that choose it themselves as for all others.
-    quick_jit.OPTIONS["xla_backend_optimization_level"] = 0
+    import numpyro_bridge  # noqa: F401
 
 
 MAPS = Path("/proc/self/maps")
