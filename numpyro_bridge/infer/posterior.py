@@ -148,12 +148,10 @@ class Posterior(Generic[MetricsOrNone]):
     ) -> dict[str, Array]:
         """Predict data for new arguments of the model, or replicate the data that were seen.
 
-        Without arguments it replicates, and with other arguments it predicts::
+        Draws are resampled by their weights, and the model is run once for each of them::
 
             replicated = posterior.predictive(rng_key)["y"]
             predicted = posterior.predictive(rng_key, x_new)["y"]
-
-        Draws are resampled by their weights, and the model is run once for each of them.
 
         Args:
             rng_key: The same key gives the same predictions.
@@ -206,13 +204,11 @@ class Posterior(Generic[MetricsOrNone]):
     ) -> BackwardRuns:
         """Run the bridge backward from draws of the posterior that another sampler made.
 
-        With the draws of NUTS, for example::
+        The EUBO and the ELBO bracket the log evidence. If the gap between them is wider than the
+        forward weights explain, there is a part of the posterior that the bridge never visits::
 
             nuts.run(rng_key, ...)
             posterior.run_backward(rng_key, nuts.get_samples()).eubo
-
-        The EUBO and the ELBO bracket the log evidence. If the gap between them is wider than the
-        forward weights explain, there is a part of the posterior that the bridge never visits.
 
         Args:
             rng_key: A JAX key for the trajectories, one from each draw.
