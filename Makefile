@@ -8,6 +8,7 @@
 #   make docs      the documentation, in docs/_build/html
 #   make look      the built documentation in a browser, with a picture of each page
 #   make bench     the benchmarks
+#   make help      these lines
 #   make clean     remove the environment and all build outputs
 #
 # Another Python, beside the first:  make test VENV=.venv-3.12 PYTHON=python3.12
@@ -20,7 +21,11 @@ PYTEST_ARGS ?=
 
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-fast lint docs look bench clean
+# The first lines of this file.
+help:
+	@sed -n '/^$$/q; s/^# \{0,1\}//p' Makefile
+
+.PHONY: help demo test test-fast lint docs look bench clean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 

@@ -62,7 +62,8 @@ def unseen_by_the_bridge(draws: Draws, backward: BackwardRuns) -> Iterator[str]:
         yield (
             f"But draws of NUTS lie where the bridge rarely goes: by these draws, its effective "
             f"sample size is {backward.ess:.1%}, and the EUBO is {gap:.1f} nats above the log "
-            "evidence. Train longer or take more steps."
+            "evidence. If the chains of NUTS have mixed, have a bridge trained (process=nb.CMCD), "
+            "or train it longer and with more steps."
         )
 
 

@@ -266,7 +266,8 @@ def _meaningless(name: str, draws: Draws):
     elif draws.weights_are_useless:
         yield (
             f"{name}: the evidence means nothing (k-hat {draws.pareto_k:.2f}, above "
-            f"{MAX_PARETO_K}), nor do the probabilities. Have a bridge trained, or train it longer."
+            f"{MAX_PARETO_K}), nor do the probabilities. Take more draws (num_samples), have a "
+            "bridge trained (process=nb.CMCD), or train it longer."
         )
     for text in (*draws.warnings, *draws.target.doubts):
         yield f"{name}: {text}"

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from textwrap import shorten
 from typing import overload
 
 import jax
@@ -18,6 +19,9 @@ from numpyro_bridge.draws.verdict import ReliabilityWarning, Verdict
 
 MOST_LINES = 20
 """Data sets that a notebook shows; those in trouble come first."""
+
+MOST_LETTERS = 120
+"""Of an error in a row of the table; `errors` has all of it."""
 
 COLUMNS = ("log evidence", "ESS", "k-hat", "verdict")
 
@@ -198,7 +202,8 @@ class ManyDraws:
         """The draws of all data sets, or an error that names those without."""
         if self.errors:
             raise ValueError(
-                f"data sets {sorted(self.errors)} have no draws, see errors: use those of finished"
+                f"data sets {sorted(self.errors)} have no draws, for the reasons in errors: leave "
+                "them out by finished, as in draws.finished.resample(rng_key, 1_000)"
             )
         return iter(self)
 
@@ -225,7 +230,7 @@ def _verdict(result: Draws | Exception) -> Verdict:
 def _row(result: Draws | Exception) -> tuple[str, str, str, str]:
     verdict = _verdict(result)
     if isinstance(result, Exception):
-        return "", "", "", verdict.text.splitlines()[0]
+        return "", "", "", shorten(verdict.text, MOST_LETTERS, placeholder=" …")
     evidence = "not defined"
     if result.target.has_evidence:
         evidence = f"{result.log_evidence:.3f} ± {result.log_evidence_error:.3f}"

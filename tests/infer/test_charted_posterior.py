@@ -46,7 +46,7 @@ def test_both_modes_are_charted_and_weighed_without_training(posterior, draws):
 
 def test_the_summary_and_arviz_tell_the_charts_apart(draws, capsys):
     draws.print_summary()
-    assert re.search(r"charts +2, with masses 0\.(69|70)\d ± ", capsys.readouterr().out)
+    assert re.search(r"charts +2, with masses 0\.(69|70)\d+ ± ", capsys.readouterr().out)
     idata = nb.to_inference_data(draws, prior=False, predictive=False)
     chart = np.asarray(idata["sample_stats"]["chart"])
     x = np.asarray(idata["posterior"]["x"])
