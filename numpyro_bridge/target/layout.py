@@ -64,6 +64,8 @@ class Layout(NamedTuple):
     """Parameters that stay at their initial value: how far `LocScaleReparam(None)` centres."""
     has_factors: bool = False
     """Whether there are `numpyro.factor` statements, which may hold data of their own."""
+    observes: bool = True
+    """Whether there are observed sites."""
     empty: tuple[str, ...] = ()
     """Observed sites without a single value."""
     crossed: tuple[Crossed, ...] = ()
@@ -107,6 +109,7 @@ def read_layout(model: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[s
         hidden=hidden,
         held=tuple(sorted(held)),
         has_factors=any(is_factor(site) for site in samples.values()),
+        observes=any(is_data(site) for site in samples.values()),
         empty=tuple(n for n, s in samples.items() if is_data(s) and jnp.size(s["value"]) == 0),
         crossed=tuple(_crossed_sites(samples)),
     )

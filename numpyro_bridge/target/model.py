@@ -197,7 +197,7 @@ class ModelTarget(Target):
 
     @property
     def may_observe_data(self) -> bool:
-        return bool(self.observed) or self._layout.has_factors
+        return self._layout.observes or self._layout.has_factors
 
     @property
     def has_loops(self) -> bool:

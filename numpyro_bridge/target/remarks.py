@@ -40,6 +40,8 @@ def coarse(resolution: float) -> Iterator[str]:
 
 def notes(layout: Layout, odd: OddData) -> Iterator[str]:
     """What a user should know, without reason for doubt."""
+    if not (layout.observes or layout.has_factors):
+        yield "The model observes nothing, so this is its prior: was its data left out of the call?"
     if layout.improper:
         names = ", ".join(layout.improper)
         yield f"There is no log evidence, since the prior of {names} is improper."

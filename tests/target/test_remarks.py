@@ -55,3 +55,8 @@ def test_a_model_that_changes_by_itself_is_refused_at_once():
 
     with pytest.raises(ValueError, match=r"does not compute the same each time.*numpyro\.prng_key"):
         target_from_model(KEY, model)
+
+
+def test_data_left_out_of_the_call_are_noted():
+    assert "observes nothing" in notes_of(lambda: line(np.ones(3), None))
+    assert notes_of(lambda: numpyro.factor("f", -(numpyro.sample("a", dist.Normal()) ** 2))) == ""
