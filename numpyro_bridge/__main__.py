@@ -149,7 +149,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m numpyro_bridge",
         description="Sample two published models with a diffusion bridge and with NUTS, print "
-        "both side by side, and write plots and netCDF files. About a minute on two CPU cores.",
+        "both side by side, and write plots and netCDF files. One to two minutes on two cores.",
     )
     parser.add_argument(
         "models", nargs="*", default=list(DEMOS), help=f"some of {', '.join(DEMOS)}; default: all"

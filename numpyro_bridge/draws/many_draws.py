@@ -4,30 +4,30 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from textwrap import shorten
-from typing import overload
 
 import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from numpyro_bridge._core.checks import check_count, check_instance, check_key, described
+from numpyro_bridge._core.checks import check_count, check_key
 from numpyro_bridge._core.doors import check_unforked
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.draws.draws import Draws
 from numpyro_bridge.draws.html import coloured, html_table
+from numpyro_bridge.draws.per_data_set import PerDataSet
 from numpyro_bridge.draws.verdict import ReliabilityWarning, Verdict
 
 MOST_LINES = 20
 """Data sets that a notebook shows; those in trouble come first."""
 
 MOST_LETTERS = 120
-"""Of an error in a row of the table; `errors` has all of it."""
+"""Letters of an error that the table shows; `errors` has the whole text."""
 
 COLUMNS = ("log evidence", "ESS", "k-hat", "verdict")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class ManyDraws:
+class ManyDraws(PerDataSet[Draws]):
     """Draws of many posteriors, one for each data set, in the order of the data sets.
 
     An error of one data set stands in the place of its draws, and all others are there. Arrays
@@ -43,55 +43,21 @@ class ManyDraws:
         results: For each data set its draws, or the error of its run.
     """
 
-    results: tuple[Draws | Exception, ...]
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.results, tuple):
-            raise ValueError(f"results must be a tuple, got {described(self.results)}")
-        for result in self.results:
-            check_instance("results", result, (Draws, Exception), "(draws, draws)")
-
-    def __len__(self) -> int:
-        return len(self.results)
-
-    @overload
-    def __getitem__(self, index: int) -> Draws: ...
-    @overload
-    def __getitem__(self, index: slice) -> "ManyDraws": ...
-    def __getitem__(self, index: int | slice) -> "Draws | ManyDraws":
-        if isinstance(index, slice):
-            return ManyDraws(self.results[index])
-        result = self.results[index]
-        if isinstance(result, Exception):
-            raise result
-        return result
-
-    def __iter__(self) -> Iterator[Draws]:
-        return (self[number] for number in range(len(self)))
+    kind = Draws
 
     def __repr__(self) -> str:
         failed = f", {len(self.errors)} without draws" if self.errors else ""
         return f"ManyDraws({len(self)} data sets, {int(self.trusted.sum())} trusted{failed})"
 
     @property
-    def errors(self) -> dict[int, Exception]:
-        """The data sets without draws, by their numbers, and why."""
-        return {n: r for n, r in enumerate(self.results) if isinstance(r, Exception)}
-
-    @property
-    def finished(self) -> "ManyDraws":
-        """The data sets that have draws; where there are `errors`, they are numbered anew."""
-        return ManyDraws(tuple(r for r in self.results if isinstance(r, Draws)))
-
-    @property
     def log_evidence(self) -> Float[np.ndarray, " data_sets"]:
         """The log evidence of each data set, in nats; NaN without draws or with improper priors."""
-        return self._evidences(lambda draws: draws.log_evidence)
+        return self._numbers(lambda draws: draws.log_evidence)
 
     @property
     def log_evidence_error(self) -> Float[np.ndarray, " data_sets"]:
         """The standard error of each log evidence, in nats."""
-        return self._evidences(lambda draws: draws.log_evidence_error)
+        return self._numbers(lambda draws: draws.log_evidence_error)
 
     @property
     def ess(self) -> Float[np.ndarray, " data_sets"]:
@@ -189,9 +155,6 @@ class ManyDraws:
         rest = num - len(rows)
         more = f"<p>and {rest:,} more: <code>print_summary()</code></p>" if rest else ""
         return f"<p><b>{num:,} data sets.</b> {text}</p>{html_table(('', *COLUMNS), rows)}{more}"
-
-    def _evidences(self, number_of: Callable[[Draws], float]) -> Float[np.ndarray, " data_sets"]:
-        return self._numbers(lambda d: number_of(d) if d.target.has_evidence else np.nan)
 
     def _numbers(self, number_of: Callable[[Draws], float]) -> Float[np.ndarray, " data_sets"]:
         return np.array(
