@@ -43,7 +43,7 @@ class ManyDraws(PerDataSet[Draws]):
         results: For each data set its draws, or the error of its run.
     """
 
-    kind = Draws
+    _kind = Draws
 
     def __repr__(self) -> str:
         failed = f", {len(self.errors)} without draws" if self.errors else ""

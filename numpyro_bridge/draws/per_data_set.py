@@ -16,14 +16,14 @@ class PerDataSet(Generic[Result]):
 
     results: tuple[Result | Exception, ...]
 
-    kind: ClassVar[Any]
+    _kind: ClassVar[Any]
     """What a result is an instance of; a subclass says it."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.results, tuple):
             raise ValueError(f"results must be a tuple, got {described(self.results)}")
         for result in self.results:
-            check_instance("results", result, (self.kind, Exception), f"a {self.kind.__name__}")
+            check_instance("results", result, (self._kind, Exception), f"a {self._kind.__name__}")
 
     def __len__(self) -> int:
         return len(self.results)

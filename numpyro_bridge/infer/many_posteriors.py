@@ -28,7 +28,7 @@ class ManyPosteriors(PerDataSet[Posterior[Any]]):
         results: For each data set its posterior, or the error of its run.
     """
 
-    kind = Posterior
+    _kind = Posterior
 
     def __repr__(self) -> str:
         failed = f", {len(self.errors)} without a posterior" if self.errors else ""
