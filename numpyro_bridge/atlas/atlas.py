@@ -171,10 +171,12 @@ class Atlas(eqx.Module):
             lambda atlas: (atlas.log_evidence, atlas.uncovered), self, (log_evidence, uncovered)
         )
 
+    @property
     def doubts(self) -> tuple[str, ...]:
         """Sentences about what the charts may have missed."""
         return tuple(_doubts(self))
 
+    @property
     def notes(self) -> tuple[str, ...]:
         """Sentences about what nobody looked for."""
         return tuple(_notes(self))

@@ -41,7 +41,7 @@ class ModelComparison:
         probability: posterior probabilities of the models, among those that have an evidence.
         probability_error: standard errors of the probabilities, from those of the evidences.
         prior: prior probabilities of the models.
-        warnings: sentences about figures that are meaningless, or more uncertain than their errors.
+        warnings: sentences about figures that may be wrong by more than their errors.
         draws: the draws of each model, by name.
     """
 
@@ -166,9 +166,9 @@ def compare_models(
             observe different data.
 
     Warns:
-        ReliabilityWarning: if an evidence is meaningless, because k-hat is above 0.7, a mode is
-            lost, weights are not finite, or the prior is improper. The result has these warnings
-            too.
+        ReliabilityWarning: if an evidence is not to be trusted, because k-hat is above 0.7, a mode
+            is lost, weights are not finite, or the prior is improper. The result has these
+            warnings too.
     """
     check_here("compare_models", rng_key)
     _check_models(models)
@@ -185,7 +185,7 @@ def compare_models(
     }
     _check_same_data(draws)
     comparison = _compared(draws, _log_prior(names, prior))
-    for text in (text for name in names for text in _meaningless(name, draws[name])):
+    for text in (text for name in names for text in _untrustworthy(name, draws[name])):
         python_warnings.warn(text, ReliabilityWarning, stacklevel=2)
     return comparison
 
@@ -216,7 +216,7 @@ def _compared(draws: dict[str, Draws], log_prior: np.ndarray) -> ModelComparison
         )
     probability, probability_error = _probabilities(log_evidence + log_prior, error)
     warnings = [*_unseen(draws)]
-    warnings += [text for name in draws for text in _meaningless(name, draws[name])]
+    warnings += [text for name in draws for text in _untrustworthy(name, draws[name])]
     warnings += [text for name in draws for text in _optimistic(name, draws[name])]
     warnings += _undecided(log_evidence + log_prior, error)
     return ModelComparison(
@@ -255,8 +255,8 @@ def _probabilities(
     return np.where(known, share, np.nan), np.where(known, spread, np.nan)
 
 
-def _meaningless(name: str, draws: Draws):
-    """Say why the evidence of a model is meaningless, if it is."""
+def _untrustworthy(name: str, draws: Draws):
+    """Say why the evidence of a model is not to be trusted, or not there."""
     if not draws.target.has_evidence:
         sites = ", ".join(draws.target.improper_sites)
         yield (
@@ -265,9 +265,9 @@ def _meaningless(name: str, draws: Draws):
         )
     elif draws.weights_are_useless:
         yield (
-            f"{name}: the evidence means nothing (k-hat {draws.pareto_k:.2f}, above "
-            f"{MAX_PARETO_K}), nor do the probabilities. Take more draws (num_samples), have a "
-            "bridge trained (process=nb.CMCD), or train it longer."
+            f"{name}: the evidence, and the probabilities with it, may be wrong by more than their "
+            f"errors (k-hat {draws.pareto_k:.2f}, above {MAX_PARETO_K}). Take more draws "
+            "(num_samples), have a bridge trained (process=nb.CMCD), or train it longer."
         )
     for text in (*draws.warnings, *draws.target.doubts):
         yield f"{name}: {text}"

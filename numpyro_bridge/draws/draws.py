@@ -339,7 +339,8 @@ def _masses(draws: Draws) -> str:
     """The mass of every chart with its error, the heaviest of them."""
     mass, error = draws.chart_masses
     heaviest = np.argsort(-mass)[:MOST_CHARTS_SHOWN]
-    digits = 4 if np.min(error) < 0.0005 else 3  # an error of 0.000 would say that there is none
+    # An error of 0.000 would say that there is none.
+    digits = int(np.clip(np.ceil(-np.log10(max(np.min(error), 1e-9))), 3, 5))
     words = [f"{mass[chart]:.{digits}f} ± {error[chart]:.{digits}f}" for chart in heaviest]
     rest = len(mass) - len(words)
     more = f" and {rest} lighter ones" if rest > 0 else ""

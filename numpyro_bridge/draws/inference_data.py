@@ -17,16 +17,17 @@ posterior depends on the prior: `arviz.psens` in ArviZ 0.x, `arviz.psense_summar
 
 Groups that a model cannot give are left out. There are no prior groups if the prior cannot be drawn
 exactly, because it is improper, masked or scaled, or has discrete sites. There is neither a
-pointwise likelihood nor a `log_prior` if discrete sites are summed out; predictive draws take new
-values of these sites.
+pointwise likelihood nor a `log_prior` if discrete sites are summed out, which a warning says;
+predictive draws take new values of these sites.
 Attributes of the root, of `posterior` and of `sample_stats` hold the evidence (if there is one),
 the diagnostics of the weights, and the costs.
 """
 
 import inspect
+import warnings as python_warnings
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -43,7 +44,7 @@ from numpyro_bridge.draws.corrections import Correction, check_correction, corre
 from numpyro_bridge.draws.draws import Draws
 from numpyro_bridge.draws.labels import names_of_dims
 from numpyro_bridge.draws.prediction import log_prior_of_sites, pointwise_log_likelihood, predict
-from numpyro_bridge.target import ModelTarget
+from numpyro_bridge.target import ModelTarget, Target
 from numpyro_bridge.training.report import Attributes
 
 Groups = dict[str, dict[str, Any]]
@@ -98,17 +99,43 @@ def to_inference_data(
 
     Warns:
         ReliabilityWarning: if the draws are not to be trusted.
+        UserWarning: if draws are left out, or groups that were asked for cannot be given.
     """
     check_here("to_inference_data", rng_key)
     arviz = _import_arviz()
     num_chains = _check_request(draws, num_chains, correction, rng_key)
-    wanted = {"prior": prior, "predictive": predictive}
-    wanted |= {"log_likelihood": log_likelihood, "log_prior": log_prior}
-    wanted = {name: check_flag(name, value) for name, value in wanted.items()}
+    wanted = _checked(Wanted(prior, predictive, log_likelihood, log_prior))
     names = names_of_dims(draws.target, draws.sites, coords, dims)
     draws.warn_if_unreliable(stacklevel=3)
+    _warn_of_sums(draws.target, wanted)
     groups = _groups(rng_key, draws, num_chains, correction, wanted)
     return _assemble(arviz, groups, names, coords, _attributes(draws, correction))
+
+
+class Wanted(NamedTuple):
+    """The groups that are asked for, by the arguments of `to_inference_data`."""
+
+    prior: bool
+    predictive: bool
+    log_likelihood: bool
+    log_prior: bool
+
+
+def _checked(wanted: Wanted) -> Wanted:
+    return Wanted(*(check_flag(name, value) for name, value in wanted._asdict().items()))
+
+
+def _warn_of_sums(target: Target, wanted: Wanted) -> None:
+    """Say which groups are missing where the values of discrete sites are summed out."""
+    missing = [name for name in ("log_likelihood", "log_prior") if getattr(wanted, name)]
+    if isinstance(target, ModelTarget) and target.sums_out and missing:
+        python_warnings.warn(
+            "the discrete sites of the model are summed out, and a sum has no parts of single "
+            f"sites: {' and '.join(missing)} cannot be given. For arviz.loo write the sum into the "
+            "model (dist.MixtureSameFamily); without the warning you go on with "
+            f"{', '.join(f'{name}=False' for name in missing)}",
+            stacklevel=3,
+        )
 
 
 def _groups(
@@ -116,7 +143,7 @@ def _groups(
     draws: Draws,
     num_chains: int,
     correction: Correction,
-    wanted: dict[str, bool],
+    wanted: Wanted,
 ) -> Groups:
     """All groups that the model allows and that are wanted."""
     keys = jax.random.split(jax.random.key(0) if rng_key is None else rng_key)
@@ -133,7 +160,7 @@ def _groups(
     draws.target.check_unchanged()
     if not isinstance(draws.target, ModelTarget):
         return groups
-    return groups | _model_groups(keys[1], draws.target, groups["posterior"], **wanted)
+    return groups | _model_groups(keys[1], draws.target, groups["posterior"], wanted)
 
 
 def _whole(value: Array, draws: Draws) -> Array | np.ndarray:
@@ -177,11 +204,7 @@ def _model_groups(
     rng_key: RNGKey,
     target: ModelTarget,
     posterior: dict[str, Array],
-    *,
-    prior: bool,
-    predictive: bool,
-    log_likelihood: bool,
-    log_prior: bool,
+    wanted: Wanted,
 ) -> Groups:
     """The groups that need the model itself, without those that it cannot give."""
     posterior_key, prior_key = jax.random.split(rng_key)
@@ -191,16 +214,16 @@ def _model_groups(
         "observed_data": observed,
         "constant_data": dict(_constant_data(target, list(observed.values()))),
     }
-    if log_likelihood and not target.sums_out:
+    if wanted.log_likelihood and not target.sums_out:
         groups["log_likelihood"] = pointwise_log_likelihood(target, latents)
-    if log_prior and not target.sums_out:
+    if wanted.log_prior and not target.sums_out:
         groups["log_prior"] = log_prior_of_sites(target, latents)
-    if predictive:
+    if wanted.predictive:
         groups["posterior_predictive"] = predict(posterior_key, target, latents, list(observed))
-    if prior:
+    if wanted.prior:
         num_draws = next(iter(latents.values())).shape[1]
         groups |= _prior_groups(
-            prior_key, target, num_draws, observed=list(observed) if predictive else []
+            prior_key, target, num_draws, observed=list(observed) if wanted.predictive else []
         )
     return {name: group for name, group in groups.items() if group}
 

@@ -38,7 +38,7 @@ def covered(rng_key: RNGKey, posterior: Posterior[Any]) -> Posterior[Any]:
     limit = max(estimate + LEAST_EXCESS, float(np.max(own)) + MARGIN)
     uncovered = _beyond(check_key, posterior, atlas, limit)
     judged = atlas.judged_again(estimate, uncovered)
-    return replace(posterior, atlas=judged, doubts=judged.doubts())
+    return replace(posterior, atlas=judged, doubts=judged.doubts)
 
 
 def _beyond(rng_key: RNGKey, posterior: Posterior[Any], atlas: Atlas, limit: float):

@@ -49,7 +49,7 @@ class Posterior(Generic[MetricsOrNone]):
     """A trained bridge.
 
     >>> posterior
-    Posterior(CMCD, dim=2, num_steps=4, num_iterations=50, stopped=plateau)
+    Posterior(process: CMCD, 4 steps, dimensions: 2, training: 50 iterations)
     >>> draws = posterior.sample(key, num_samples=1_000)
 
     Attributes:
@@ -78,12 +78,7 @@ class Posterior(Generic[MetricsOrNone]):
     """Sentences about what the charts, or the bridges on them, may have missed."""
 
     def __repr__(self) -> str:
-        report = self.report
-        return (
-            f"Posterior({report.process}, dim={self.target.dim}, "
-            f"num_steps={self.process.num_steps}, "
-            f"num_iterations={report.num_iterations}, stopped={report.stopped})"
-        )
+        return f"Posterior({', '.join(f'{name}: {value}' for name, value in self._facts())})"
 
     def _repr_html_(self) -> str:
         """What a notebook shows: the process, the charts, and what they may have missed."""
@@ -278,7 +273,7 @@ class Posterior(Generic[MetricsOrNone]):
     def _notes(self) -> tuple[str, ...]:
         """Say what nobody looked for."""
         if self.atlas is not None:
-            return self.atlas.notes()
+            return self.atlas.notes
         return ("Nobody looked for several modes: one map serves the whole posterior.",)
 
     def as_distribution(self) -> PosteriorDistribution:

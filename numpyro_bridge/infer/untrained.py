@@ -35,7 +35,7 @@ def on_charts_alone(rng_key: RNGKey, seen: Seen, report: RunReport) -> Posterior
         metrics=None,
         report=replace(report, process="Direct", objective=None),
         atlas=seen.atlas,
-        doubts=seen.atlas.doubts(),
+        doubts=seen.atlas.doubts,
     )
 
 

@@ -32,9 +32,10 @@ from numpyro_bridge.target.sites import (
 
 
 class Crossed(NamedTuple):
-    """An observed site whose values and distributions are paired each with each.
+    """An observed site whose every value is scored under several distributions.
 
-    Values of shape (3, 1) under distributions of shape (3,) make nine log densities, not three.
+    Values of shape (3, 1) under distributions of shape (3,) make nine log densities, not three; one
+    value under distributions of shape (3,) makes three, not one.
     """
 
     name: str
@@ -122,7 +123,7 @@ def _crossed_sites(samples: dict[str, dict[str, Any]]) -> Iterator[Crossed]:
         values = jnp.shape(site["value"])[: _num_batch_dims(site)]
         distributions = site["fn"].batch_shape
         paired = math.prod(np.broadcast_shapes(values, distributions))
-        if paired > max(math.prod(values), math.prod(distributions)):
+        if paired > math.prod(values):
             yield Crossed(name, values, distributions)
 
 

@@ -1,7 +1,7 @@
 """RunReport: how a result was made, and what that cost."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple, TypeVar
 
 from numpyro_bridge.training.training import Stop, Training
@@ -30,7 +30,14 @@ class Round(NamedTuple):
     """The number of the chart; zero where there is a single one."""
 
 
-@dataclass(frozen=True)
+def what_is_known(record: Any) -> str:
+    """The representation of a dataclass without the fields of which nothing is known."""
+    values = ((field.name, getattr(record, field.name)) for field in fields(record))
+    known = ", ".join(f"{name}={value!r}" for name, value in values if value not in (None, ()))
+    return f"{type(record).__name__}({known})"
+
+
+@dataclass(frozen=True, repr=False)
 class Seconds:
     """Seconds that the stages of a run took; None for a stage that did not happen or was not timed.
 
@@ -54,8 +61,11 @@ class Seconds:
     train: float | None = None
     draw: float | None = None
 
+    def __repr__(self) -> str:
+        return what_is_known(self)
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class RunReport:
     """How a posterior and its draws were made; None for what is not known or did not happen.
 
@@ -91,6 +101,9 @@ class RunReport:
     rounds: tuple[Round, ...] = ()
     num_simulations: int | None = None
     num_left_out: int | None = None
+
+    def __repr__(self) -> str:
+        return what_is_known(self)
 
     def after(self, *trainings: Training[Any]) -> "RunReport":
         """Add one training to the report, or several that followed each other.

@@ -49,7 +49,7 @@ def test_two_modes_far_apart_are_two_charts_with_their_masses():
     assert atlas.log_evidence == pytest.approx(known.log_evidence, abs=0.01)
     np.testing.assert_allclose(atlas.normals.location, known.normals.location, atol=0.05)
     assert atlas.ess > 0.9 and atlas.settled and len(atlas.uncovered) == 0
-    assert atlas.witness.position is not None and atlas.doubts() == ()
+    assert atlas.witness.position is not None and atlas.doubts == ()
     assert isinstance(atlas.target(known.target, bridged=True), ChartedTarget)
 
 
@@ -65,7 +65,7 @@ def test_the_same_key_gives_the_same_atlas_and_no_witness_is_no_obstacle():
 def test_a_mode_that_exploration_missed_is_found_through_particles():
     known = two_modes(7.0)
     atlas = chart(jax.random.key(2), known.target, blind_to_the_second(known), bend=False)
-    assert atlas.num_repairs >= 1 and len(atlas.uncovered) == 0 and atlas.doubts() == ()
+    assert atlas.num_repairs >= 1 and len(atlas.uncovered) == 0 and atlas.doubts == ()
     # The added chart may overlap with others: what lies on either side is the mass of the mode.
     right = np.asarray(atlas.normals.location[:, 0] > 2.5)
     assert np.sum(atlas.share[right]) == pytest.approx(MASSES[1], abs=0.02)
@@ -76,7 +76,7 @@ def test_without_repair_a_missed_mode_is_doubted_aloud():
     known = two_modes(7.0)
     atlas = chart(jax.random.key(2), known.target, blind_to_the_second(known), max_rounds=1)
     assert atlas.num_charts == 1 and atlas.num_repairs == 0 and len(atlas.uncovered) > 0
-    assert any("the sampler does not go" in doubt for doubt in atlas.doubts())
+    assert any("the sampler does not go" in doubt for doubt in atlas.doubts)
     assert isinstance(atlas.target(known.target, bridged=True), StandardisedTarget)
 
 
@@ -95,9 +95,9 @@ def test_repairs_end_at_a_limit_and_the_atlas_says_so():
     limited = {"temper": None, "bend": False, "max_gradient_evaluations": 1_000}
     atlas = chart(jax.random.key(2), known.target, blind_to_the_second(known), **limited)
     assert atlas.num_charts == 1 and atlas.reached_limit == 1_000
-    _, note = atlas.notes()
+    _, note = atlas.notes
     assert "ended at the limit of 1,000 gradient evaluations" in note
-    assert atlas_far_apart().notes() == ()
+    assert atlas_far_apart().notes == ()
 
 
 # --- doubts ---------------------------------------------------------------------------------------
@@ -107,11 +107,11 @@ TWO = normals_at([[0.0, 0.0], [9.0, 9.0]], [1.0, 1.0])
 
 @pytest.mark.fast
 def test_an_atlas_without_trouble_has_no_doubts():
-    assert atlas_of(TWO, np.log(MASSES)).doubts() == ()
+    assert atlas_of(TWO, np.log(MASSES)).doubts == ()
     mild = Witness(np.zeros((100, 2)), 0.5, 0.2)
-    assert atlas_of(TWO, np.log(MASSES), witness=mild).doubts() == ()
+    assert atlas_of(TWO, np.log(MASSES), witness=mild).doubts == ()
     unmixed = Witness(np.zeros((100, 2)), 8.0, 0.2)
-    assert atlas_of(TWO, np.log(MASSES), witness=unmixed).doubts() == ()
+    assert atlas_of(TWO, np.log(MASSES), witness=unmixed).doubts == ()
 
 
 @pytest.mark.fast
@@ -119,7 +119,7 @@ def test_each_trouble_is_a_doubt():
     uncovered = np.full((25, 2), 3.0)
     witness = Witness(np.zeros((100, 2)), 8.0, 0.1)
     trouble = {"witness": witness, "uncovered": uncovered, "settled": False, "num_new": 1}
-    where, evidence, once = atlas_of(TWO, np.log(MASSES), **trouble).doubts()
+    where, evidence, once = atlas_of(TWO, np.log(MASSES), **trouble).doubts
     assert "25.0%" in where and "[3., 3.]" in where
     assert "8.0 ± 0.1" in evidence
     assert "1 of the 2 places" in once

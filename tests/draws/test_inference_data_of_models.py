@@ -54,7 +54,10 @@ def test_summed_out_sites_are_drawn_anew_in_predictions():
             side = numpyro.sample("side", dist.Bernoulli(0.25), infer={"enumerate": "parallel"})
             numpyro.sample("score", dist.Normal(centre + 100 * side, 1), obs=data)
 
-    idata = to_inference_data(equally_weighted(mixture, DATA))
+    draws = equally_weighted(mixture, DATA)
+    with pytest.warns(UserWarning, match="log_likelihood and log_prior cannot be given"):
+        to_inference_data(draws, prior=False, predictive=False)
+    idata = to_inference_data(draws, log_likelihood=False, log_prior=False)
     assert not {"log_likelihood", "log_prior", "prior", "prior_predictive"} & groups_of(idata)
     on_the_right = values(idata, "posterior_predictive", "score") > 50
     assert abs(on_the_right.mean() - 0.25) < 4 * (0.25 * 0.75 / on_the_right.size) ** 0.5

@@ -58,7 +58,7 @@ def test_a_guide_trained_on_both_charts_has_the_exact_masses(trained):
     guide, _, result = trained
     posterior = guide.to_posterior(result.params, result.losses)
     assert posterior.atlas.num_charts == posterior.target.num_charts == 2
-    assert posterior.doubts == posterior.atlas.doubts()
+    assert posterior.doubts == posterior.atlas.doubts
     assert np.mean(result.losses[-10:]) < np.mean(result.losses[:10])
     assert_exact(posterior)
 

@@ -82,8 +82,9 @@ def test_a_result_says_how_it_was_made(posterior, draws):
     assert all(seconds > 0 for seconds in stages)
     assert report.rounds == () and report.num_simulations is None
     assert repr(posterior) == (
-        "Posterior(CMCD, dim=2, num_steps=4, num_iterations=50, stopped=budget)"
+        "Posterior(process: CMCD, 4 steps, dimensions: 2, training: 50 iterations)"
     )
+    assert "None" not in repr(report) and "num_iterations=50" in repr(report)
 
 
 # --- predictions ----------------------------------------------------------------------------------

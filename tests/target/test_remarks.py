@@ -26,6 +26,15 @@ def test_values_paired_with_every_distribution_are_noted():
     assert "y has values of shape (3, 1) and distributions of shape (3,)" in notes_of(line, x, y)
 
 
+def test_one_value_under_the_distributions_of_a_whole_plate_is_noted():
+    def model(y):
+        mean = numpyro.sample("mean", dist.Normal())
+        with numpyro.plate("rows", 3):
+            numpyro.sample("y", dist.Normal(mean, 1.0), obs=y)
+
+    assert "y has values of shape () and distributions of shape (3,)" in notes_of(model, 1.0)
+
+
 @pytest.mark.parametrize(
     "x, y", [(np.arange(3.0), np.ones(3)), (np.ones(()), np.ones(3)), (np.ones((1, 3)), np.ones(3))]
 )

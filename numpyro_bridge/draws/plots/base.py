@@ -14,6 +14,15 @@ COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7")
 Samples = Mapping[str, Any]
 
 
+def distinct_colours(num: int) -> np.ndarray:
+    """One colour for each of so many things: those of the other plots, as far as they go round."""
+    import matplotlib
+
+    if num <= len(COLOURS):
+        return np.asarray(COLOURS[:num])
+    return matplotlib.colormaps["turbo"](np.linspace(0.05, 0.95, num))
+
+
 def histograms(panel: Any, draws: list[np.ndarray]) -> None:
     """Draw histograms over the same bins: the first as a line on top, the others filled."""
     bins = np.linspace(*bulk_range(draws), 36)

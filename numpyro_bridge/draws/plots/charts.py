@@ -3,12 +3,14 @@
 from collections.abc import Mapping
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from numpyro_bridge._core.checks import check_count, check_instance
 from numpyro_bridge._core.weights import require_usable
 from numpyro_bridge.draws.draws import Draws
-from numpyro_bridge.draws.plots.base import COLOURS, panels
+from numpyro_bridge.draws.plots.base import distinct_colours, panels
 
 MAX_DRAWS = 1_500
 """Draws that are shown in the plane."""
@@ -42,18 +44,31 @@ def plot_charts(draws: Draws, coordinates: tuple[int, int] | None = None) -> Any
     picked = np.random.default_rng(0).choice(len(weight), MAX_DRAWS, p=weight / weight.sum())
     figure, axes = panels(1, 2, width=4.2, height=3.4)
     plane, masses = axes.flat
-    colour = np.asarray(COLOURS)[chart % len(COLOURS)]
-    plane.scatter(position[picked, first], position[picked, second], s=4, c=colour[picked])
-    plane.set_xlabel(f"unconstrained coordinate {first}")
-    plane.set_ylabel(f"unconstrained coordinate {second}")
     mass, error = draws.chart_masses
-    places = np.arange(len(mass))
-    masses.bar(places, mass, yerr=2 * error, color=np.asarray(COLOURS)[places % len(COLOURS)])
+    colours = distinct_colours(len(mass))
+    colour = colours[chart[picked]]
+    plane.scatter(position[picked, first], position[picked, second], s=4, c=colour)
+    names = _coordinate_names(draws)
+    plane.set_xlabel(f"{names[first]}, unconstrained")
+    plane.set_ylabel(f"{names[second]}, unconstrained")
+    masses.bar(np.arange(len(mass)), mass, yerr=2 * error, color=colours)
     masses.xaxis.get_major_locator().set_params(integer=True)
     masses.set_xlabel("chart")
     masses.set_ylabel("mass, with two standard errors")
     figure.suptitle(f"{len(mass)} charts" if len(mass) > 1 else "one chart")
     return figure
+
+
+def _coordinate_names(draws: Draws) -> list[str]:
+    """The site and the index of each unconstrained coordinate, such as `"theta[3]"`."""
+    dim = draws.position.shape[1]
+    by_site = draws.target.by_site(jnp.arange(dim, dtype=draws.position.dtype))
+    names = [""] * dim
+    for path, places in jax.tree.leaves_with_path(by_site):
+        site = jax.tree_util.keystr(path, simple=True, separator=".")
+        for index, place in np.ndenumerate(np.asarray(places)):
+            names[int(place)] = f"{site}[{','.join(map(str, index))}]" if index else site
+    return names
 
 
 def _checked(coordinates: Any, dim: int) -> list[int]:

@@ -184,7 +184,7 @@ class AutoBridge(AutoContinuous):
             metrics=metrics,
             report=report,
             atlas=seen.atlas,
-            doubts=() if seen.atlas is None else seen.atlas.doubts(),
+            doubts=() if seen.atlas is None else seen.atlas.doubts,
         )
 
     def _origin_of(self, target: SeenTarget) -> Seen:
