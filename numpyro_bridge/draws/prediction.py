@@ -14,7 +14,9 @@ from numpyro.infer.util import compute_log_probs
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.target import ModelTarget, Target
 from numpyro_bridge.target.alone import alone
+from numpyro_bridge.target.refusals import not_numbers
 from numpyro_bridge.target.sites import Repeatable
+from numpyro_bridge.target.unusable import unusable_arguments
 
 
 def model_of(target: Target, what: str, instead: str = "") -> ModelTarget:
@@ -139,6 +141,30 @@ def refuse_given(
             "pass None for them to predict; without any arguments, the data that were seen are "
             "replicated"
         )
+
+
+def run_on_given(
+    rng_key: RNGKey,
+    model: Any,
+    latents: dict[str, Array],
+    asked: Iterable[str],
+    return_sites: Sequence[str] | None,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> dict[str, Array]:
+    """`run_model` on arguments that a user gave; `refuse_given` says what else is refused.
+
+    Raises:
+        ValueError: if an argument is of a kind that no model can compute with, such as a list.
+    """
+    try:
+        refuse_given(model, latents, asked, args, kwargs)
+        return run_model(rng_key, model, latents, return_sites, args, kwargs)
+    except Exception as error:
+        instead = unusable_arguments(model, args, kwargs, error)
+        if instead:
+            raise not_numbers(instead, error) from error
+        raise
 
 
 @alone

@@ -30,7 +30,7 @@ from numpyro_bridge.draws.backward_runs import BackwardRuns, backward_log_weight
 from numpyro_bridge.draws.draws import Draws
 from numpyro_bridge.draws.given import positions_and_weights
 from numpyro_bridge.draws.html import html_of_posterior
-from numpyro_bridge.draws.prediction import model_of, refuse_given, run_model
+from numpyro_bridge.draws.prediction import model_of, run_on_given
 from numpyro_bridge.draws.verdict import MAX_NON_FINITE_SHARE, ReliabilityWarning
 from numpyro_bridge.infer.distribution import PosteriorDistribution
 from numpyro_bridge.infer.drawing import BATCH, drawn
@@ -187,8 +187,7 @@ class Posterior(Generic[MetricsOrNone]):
             return_sites = made if return_sites is None else return_sites
         latents = {name: resampled[name] for name in target.sites}
         asked = [n for n in target.observed if return_sites is None or n in return_sites]
-        refuse_given(model, latents, asked, args, kwargs)
-        predicted = run_model(run_key, model, latents, return_sites, args, kwargs)
+        predicted = run_on_given(run_key, model, latents, asked, return_sites, args, kwargs)
         unknown = [name for name in return_sites or () if name not in predicted]
         if unknown:
             raise ValueError(f"return_sites: the model makes no sites of the names {unknown}")

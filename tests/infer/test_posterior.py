@@ -107,6 +107,8 @@ def test_predictions_have_the_exact_moments(posterior, data):
         assert predicted.keys() == {"slope", "y"}
     few = posterior.predictive(key, new, num_samples=30, return_sites=["slope"])
     assert {name: x.shape for name, x in few.items()} == {"slope": (30,)}
+    with pytest.raises(ValueError, match="x is a list: pass jnp.asarray"):
+        posterior.predictive(jax.random.key(0), [0.5, 1.5])
     with pytest.raises(ValueError, match="the arguments hold data for y, which would be returned"):
         posterior.predictive(key, *data)
     with pytest.raises(ValueError, match=r"signature is regression\(x, y=None\)"):
