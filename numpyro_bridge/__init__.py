@@ -27,6 +27,7 @@ from numpyro_bridge import (
     training,
     trajectories,
 )
+from numpyro_bridge._core.memory import set_memory_limit
 from numpyro_bridge.atlas import no_standardisation, standardise
 from numpyro_bridge.compare import calibrate, compare_models, compare_with_nuts
 from numpyro_bridge.diffusion import diffusion_elbo, flow_matching
@@ -128,6 +129,7 @@ __all__ = [
     "reverse_kl",
     "reverse_kl_ld",
     "reverse_kl_path",
+    "set_memory_limit",
     "standardise",
     "sub_trajectory_balance",
     "target",

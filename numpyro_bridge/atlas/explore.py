@@ -47,6 +47,10 @@ MANY_DIMENSIONS = 100
 """From this dimension on a single place is believed after one round of climbs, which takes as long
 there as the rest of a run."""
 
+LIGHT = 1_250_000
+"""Bytes that one evaluation may make, if a round is to have as many climbs as in few dimensions; a
+regression of ten thousand rows makes about so many."""
+
 NUM_STARTS = 8
 """Starts of the climbs to normal distributions, where the density has no top."""
 
@@ -99,7 +103,9 @@ def explore(rng_key: RNGKey, target: Target, *, max_rounds: int = MAX_ROUNDS) ->
     True
 
     The first climbs start from prior draws, wide draws, and where NUTS would. Later ones start
-    where the density is higher than the places found so far explain.
+    where the density is higher than the places found so far explain. Where one evaluation takes
+    long, as with many data, each round has fewer climbs.
+
     A density may have no tops, as that of a centred hierarchy, which rises without limit; then the
     normal distributions of highest ELBO take their place.
 
@@ -118,15 +124,22 @@ def explore(rng_key: RNGKey, target: Target, *, max_rounds: int = MAX_ROUNDS) ->
     return seen if len(seen.log_mass) else _normals_of_highest_elbo(fit_key, target, seen, ends)
 
 
-def num_climbs(dim: int) -> int:
-    """How many climbs a round has: fewer in many dimensions, where each takes a large matrix."""
+def num_climbs(dim: int, num_bytes: int = 0) -> int:
+    """How many climbs a round has.
+
+    Args:
+        dim: Dimensions: in many of them there are fewer climbs, since each takes a large matrix.
+        num_bytes: Bytes that one evaluation makes on its way, as with many data.
+    """
     by_cost = 16_384 // dim if dim < MANY_DIMENSIONS else 640_000 // dim**2
-    return NUM_GROUPS * int(np.clip(by_cost // NUM_GROUPS, 1, 8))
+    groups = min(by_cost // NUM_GROUPS, 8 * LIGHT // max(1, num_bytes))
+    return NUM_GROUPS * int(np.clip(groups, 1, 8))
 
 
 def _climbed(rng_key: RNGKey, target: Target, max_rounds: int) -> tuple[Exploration, np.ndarray]:
     """What the climbs found, and the positions where they ended."""
-    num = NUM_GROUPS if target.innermost.has_loops else num_climbs(target.dim)
+    model = target.innermost
+    num = NUM_GROUPS if model.has_loops else num_climbs(target.dim, model.num_bytes)
     rounds: list[Tops] = []
     places, mass, chosen = None, np.zeros(0), np.zeros(0, int)
     counts, num_new, settled, climbing, quiet = chosen, 0, False, 0, 0

@@ -3,12 +3,12 @@
 from collections.abc import Callable
 
 import equinox as eqx
-import jax
 from jax.custom_batching import sequential_vmap
 
 from numpyro_bridge._core.types import Scalar, Vector
 from numpyro_bridge.target import Point, Target
 from numpyro_bridge.target.base import TargetWrapper
+from numpyro_bridge.target.few_at_once import few_values_at_once
 
 LogDensity = Callable[[Vector], Scalar]
 
@@ -23,8 +23,7 @@ def in_turn(target: Target, log_density: LogDensity) -> LogDensity:
     Args:
         target: The target that the log density belongs to.
         log_density: A function of one position, and a pytree, since its arrays have to be
-            arguments of what is compiled. The result has a first derivative in reverse mode, and
-            no other where the target has loops.
+            arguments of what is compiled. The result has derivatives in reverse mode.
     """
     if not target.innermost.has_loops:
         return log_density
@@ -33,16 +32,14 @@ def in_turn(target: Target, log_density: LogDensity) -> LogDensity:
     def value(position, arrays):
         return eqx.combine(arrays, rest)(position)
 
-    alone = jax.custom_vjp(sequential_vmap(value))
-    value_and_slope = sequential_vmap(jax.value_and_grad(value))
-    alone.defvjp(value_and_slope, lambda slope, weight: (weight * slope, None))
+    alone = few_values_at_once(value, 1)
     return lambda position: alone(position, arrays)
 
 
 class OneByOne(TargetWrapper):
     """A target of which many positions are evaluated one after the other.
 
-    Its log density has a first derivative, and what `at` returns has none.
+    Its log density has derivatives, and what `at` returns has none.
     """
 
     base: Target

@@ -16,38 +16,34 @@ What a model adds by `numpyro.factor` is in `log_likelihood`. Both groups togeth
 posterior depends on the prior: `arviz.psens` in ArviZ 0.x, `arviz.psense_summary` in ArviZ 1.x.
 
 Groups that a model cannot give are left out. There are no prior groups if the prior cannot be drawn
-exactly, because it is improper, masked or scaled, or has discrete sites. There is neither a
-pointwise likelihood nor a `log_prior` if discrete sites are summed out, which a warning says;
-predictive draws take new values of these sites.
+exactly, because it is improper, masked or scaled, or has discrete sites. A warning tells of two
+other cases. There is neither a pointwise likelihood nor a `log_prior` if discrete sites are summed
+out; predictive draws take new values of these sites. And there are neither pointwise likelihoods
+nor predictions if they would take more memory than `nb.set_memory_limit` allows.
+
 Attributes of the root, of `posterior` and of `sample_stats` hold the evidence (if there is one),
 the diagnostics of the weights, and the costs.
 """
 
-import inspect
-import warnings as python_warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
-from typing import Any, NamedTuple
+from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
-from numpyro.primitives import Messenger
+from jaxtyping import Array
 
 from numpyro_bridge._core import weights
-from numpyro_bridge._core.checks import check_count, check_flag, check_key
+from numpyro_bridge._core.checks import check_count, check_key
 from numpyro_bridge._core.doors import check_here
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.draws.corrections import Correction, check_correction, correct
 from numpyro_bridge.draws.draws import Draws
 from numpyro_bridge.draws.labels import names_of_dims
-from numpyro_bridge.draws.prediction import log_prior_of_sites, pointwise_log_likelihood, predict
-from numpyro_bridge.target import ModelTarget, Target
+from numpyro_bridge.draws.model_groups import Groups, Wanted, model_groups
+from numpyro_bridge.target import ModelTarget
 from numpyro_bridge.training.report import Attributes
-
-Groups = dict[str, dict[str, Any]]
 
 
 def to_inference_data(
@@ -60,10 +56,11 @@ def to_inference_data(
     predictive: bool = True,
     log_likelihood: bool = True,
     log_prior: bool = True,
+    exclude: Sequence[str] = (),
     coords: Mapping[str, Sequence[Any]] | None = None,
     dims: Mapping[str, Sequence[str]] | None = None,
 ) -> Any:
-    """Correct draws and make an ArviZ object of them, with every group that the model allows.
+    """Correct draws and make an ArviZ object of them; its groups are listed above.
 
     >>> idata = nb.to_inference_data(draws, num_chains=2)
 
@@ -75,8 +72,6 @@ def to_inference_data(
     - `None` keeps the draws as the sampler made them, which is its approximation and *not* the
       posterior. `ess` and `r_hat` look perfect however wrong the approximation is.
 
-    The text of this module explains which groups there are, and what is in them.
-
     Args:
         draws: what a sampler returned.
         num_chains: number of chains; draws that do not fill a chain are dropped, with a warning.
@@ -86,6 +81,7 @@ def to_inference_data(
         predictive: whether to draw `posterior_predictive` and `prior_predictive`.
         log_likelihood: whether to compute the pointwise log likelihood, for `arviz.loo`.
         log_prior: whether to compute the log prior of each site, for `arviz.psens` or `psense`.
+        exclude: sites to leave out of `posterior` and `prior`.
         coords: dimension name to labels; integers from zero where not given.
         dims: variable name to dimension names; they replace those of the model's plates.
 
@@ -104,38 +100,12 @@ def to_inference_data(
     check_here("to_inference_data", rng_key)
     arviz = _import_arviz()
     num_chains = _check_request(draws, num_chains, correction, rng_key)
-    wanted = _checked(Wanted(prior, predictive, log_likelihood, log_prior))
+    asked = Wanted(prior, predictive, log_likelihood, log_prior, exclude)
+    wanted = asked.checked(draws, stacklevel=3)
     names = names_of_dims(draws.target, draws.sites, coords, dims)
     draws.warn_if_unreliable(stacklevel=3)
-    _warn_of_sums(draws.target, wanted)
     groups = _groups(rng_key, draws, num_chains, correction, wanted)
     return _assemble(arviz, groups, names, coords, _attributes(draws, correction))
-
-
-class Wanted(NamedTuple):
-    """The groups that are asked for, by the arguments of `to_inference_data`."""
-
-    prior: bool
-    predictive: bool
-    log_likelihood: bool
-    log_prior: bool
-
-
-def _checked(wanted: Wanted) -> Wanted:
-    return Wanted(*(check_flag(name, value) for name, value in wanted._asdict().items()))
-
-
-def _warn_of_sums(target: Target, wanted: Wanted) -> None:
-    """Say which groups are missing where the values of discrete sites are summed out."""
-    missing = [name for name in ("log_likelihood", "log_prior") if getattr(wanted, name)]
-    if isinstance(target, ModelTarget) and target.sums_out and missing:
-        python_warnings.warn(
-            "the discrete sites of the model are summed out, and a sum has no parts of single "
-            f"sites: {' and '.join(missing)} cannot be given. For arviz.loo write the sum into the "
-            "model (dist.MixtureSameFamily); without the warning you go on with "
-            f"{', '.join(f'{name}=False' for name in missing)}",
-            stacklevel=3,
-        )
 
 
 def _groups(
@@ -148,8 +118,9 @@ def _groups(
     """All groups that the model allows and that are wanted."""
     keys = jax.random.split(jax.random.key(0) if rng_key is None else rng_key)
     indices, extra_stats = correct(keys[0], draws.log_weight, num_chains, correction)
+    kept = [name for name in draws.sites if name not in wanted.exclude]
     groups: Groups = {
-        "posterior": {name: value[indices] for name, value in draws.sites.items()},
+        "posterior": {name: draws.sites[name][indices] for name in kept},
         "sample_stats": {
             "lp": _whole(draws.log_density[indices], draws),
             "log_weight": _whole(draws.log_weight[indices], draws),
@@ -160,7 +131,8 @@ def _groups(
     draws.target.check_unchanged()
     if not isinstance(draws.target, ModelTarget):
         return groups
-    return groups | _model_groups(keys[1], draws.target, groups["posterior"], wanted)
+    latents = {name: draws.sites[name][indices] for name in draws.target.sites}
+    return groups | model_groups(keys[1], draws.target, latents, wanted, kept)
 
 
 def _whole(value: Array, draws: Draws) -> Array | np.ndarray:
@@ -198,82 +170,6 @@ def _check_request(draws: Any, num_chains: Any, correction: Any, rng_key: Any) -
     if rng_key is not None:
         check_key(rng_key)
     return num_chains
-
-
-def _model_groups(
-    rng_key: RNGKey,
-    target: ModelTarget,
-    posterior: dict[str, Array],
-    wanted: Wanted,
-) -> Groups:
-    """The groups that need the model itself, without those that it cannot give."""
-    posterior_key, prior_key = jax.random.split(rng_key)
-    observed = target.observed
-    latents = {name: posterior[name] for name in target.sites}
-    groups: Groups = {
-        "observed_data": observed,
-        "constant_data": dict(_constant_data(target, list(observed.values()))),
-    }
-    if wanted.log_likelihood and not target.sums_out:
-        groups["log_likelihood"] = pointwise_log_likelihood(target, latents)
-    if wanted.log_prior and not target.sums_out:
-        groups["log_prior"] = log_prior_of_sites(target, latents)
-    if wanted.predictive:
-        groups["posterior_predictive"] = predict(posterior_key, target, latents, list(observed))
-    if wanted.prior:
-        num_draws = next(iter(latents.values())).shape[1]
-        groups |= _prior_groups(
-            prior_key, target, num_draws, observed=list(observed) if wanted.predictive else []
-        )
-    return {name: group for name, group in groups.items() if group}
-
-
-def _constant_data(target: ModelTarget, observed: list[Array]) -> Iterator[tuple[str, np.ndarray]]:
-    """Numeric arguments of the model, by their names in its signature."""
-    model = target.model
-    while isinstance(model, Messenger) and model.fn is not None:
-        model = model.fn  # a handler's own signature is (*args, **kwargs)
-    signature = inspect.signature(model)
-    arguments = signature.bind(*target.model_args, **target.model_kwargs).arguments
-    for name, parameter in signature.parameters.items():
-        if parameter.kind is parameter.VAR_KEYWORD:
-            arguments |= arguments.pop(name, {})
-    for path, leaf in jax.tree.leaves_with_path(arguments):
-        if not isinstance(leaf, (np.ndarray, jax.Array, np.number, int, float)):
-            continue
-        value = np.asarray(leaf)
-        is_number = np.issubdtype(value.dtype, np.number) or value.dtype == bool
-        if is_number and not any(_same_array(value, other) for other in observed):
-            yield jax.tree_util.keystr(path, simple=True, separator="_"), value
-
-
-def _same_array(value: np.ndarray, other: Array) -> bool:
-    # The model may have rounded the observation to float32, so the argument is rounded as well.
-    other_value = np.asarray(other)
-    if value.shape != other_value.shape:
-        return False
-    equal_nan = np.issubdtype(other_value.dtype, np.inexact)
-    return np.array_equal(value.astype(other_value.dtype), other_value, equal_nan=equal_nan)
-
-
-def _prior_groups(
-    rng_key: RNGKey, target: ModelTarget, num_draws: int, observed: list[str]
-) -> Groups:
-    prior_key, predictive_key = jax.random.split(rng_key)
-    positions = target.prior_positions(prior_key, num_draws)
-    if positions is None:
-        return {}
-    prior = _constrain_one_chain(target, positions)
-    latents = {name: prior[name] for name in target.sites}
-    predictions = predict(predictive_key, target, latents, observed)
-    return {"prior": prior, "prior_predictive": predictions}
-
-
-@eqx.filter_jit
-def _constrain_one_chain(
-    target: ModelTarget, positions: Float[Array, "draw dim"]
-) -> dict[str, Array]:
-    return {name: value[None] for name, value in jax.vmap(target.constrain)(positions).items()}
 
 
 def _attributes(draws: Draws, correction: str | None) -> Attributes:

@@ -1,5 +1,6 @@
 """Predictions, pointwise likelihoods and priors of a model, given draws of its latent sites."""
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -64,7 +65,7 @@ def pointwise_log_likelihood(
         latents,
         *target.model_args,
         batch_ndims=batch_ndims,
-        parallel=True,
+        parallel=_fit_in_memory(target, latents, batch_ndims),
         **target.model_kwargs,
     )
     # Reparameterised sites leave behind factors of the prior that look like observations.
@@ -73,6 +74,18 @@ def pointwise_log_likelihood(
         for name, value in values.items()
         if not (name.startswith("_") and name.endswith("_log_det"))
     }
+
+
+def _fit_in_memory(target: ModelTarget, latents: dict[str, Array], batch_ndims: int) -> bool:
+    """Whether the model can be run at all draws at once; otherwise it is run at one after another.
+
+    Args:
+        target: The target of the model.
+        latents: Values of its latent sites.
+        batch_ndims: Number of leading axes that number the draws.
+    """
+    num = math.prod(next(iter(latents.values())).shape[:batch_ndims]) if latents else 1
+    return num <= (target.reading.most_at_once or num)
 
 
 @eqx.filter_jit
@@ -107,7 +120,8 @@ def predict(
     model = handlers.uncondition(target.model)
     try:
         args, kwargs = target.model_args, target.model_kwargs
-        return run_model(rng_key, model, latents, observed, args, kwargs, batch_ndims=2)
+        parallel = _fit_in_memory(target, latents, 2)
+        return run_model(rng_key, model, latents, observed, args, kwargs, parallel, batch_ndims=2)
     except NotImplementedError:
         return {}  # an observed distribution has a density but no sampler
 
@@ -145,6 +159,7 @@ def refuse_given(
 
 def run_on_given(
     rng_key: RNGKey,
+    target: ModelTarget,
     model: Any,
     latents: dict[str, Array],
     asked: Iterable[str],
@@ -159,7 +174,8 @@ def run_on_given(
     """
     try:
         refuse_given(model, latents, asked, args, kwargs)
-        return run_model(rng_key, model, latents, return_sites, args, kwargs)
+        parallel = _fit_in_memory(target, latents, 1)
+        return run_model(rng_key, model, latents, return_sites, args, kwargs, parallel)
     except Exception as error:
         instead = unusable_arguments(model, args, kwargs, error)
         if instead:
@@ -175,14 +191,15 @@ def run_model(
     return_sites: Sequence[str] | None,
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
+    parallel: bool = True,
     batch_ndims: int = 1,
 ) -> dict[str, Array]:
-    """Run a model on any arguments, once for each draw, all in one batch."""
+    """Run a model on any arguments, once for each draw, all in one batch or in turn."""
     predictive = Predictive(
         model,
         posterior_samples=latents,
         return_sites=return_sites,
-        parallel=True,
+        parallel=parallel,
         batch_ndims=batch_ndims,
     )
     return predictive(rng_key, *args, **kwargs)

@@ -11,25 +11,29 @@ from jaxtyping import Array, Int
 
 from numpyro_bridge._core.devices import Devices, divide, divided_among
 from numpyro_bridge._core.interrupts import raise_interrupt
+from numpyro_bridge._core.memory import most_within_memory
 from numpyro_bridge._core.quick_jit import quick_jit
 from numpyro_bridge._core.stages import stage, stages
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.atlas.charted_target import ChartedTarget
 from numpyro_bridge.atlas.seen_target import SeenTarget
+from numpyro_bridge.infer.kept_sites import KeptSites, kept_sites
 from numpyro_bridge.processes import AbstractProcess
 from numpyro_bridge.trajectories.ends import End, draw_end, draw_end_on, draw_ends
 
 BATCH = 1_000
 """Trajectories per call of the compiled code; those that are too many are dropped at the end."""
 
-BATCHES = (125, 250, 500, 1_000)
-"""Sizes of batches where there are several charts, so that few draws of a light chart are lost."""
+SMALL_BATCH = 125
+"""With several charts batches are not smaller than this, unless memory demands it."""
 
-SMALL_BATCHES = (25, 50, 125, 250, 500, 1_000)
-"""Sizes of batches where paths are long and have many dimensions."""
+BATCHES = (1, 5, 25, 50, 125, 250, 500, 1_000)
+"""Sizes of batches: the largest for which there is memory, or, with several charts, a smaller one
+if each chart's draws fit in it, so that few are lost."""
 
-MOST_NUMBERS = 50_000_000
-"""Numbers that the states of a batch may have: 200 MB of positions, and as much of scores."""
+BYTES_PER_NUMBER = 10
+"""Bytes of memory for each number of the states and of the sites: four for itself, as many for a
+score, and some on the way."""
 
 
 def drawn(
@@ -38,49 +42,60 @@ def drawn(
     target: SeenTarget,
     num_samples: int,
     devices: Devices,
+    kept: KeptSites | None = None,
 ) -> tuple[tuple[End, dict[str, Array]], int]:
     """Draw ends of trajectories with the values of all sites.
 
     Where there are several charts, each makes its share of the draws, so that choosing the chart
     adds no noise; the draws come in random order.
 
+    Args:
+        rng_key: A JAX key.
+        process: The two chains; of all charts, stacked, where there are several.
+        target: The target on its charts.
+        num_samples: How many ends.
+        devices: Devices that share each batch.
+        kept: The sites whose values are wanted; all by default.
+
     Returns:
         The ends and the sites, and how many trajectories were run.
     """
     with stages(False):  # which is only for whoever interrupts it
         stage("drawing")
-        return _drawn(rng_key, process, target, num_samples, devices)
+        kept = kept_sites(target.base) if kept is None else kept
+        return _drawn(rng_key, process, target, num_samples, devices, kept)
 
 
-def _drawn(rng_key, process, target: SeenTarget, num_samples: int, devices: Devices):
+def _drawn(rng_key, process, target: SeenTarget, num_samples: int, devices: Devices, kept):
+    sizes = _sizes_within_memory((process.num_steps + 1) * target.dim + kept.num_numbers, devices)
     if isinstance(target, ChartedTarget) and num_samples >= target.num_charts:
-        return _drawn_in_shares(rng_key, process, target, num_samples, devices)
-    size = _size_within_memory((process.num_steps + 1) * target.dim, len(devices))
+        return _drawn_in_shares(rng_key, process, target, num_samples, devices, kept, sizes)
+    size = sizes[-1]
     keys = jax.random.split(rng_key, -(-num_samples // size))
     draw = _compiled(process, _draw_batch, _draw_batch_quickly)
-    batches = [_to_host(draw(key, process, target, size, devices)) for key in keys]
+    batches = [_to_host(draw(key, process, target, kept, size, devices)) for key in keys]
     return _joined(batches, np.arange(num_samples)), len(keys) * size
 
 
-def _size_within_memory(numbers_each: int, num_devices: int) -> int:
-    """The largest batch whose states fit in memory, of those that the devices divide."""
-    divisible = [size for size in SMALL_BATCHES if size % max(1, num_devices) == 0]
-    fitting = [size for size in divisible if size * numbers_each <= MOST_NUMBERS]
-    return max(fitting, default=divisible[0])
+def _sizes_within_memory(numbers_each: int, devices: Devices) -> list[int]:
+    """The sizes of batches that fit in memory, of those that the devices divide."""
+    divisible = [size for size in BATCHES if size % max(1, len(devices)) == 0]
+    most = most_within_memory(BYTES_PER_NUMBER * numbers_each)
+    return [size for size in divisible if size <= most] or divisible[:1]
 
 
-def _drawn_in_shares(rng_key, processes, target: ChartedTarget, num_samples: int, devices):
+def _drawn_in_shares(rng_key, processes, target: ChartedTarget, num_samples, devices, kept, sizes):
     order_key, draw_key = jax.random.split(rng_key)
     counts = apportioned(np.exp(np.asarray(target.log_share, float)), num_samples)
-    divisible = [size for size in BATCHES if size % max(1, len(devices)) == 0]
-    size = next((size for size in divisible if size >= np.max(counts)), BATCH)
+    enough = (size for size in sizes if size >= max(SMALL_BATCH, np.max(counts)))
+    size = next(enough, sizes[-1])
     draw = _compiled(processes, _draw_batch_on, _draw_batch_on_quickly)
     batches, num_paths = [], 0
     for chart in np.flatnonzero(counts):
         num_batches = -(-int(counts[chart]) // size)
         keys = jax.random.split(jax.random.fold_in(draw_key, chart), num_batches)
         mine = [
-            _to_host(draw(key, processes, target, jnp.asarray(chart), size, devices))
+            _to_host(draw(key, processes, target, jnp.asarray(chart), kept, size, devices))
             for key in keys
         ]
         end, sites = jax.tree.map(
@@ -132,11 +147,16 @@ def _to_host(batch: Any) -> Any:
 
 
 def _batch(
-    rng_key: RNGKey, process: AbstractProcess[Any], target: SeenTarget, num: int, devices: Devices
+    rng_key: RNGKey,
+    process: AbstractProcess[Any],
+    target: SeenTarget,
+    kept: KeptSites,
+    num: int,
+    devices: Devices,
 ):
     def draw(key):
         end = draw_end(key, process, target)
-        return end, target.base.constrain(end.position)
+        return end, kept.values(target.base, end.position)
 
     with divided_among(devices):
         return jax.vmap(draw)(divide(jax.random.split(rng_key, num)))
@@ -147,12 +167,13 @@ def _batch_on(
     processes: AbstractProcess[Any],
     target: ChartedTarget,
     chart: Int[Array, ""],
+    kept: KeptSites,
     num: int,
     devices: Devices,
 ):
     def draw(key):
         end = draw_end_on(key, processes, target, chart)
-        return end, target.base.constrain(end.position)
+        return end, kept.values(target.base, end.position)
 
     with divided_among(devices):
         return jax.vmap(draw)(divide(jax.random.split(rng_key, num)))

@@ -35,6 +35,7 @@ from numpyro_bridge.draws.verdict import MAX_NON_FINITE_SHARE, ReliabilityWarnin
 from numpyro_bridge.infer.distribution import PosteriorDistribution
 from numpyro_bridge.infer.drawing import BATCH, drawn
 from numpyro_bridge.infer.flow_guide import FlowGuide
+from numpyro_bridge.infer.kept_sites import kept_sites
 from numpyro_bridge.infer.posterior_files import SavedPosterior, write_posterior
 from numpyro_bridge.processes import AbstractProcess
 from numpyro_bridge.target.refusals import check_arguments
@@ -98,6 +99,7 @@ class Posterior(Generic[MetricsOrNone]):
         rng_key: RNGKey,
         num_samples: int = 4_000,
         *,
+        exclude: Sequence[str] = (),
         devices: Sequence[Device] | None = None,
     ) -> Draws:
         """Draw trajectories, and keep the end of each with the log weight of its whole path.
@@ -105,19 +107,21 @@ class Posterior(Generic[MetricsOrNone]):
         Args:
             rng_key: The same key gives the same draws.
             num_samples: Number of independent draws.
+            exclude: Deterministic sites whose values are not kept, such as large ones.
             devices: Devices that share the trajectories; one by default.
 
         Raises:
-            ValueError: if `num_samples` is below 1, or the devices do not divide a batch of 1,000,
-                or the model reads data that are not among its arguments, and they have changed.
+            ValueError: if `num_samples` is below 1, `exclude` names another site, the devices do
+                not divide a batch of 1,000, or data that the model reads by itself have changed.
         """
         check_door("Posterior.sample", rng_key, self.target)
         self.target.base.check_unchanged()
         num_samples = check_count("num_samples", num_samples, 1)
+        kept = kept_sites(self.target.base, exclude)
         devices = check_devices(devices, BATCH)
         process, target = copy_to(devices, (self.process, self.target))
         start = time.perf_counter()
-        (end, sites), num_paths = drawn(rng_key, process, target, num_samples, devices)
+        (end, sites), num_paths = drawn(rng_key, process, target, num_samples, devices, kept)
         seconds = time.perf_counter() - start
         evaluations = num_paths * (self.process.num_steps + 1)
         return Draws(
@@ -187,7 +191,7 @@ class Posterior(Generic[MetricsOrNone]):
             return_sites = made if return_sites is None else return_sites
         latents = {name: resampled[name] for name in target.sites}
         asked = [n for n in target.observed if return_sites is None or n in return_sites]
-        predicted = run_on_given(run_key, model, latents, asked, return_sites, args, kwargs)
+        predicted = run_on_given(run_key, target, model, latents, asked, return_sites, args, kwargs)
         unknown = [name for name in return_sites or () if name not in predicted]
         if unknown:
             raise ValueError(f"return_sites: the model makes no sites of the names {unknown}")

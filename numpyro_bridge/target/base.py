@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 from numpyro_bridge._core.checks import check_count, check_key, check_mapping, described
 from numpyro_bridge._core.types import RNGKey, Scalar, Vector
 from numpyro_bridge.target.point import Point
+from numpyro_bridge.target.readings import Reading
 from numpyro_bridge.target.reference import Reference
 from numpyro_bridge.target.starting_points import (
     NUM_ROUNDS,
@@ -66,10 +67,7 @@ class Target(eqx.Module):
         return position
 
     def log_responsibility(self, position: Vector) -> Scalar | None:
-        """Log of the share that this piece has of a density, at a position of the model.
-
-        None where this is the whole density and no piece of one.
-        """
+        """Log of the share that this piece has of a density, at a position; None for the whole."""
         return None
 
     def by_site(self, position: Vector) -> Any:
@@ -143,17 +141,27 @@ class Target(eqx.Module):
 
     @property
     def may_observe_data(self) -> bool:
-        """Whether some of the density may be that of data: so it is unless a model has none."""
+        """Whether some of the density may be that of data."""
         return True
+
+    @property
+    def reading(self) -> Reading:
+        """Digests of what one evaluation computes."""
+        return Reading()
 
     @property
     def has_loops(self) -> bool:
         """Whether some positions may take far longer than others, as with an adaptive solver.
 
-        A batch of positions takes as long as its slowest, so that such a target is explored one
-        position after the other, and not far from where its prior draws.
+        A batch takes as long as its slowest, so that such a target is explored one position after
+        the other, not far from where its prior draws.
         """
-        return False
+        return self.reading.has_loops
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes that one evaluation makes on its way: large where there are many data."""
+        return self.reading.num_bytes
 
     def reads_as_before(self) -> bool:
         """Whether data that a model reads by itself, from a global, are those of the beginning."""
@@ -301,8 +309,8 @@ class TargetWrapper(Target):
         return self.base.has_evidence
 
     @property
-    def has_loops(self) -> bool:
-        return self.base.has_loops
+    def reading(self) -> Reading:
+        return self.base.reading
 
     @property
     def reference(self) -> Reference | None:

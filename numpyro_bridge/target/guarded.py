@@ -12,23 +12,50 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
 from numpyro_bridge._core.types import Scalar, Vector
+from numpyro_bridge.target.few_at_once import few_at_once, few_values_at_once
 from numpyro_bridge.target.point import REPLACED_LOG_DENSITY, Point
 
 
-def guarded_point(log_density: Callable[[Vector], Scalar], position: Vector) -> Point:
+def guarded_point(
+    log_density: Callable[[Vector], Scalar], position: Vector, most: int | None = None
+) -> Point:
     """Evaluate value and gradient once, replacing what is not finite.
 
     A value whose gradient is not finite is kept: weights need the value only, and stay exact
     whatever drift stands in for the gradient.
+
+    Args:
+        log_density: A pytree.
+        position: Where.
+        most: At how many positions at once, at most; None for any number.
     """
-    (value, score), finite = _guarded(position, log_density, True)
-    return Point(position, value, score, finite)
+    if most is None:
+        (value, score), finite = _guarded(position, log_density, True)
+        return Point(position, value, score, finite)
+    arrays, rest = eqx.partition(log_density, eqx.is_array)
+
+    def guarded(position, arrays):
+        values, finite = _guarded(position, eqx.combine(arrays, rest), True)
+        return *values, finite.astype(position.dtype)  # a number, since numbers have derivatives
+
+    value, score, finite = few_at_once(guarded, most)(position, arrays)
+    return Point(position, value, score, finite > 0.5)
 
 
-def guarded_value(log_density: Callable[[Vector], Scalar], position: Vector) -> Scalar:
-    """Evaluate the value alone; replace it where it is not finite."""
-    (value,), _ = _guarded(position, log_density, False)
-    return value
+def guarded_value(
+    log_density: Callable[[Vector], Scalar], position: Vector, most: int | None = None
+) -> Scalar:
+    """Evaluate the value alone; replace it where it is not finite. Arguments as above."""
+    if most is None:
+        (value,), _ = _guarded(position, log_density, False)
+        return value
+    arrays, rest = eqx.partition(log_density, eqx.is_array)
+
+    def guarded(position, arrays):
+        (value,), _ = _guarded(position, eqx.combine(arrays, rest), False)
+        return value
+
+    return few_values_at_once(guarded, most)(position, arrays)
 
 
 @eqx.filter_custom_jvp

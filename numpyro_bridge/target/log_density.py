@@ -60,18 +60,18 @@ class LogDensityTarget(Target):
     dim: int = eqx.field(static=True)
     arrays: tuple[Array, ...]
     _skeleton: Skeleton = eqx.field(static=True)
-    _reading: Reading = eqx.field(static=True, default=Reading())
+    reading: Reading = eqx.field(static=True, default=Reading())
     """Digests of what the function reads besides its argument, as for `ModelTarget`."""
     reference: Reference | None = None
     """Where the log density is taken to be zero; None where its values are small enough."""
 
     def at(self, position: Vector) -> Point:
         check_position(position, self.dim)
-        return guarded_point(self._log_density, position)
+        return guarded_point(self._log_density, position, self.reading.most_at_once)
 
     def log_density(self, position: Vector) -> Scalar:
         check_position(position, self.dim)
-        return guarded_value(self._log_density, position)
+        return guarded_value(self._log_density, position, self.reading.most_at_once)
 
     def constrain(self, position: Vector) -> dict[str, Array]:
         """Return the position itself, by the name "x"."""
@@ -84,19 +84,15 @@ class LogDensityTarget(Target):
 
     def read_anew(self) -> "LogDensityTarget":
         """The same target, after a look at the data that the function reads by itself."""
-        return replace(self, _reading=self._read_now())
+        return replace(self, reading=self._read_now())
 
     def reads_as_before(self) -> bool:
-        return self._read_now().numbers == self._reading.numbers
+        return self._read_now().numbers == self.reading.numbers
 
     def _read_now(self) -> Reading:
         forget_stale_copies(self._skeleton.filled_with(self.arrays))
         position = jax.ShapeDtypeStruct((self.dim,), jnp.result_type(float))
         return read(LogDensityTarget._given, self, position)
-
-    @property
-    def has_loops(self) -> bool:
-        return self._reading.has_loops
 
     def _log_density(self, position: Vector) -> Scalar:
         value = self._given(position)

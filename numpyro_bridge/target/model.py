@@ -62,7 +62,7 @@ class ModelTarget(Target):
     """Whether the model needs numbers (`int(x.max())`): data are then built into compiled code."""
     odd_data: OddData = eqx.field(static=True, default=OddData())
     """What JAX silently makes of some of the data."""
-    _reading: Reading = eqx.field(static=True, default=Reading())
+    reading: Reading = eqx.field(static=True, default=Reading())
     """Digests of what the model reads besides its arguments, from globals, closures and objects:
     code that was compiled before such data changed is not used again."""
     points_have_prior: bool = eqx.field(static=True, default=False)
@@ -72,15 +72,15 @@ class ModelTarget(Target):
 
     def at(self, position: Vector) -> Point:
         check_position(position, self.dim)
-        point = guarded_point(self._log_density, position)
+        point = guarded_point(self._log_density, position, self.reading.most_at_once)
         if not self.points_have_prior:
             return point
-        prior = guarded_point(self._log_prior, position)
+        prior = guarded_point(self._log_prior, position, self.reading.most_at_once)
         return point._replace(prior=Prior(prior.log_density, prior.score))
 
     def log_density(self, position: Vector) -> Scalar:
         """Evaluate the log joint density (nats), with all log-determinants; see `reference`."""
-        return guarded_value(self._log_density, position)
+        return guarded_value(self._log_density, position, self.reading.most_at_once)
 
     def log_prior(self, position: Vector) -> Scalar:
         """Evaluate the log density of the latent sites, with all log-determinants (nats).
@@ -90,11 +90,11 @@ class ModelTarget(Target):
         Raises:
             ValueError: if the model has discrete latent sites, whose sum does not split.
         """
-        return guarded_value(self._log_prior, position)
+        return guarded_value(self._log_prior, position, self.reading.most_at_once)
 
     def log_likelihood(self, position: Vector) -> Scalar:
         """Evaluate the log density of the data and of `numpyro.factor` (nats); see `log_prior`."""
-        return guarded_value(self._log_likelihood, position)
+        return guarded_value(self._log_likelihood, position, self.reading.most_at_once)
 
     def constrain(self, position: Vector) -> dict[str, Array]:
         """Turn a position into values of the latent and deterministic sites, by name.
@@ -185,7 +185,7 @@ class ModelTarget(Target):
 
     def read_anew(self) -> "ModelTarget":
         """The same target, after a look at the data that the model reads by itself."""
-        return replace(self, _reading=self._read_now())
+        return replace(self, reading=self._read_now())
 
     @property
     def doubts(self) -> tuple[str, ...]:
@@ -199,12 +199,8 @@ class ModelTarget(Target):
     def may_observe_data(self) -> bool:
         return self._layout.observes or self._layout.has_factors
 
-    @property
-    def has_loops(self) -> bool:
-        return self._reading.has_loops
-
     def reads_as_before(self) -> bool:
-        return self._read_now().numbers == self._reading.numbers
+        return self._read_now().numbers == self.reading.numbers
 
     @alone
     def _read_now(self) -> Reading:

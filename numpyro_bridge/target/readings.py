@@ -1,6 +1,7 @@
 """What a model reads besides its arguments: globals, closures and attributes, as a short digest."""
 
 import hashlib
+import math
 import re
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -10,8 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from numpyro_bridge._core.memory import most_within_memory
+
 ADDRESS = re.compile(r"0x[0-9a-f]+")
 """Where in memory an object is says nothing about it."""
+
+
+LARGEST_BATCH = 4_096
+"""If so many evaluations fit in memory, batches are not divided."""
 
 
 class Reading(NamedTuple):
@@ -26,6 +33,10 @@ class Reading(NamedTuple):
     """The digest of the numbers alone, which changes when the data do."""
     has_loops: bool = False
     """Whether there is a loop whose end depends on numbers, as in an adaptive solver."""
+    num_bytes: int = 0
+    """The size of all numbers that the computation makes on its way."""
+    most_at_once: int | None = None
+    """How many evaluations may be in memory at once; None for any number."""
 
 
 def read(function: Callable[..., Any], *args: Any) -> Reading:
@@ -43,7 +54,30 @@ def read(function: Callable[..., Any], *args: Any) -> Reading:
     _add(state, closed)
     numbers = state.hexdigest()
     state.update(ADDRESS.sub("", str(closed.jaxpr)).encode())
-    return Reading(state.hexdigest(), numbers, has_loops(closed))
+    num_bytes = num_bytes_of(closed)
+    most = most_within_memory(num_bytes)
+    most_at_once = None if most >= LARGEST_BATCH else most
+    return Reading(state.hexdigest(), numbers, has_loops(closed), num_bytes, most_at_once)
+
+
+def num_bytes_of(part: Any) -> int:
+    """The size of all numbers that a computation makes on its way.
+
+    Compilers join many steps, so that less is in memory at a time; derivatives need about that much
+    again.
+    """
+    if isinstance(part, tuple | list):
+        return sum(map(num_bytes_of, part))
+    total = 0
+    for equation in getattr(getattr(part, "jaxpr", part), "eqns", ()):
+        inside = num_bytes_of(list(equation.params.values()))
+        made = sum(_num_bytes(variable.aval) for variable in equation.outvars)
+        total += made + inside * equation.params.get("length", 1)  # of a loop
+    return total
+
+
+def _num_bytes(aval: Any) -> int:
+    return math.prod(getattr(aval, "shape", ())) * getattr(aval.dtype, "itemsize", 4)
 
 
 def _traced(function: Callable[..., Any], args: tuple[Any, ...]) -> Any:

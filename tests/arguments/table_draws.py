@@ -83,6 +83,7 @@ DRAWS = {
             "predictive": FLAG,
             "log_likelihood": FLAG,
             "log_prior": FLAG,
+            "exclude": NOTHING.also(no_names=[]),
             "coords": optional(NOTHING).also(labels={"w_dim_0": ["intercept", "slope"]}),
             "dims": optional(NOTHING).also(names={"w": ["coefficient"]}),
         },

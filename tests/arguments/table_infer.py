@@ -162,6 +162,7 @@ POSTERIORS = {
         {
             "rng_key": A_KEY,
             "num_samples": COUNT,
+            "exclude": NOTHING.also(no_names=[]),
             "devices": optional(NOTHING).also(list_of_devices=jax.devices()[:1]),
         },
         ("infer.posterior:drawn",),

@@ -3,15 +3,36 @@
 import jax.numpy as jnp
 
 import numpyro_bridge as nb
+from numpyro_bridge._core import memory
 from tests.arguments.doors import Door
-from tests.arguments.kinds import COUNT, COUNT_OR_ZERO, FLAG, NOTHING, count_from, optional
+from tests.arguments.kinds import (
+    COUNT,
+    COUNT_OR_ZERO,
+    FLAG,
+    NOTHING,
+    POSITIVE,
+    count_from,
+    optional,
+)
 from tests.arguments.kinds import KEY as A_KEY
 from tests.arguments.world import KEY, X, Y, model
 
 POSITION = {"position": NOTHING}
 SEARCH = {"rng_key": A_KEY, "num": COUNT_OR_ZERO}
 
+
+def _limit_for_a_moment(num_bytes):
+    before = memory.memory_limit()
+    try:
+        nb.set_memory_limit(num_bytes)
+    finally:
+        nb.set_memory_limit(before)
+
+
 MAKERS = {
+    "set_memory_limit": Door(
+        lambda world: _limit_for_a_moment, lambda world: {"num_bytes": 2e9}, {"num_bytes": POSITIVE}
+    ),
     "target_from_model": Door(
         lambda world: nb.target_from_model,
         lambda world: {"rng_key": KEY, "model": model, "args": (X,), "kwargs": {"y": Y}},

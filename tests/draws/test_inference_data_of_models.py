@@ -1,5 +1,7 @@
 """ArviZ objects of models that have more, or less, than a prior and a likelihood for each datum."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,10 +12,21 @@ from numpyro.contrib.control_flow import scan
 from numpyro.distributions import constraints
 from scipy.stats import halfnorm, norm
 
+from numpyro_bridge import set_memory_limit
+from numpyro_bridge._core import memory
 from numpyro_bridge.draws.inference_data import to_inference_data
 from numpyro_bridge.target import target_from_log_density, target_from_model
 from tests import targets
-from tests.schools import DATA, draws_at, draws_near, equally_weighted, groups_of, values
+from tests.schools import (
+    DATA,
+    SCALE,
+    draws_at,
+    draws_near,
+    equally_weighted,
+    groups_of,
+    schools,
+    values,
+)
 
 
 def test_a_plain_density_has_a_posterior_and_statistics_only():
@@ -55,7 +68,7 @@ def test_summed_out_sites_are_drawn_anew_in_predictions():
             numpyro.sample("score", dist.Normal(centre + 100 * side, 1), obs=data)
 
     draws = equally_weighted(mixture, DATA)
-    with pytest.warns(UserWarning, match="log_likelihood and log_prior cannot be given"):
+    with pytest.warns(UserWarning, match="log_likelihood and log_prior, since the discrete sites"):
         to_inference_data(draws, prior=False, predictive=False)
     idata = to_inference_data(draws, log_likelihood=False, log_prior=False)
     assert not {"log_likelihood", "log_prior", "prior", "prior_predictive"} & groups_of(idata)
@@ -206,3 +219,47 @@ def test_a_model_that_asks_for_a_key_has_a_likelihood_at_every_observation():
     np.testing.assert_allclose(
         values(idata, "log_likelihood", "score"), norm.logpdf(DATA, means), rtol=1e-6
     )
+
+
+def test_sites_are_left_out_of_the_posterior_and_the_prior():
+    def model(data):
+        centre = numpyro.sample("centre", dist.Normal(0, 1))
+        spread = numpyro.sample("spread", dist.HalfNormal())
+        numpyro.deterministic("twice", 2 * centre)
+        numpyro.sample("score", dist.Normal(centre, spread), obs=data)
+
+    draws = equally_weighted(model, DATA)
+    idata = to_inference_data(draws, exclude=["twice", "spread"])
+    whole = to_inference_data(draws)
+    for group in ("posterior", "prior"):
+        assert set(idata[group].data_vars) == {"centre"}
+        assert set(whole[group].data_vars) == {"centre", "spread", "twice"}
+        assert np.array_equal(values(idata, group, "centre"), values(whole, group, "centre"))
+    assert np.array_equal(*(values(one, "log_likelihood", "score") for one in (idata, whole)))
+    for exclude in (["nothing"], ["centre", "spread", "twice"], "twice"):
+        with pytest.raises(ValueError, match="exclude"):
+            to_inference_data(draws, exclude=exclude)
+
+
+def test_groups_that_would_take_too_much_memory_are_left_out_with_a_warning(monkeypatch):
+    draws = equally_weighted(schools, SCALE, DATA)
+    num_bytes = draws.num_samples * DATA.size * draws.log_weight.dtype.itemsize
+    monkeypatch.setattr(memory, "_limit", num_bytes - 1)
+    with pytest.warns(UserWarning, match=r"left out: log_likelihood and predictive, since each"):
+        idata = to_inference_data(draws)
+    assert not {"log_likelihood", "posterior_predictive", "prior_predictive"} & groups_of(idata)
+    assert {"prior", "log_prior", "observed_data"} <= groups_of(idata)
+    set_memory_limit(num_bytes)
+    assert {"log_likelihood", "prior_predictive"} <= groups_of(to_inference_data(draws))
+
+
+def test_a_large_model_is_run_at_one_draw_after_the_other_with_the_same_result():
+    draws = equally_weighted(schools, SCALE, DATA)
+    reading = draws.target.reading._replace(most_at_once=1)
+    in_turn = dataclasses.replace(draws, target=dataclasses.replace(draws.target, reading=reading))
+    first, second = (to_inference_data(each) for each in (draws, in_turn))
+    for group in ("log_likelihood", "posterior_predictive", "prior_predictive"):
+        site = next(iter(first[group].data_vars))
+        np.testing.assert_allclose(
+            values(first, group, site), values(second, group, site), rtol=1e-5, atol=1e-5
+        )
