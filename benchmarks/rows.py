@@ -62,7 +62,8 @@ def complete(
     for case in missing(cases, path):
         row = measure(case)
         append(path, row)
-        numbers = (f"{name} {row[name]:.3g}" for name in shown if name in row)
+        known = (name for name in shown if isinstance(row.get(name), float | int))
+        numbers = (f"{name} {row[name]:.3g}" for name in known)
         print(*case, *numbers, flush=True)
     return read(path)
 

@@ -44,7 +44,7 @@ from numpyro_bridge.infer import (
     as_blackjax,
     load,
     load_amortised,
-    path_metropolis,
+    refit,
 )
 from numpyro_bridge.objectives import (
     ReplayBuffer,
@@ -123,9 +123,9 @@ __all__ = [
     "mixed",
     "no_standardisation",
     "objectives",
-    "path_metropolis",
     "plots",
     "processes",
+    "refit",
     "reverse_kl",
     "reverse_kl_ld",
     "reverse_kl_path",

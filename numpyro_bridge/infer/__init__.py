@@ -9,6 +9,7 @@ from numpyro_bridge.infer.distribution import PosteriorDistribution
 from numpyro_bridge.infer.load import load
 from numpyro_bridge.infer.many_posteriors import ManyPosteriors
 from numpyro_bridge.infer.posterior import Posterior
+from numpyro_bridge.infer.refit import refit
 from numpyro_bridge.infer.svi import (
     AutoBridge,
     TraceLogVariance,
@@ -34,4 +35,5 @@ __all__ = [
     "load",
     "load_amortised",
     "path_metropolis",
+    "refit",
 ]

@@ -271,7 +271,7 @@ class PathInfo(NamedTuple):
 class PathMetropolis(NamedTuple):
     """Two functions that make a `SamplingAlgorithm` in BlackJAX's sense.
 
-    >>> algorithm = nb.path_metropolis(posterior)
+    >>> algorithm = nb.infer.path_metropolis(posterior)
     >>> state = algorithm.init({"w": jnp.zeros(2)}, key)
     >>> state, info = algorithm.step(key, state)
     """
@@ -284,7 +284,7 @@ def path_metropolis(posterior: Posterior[Any]) -> PathMetropolis:
     r"""A trained bridge as a BlackJAX sampling algorithm, exact however well it is trained.
 
     >>> from blackjax.util import run_inference_algorithm as run
-    >>> algorithm = nb.path_metropolis(posterior)
+    >>> algorithm = nb.infer.path_metropolis(posterior)
     >>> position = {"w": jnp.zeros(2)}
     >>> state, (states, info) = run(key, algorithm, 1_000, initial_position=position)
 

@@ -111,6 +111,7 @@ RECORDS = (
     "PosteriorDistribution",
     "Comparison",
     "Costs",
+    "LeftOut",
     "ModelComparison",
     "NutsRun",
     "ReliabilityWarning",

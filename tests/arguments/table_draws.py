@@ -219,6 +219,18 @@ COMPARISONS = {
         },
         ("compare.calibrate:call_without_data",),
     ),
+    "compare.leave_out": Door(
+        lambda world: nb.compare.leave_out,
+        lambda world: {"rng_key": KEY, "posterior": world.posterior},
+        {
+            "rng_key": A_KEY,
+            "posterior": NOTHING,
+            "groups": optional(NOTHING).also(by_site={"y": [0, 1, 2, 0, 1, 2]}),
+            "num_samples": count_from(2),
+            "refit_all": FLAG,
+        },
+        ("compare.leave_out:_numbered",),
+    ),
     "compare.ModelComparison.log_bayes_factor": Door(
         lambda world: world.comparison.log_bayes_factor,
         lambda world: {"name": "a", "other": "b"},

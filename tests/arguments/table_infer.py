@@ -136,18 +136,18 @@ SAMPLERS = {
         {"rng_key": A_KEY, "state": NOTHING, "num_samples": COUNT},
         ("infer.blackjax:_draw",),
     ),
-    "path_metropolis": Door(
-        lambda world: nb.path_metropolis,
+    "infer.path_metropolis": Door(
+        lambda world: nb.infer.path_metropolis,
         lambda world: {"posterior": world.posterior},
         {"posterior": NOTHING},
     ),
-    "path_metropolis().init": Door(
+    "infer.path_metropolis().init": Door(
         lambda world: world.path_algorithm.init,
         lambda world: {"position": {"w": jnp.zeros(2)}, "rng_key": KEY},
         {"position": NOTHING, "rng_key": A_KEY},
         traced=True,
     ),
-    "path_metropolis().step": Door(
+    "infer.path_metropolis().step": Door(
         lambda world: world.path_algorithm.step,
         lambda world: {"rng_key": KEY, "state": world.path_state},
         {"rng_key": A_KEY, "state": NOTHING},
@@ -203,6 +203,12 @@ POSTERIORS = {
         lambda world: world.posterior.save,
         lambda world: {"path": Path("saved.bridge")},
         {"path": PATH},
+    ),
+    "refit": Door(
+        lambda world: nb.refit,
+        lambda world: {"rng_key": KEY, "posterior": world.posterior, "args": (X,), "kwargs": {}},
+        {"rng_key": A_KEY, "posterior": NOTHING},
+        ("infer.refit:sampler_from",),
     ),
     "load": Door(
         lambda world: nb.load,

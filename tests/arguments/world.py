@@ -149,7 +149,7 @@ class World:
 
     @cached_property
     def path_algorithm(self) -> Any:
-        return nb.path_metropolis(self.posterior)
+        return nb.infer.path_metropolis(self.posterior)
 
     @cached_property
     def path_state(self) -> Any:

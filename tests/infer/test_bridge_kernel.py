@@ -204,7 +204,7 @@ def test_arviz_reads_the_run_of_a_model_and_of_a_posterior(kernel, mcmc):
 
 def test_blackjax_runs_the_same_moves(kernel, key):
     mean, covariance, _ = targets.regression_posterior(X, Y)
-    algorithm = nb.path_metropolis(kernel.posterior)
+    algorithm = nb.infer.path_metropolis(kernel.posterior)
     state, (states, info) = blackjax.util.run_inference_algorithm(
         key, algorithm, 1_000, initial_position={"w": jnp.zeros(2)}
     )

@@ -96,7 +96,7 @@ def test_the_kernel_jumps_between_charts(posterior, local_kernel):
 
 @pytest.mark.slow
 def test_a_path_metropolis_chain_jumps_between_charts(posterior):
-    algorithm = nb.path_metropolis(posterior)
+    algorithm = nb.infer.path_metropolis(posterior)
     state = algorithm.init({"x": jnp.asarray(5.0)}, jax.random.key(0))
 
     def step(state, key):
