@@ -9,11 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float
-from numpyro.primitives import Messenger
 
 from numpyro_bridge._core.checks import check_count, check_flag, check_instance, check_mapping
 from numpyro_bridge._core.doors import check_door
 from numpyro_bridge._core.types import RNGKey
+from numpyro_bridge._core.untyped_bases import Messenger
 from numpyro_bridge._core.weights import pareto_smooth
 from numpyro_bridge.draws.draws import Draws
 from numpyro_bridge.draws.prediction import model_of, pointwise_log_likelihood

@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
-from numpyro.infer.mcmc import MCMCKernel
 from numpyro.util import is_prng_key
 
 from numpyro_bridge._core.checks import check_key
 from numpyro_bridge._core.doors import check_unforked
 from numpyro_bridge._core.types import RNGKey
+from numpyro_bridge._core.untyped_bases import MCMCKernel
 from numpyro_bridge.atlas.standardised_target import StandardisedTarget
 from numpyro_bridge.infer.bridge_sampler import BridgeSampler
 from numpyro_bridge.infer.posterior import Posterior

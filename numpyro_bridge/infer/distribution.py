@@ -10,6 +10,7 @@ from jaxtyping import Array
 
 from numpyro_bridge._core.checks import check_key, check_shape, described
 from numpyro_bridge._core.types import RNGKey, Vector
+from numpyro_bridge._core.untyped_bases import Distribution
 from numpyro_bridge.atlas.maps import AbstractMap
 from numpyro_bridge.diffusion.denoiser import Denoiser
 from numpyro_bridge.diffusion.density import flow_of, log_density
@@ -19,7 +20,7 @@ SOLVER_TOLERANCE = 1e-5
 """Error allowed in each step of solving the flow's differential equation."""
 
 
-class PosteriorDistribution(dist.Distribution):
+class PosteriorDistribution(Distribution):
     """The distribution of a denoiser's flow, over unconstrained values of a model's latent sites.
 
     It is made by `posterior.as_distribution()`. In the next model it is the prior of a single site,

@@ -7,10 +7,9 @@ import jax.numpy as jnp
 import numpyro.distributions as dist
 from jaxtyping import Array, Float
 from numpyro import handlers
-from numpyro.distributions.transforms import Transform
-from numpyro.infer.autoguide import AutoContinuous
 
 from numpyro_bridge._core.types import Vector
+from numpyro_bridge._core.untyped_bases import AutoContinuous, Transform
 from numpyro_bridge.atlas.standardised_target import StandardisedTarget
 from numpyro_bridge.diffusion.denoiser import Denoiser
 from numpyro_bridge.diffusion.reflow import carried

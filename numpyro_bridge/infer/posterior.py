@@ -5,13 +5,14 @@ import time
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 from numpyro import handlers
+from numpyro.distributions import Distribution
 
 from numpyro_bridge._core.checks import MOST_STEPS, check_count, check_names
 from numpyro_bridge._core.devices import Device, check_devices, copy_to
@@ -279,7 +280,7 @@ class Posterior(Generic[MetricsOrNone]):
             return self.atlas.notes
         return ("Nobody looked for several modes: one map serves the whole posterior.",)
 
-    def as_distribution(self) -> PosteriorDistribution:
+    def as_distribution(self) -> Distribution:
         """The posterior as a NumPyro distribution, to be the prior of the next analysis.
 
         Raises:
@@ -287,7 +288,7 @@ class Posterior(Generic[MetricsOrNone]):
                 there are several charts, each with a flow of its own.
         """
         flow, target = self._flow()
-        return PosteriorDistribution(flow, target.map, target.base)
+        return cast(Distribution, PosteriorDistribution(flow, target.map, target.base))
 
     def as_guide(self, num_steps: int = 8) -> FlowGuide:
         """The flow as a guide for `numpyro.infer.reparam.NeuTraReparam`; it has no parameters.

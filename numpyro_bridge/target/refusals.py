@@ -10,8 +10,8 @@ import jax
 import numpyro.distributions as dist
 from numpyro import handlers
 from numpyro.infer.util import compute_log_probs
-from numpyro.primitives import Messenger
 
+from numpyro_bridge._core.untyped_bases import Messenger
 from numpyro_bridge.target.sites import family_of, has_no_integral, is_discrete
 
 

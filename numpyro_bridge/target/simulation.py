@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpyro.distributions as dist
 from jaxtyping import Array, Bool, Float
 from numpyro import handlers
-from numpyro.primitives import Messenger
 
 from numpyro_bridge._core.types import RNGKey
+from numpyro_bridge._core.untyped_bases import Messenger
 from numpyro_bridge.target import ModelTarget, target_from_model
 from numpyro_bridge.target.alone import alone
 from numpyro_bridge.target.sites import Repeatable, is_data, is_factor, layers

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
 from jaxtyping import Array, ArrayLike
-from numpyro.primitives import Messenger
 
 from numpyro_bridge._core.types import Vector
+from numpyro_bridge._core.untyped_bases import Messenger
 
 
 def layers(fn: dist.Distribution) -> Iterator[dist.Distribution]:

@@ -1,12 +1,14 @@
 """Optimisers that can be pickled."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import optax
 
+from numpyro_bridge._core.untyped_bases import GradientTransformationExtraArgs
 
-class Remade(optax.GradientTransformationExtraArgs):
+
+class Remade(GradientTransformationExtraArgs):
     """An optax transformation that is pickled as the call that made it.
 
     Those of optax are local functions, which the pickle of the standard library refuses and
@@ -16,7 +18,9 @@ class Remade(optax.GradientTransformationExtraArgs):
     _make: Callable[[], Any]
 
     @classmethod
-    def of(cls, optimizer: optax.GradientTransformation, make: Callable[[], Any]) -> "Remade":
+    def of(
+        cls, optimizer: optax.GradientTransformation, make: Callable[[], Any]
+    ) -> optax.GradientTransformation:
         """Wrap a transformation.
 
         Args:
@@ -25,7 +29,7 @@ class Remade(optax.GradientTransformationExtraArgs):
         """
         remade = cls(*optax.with_extra_args_support(optimizer))
         remade._make = make
-        return remade
+        return cast(optax.GradientTransformation, remade)
 
     def __reduce__(self) -> tuple[Callable[[], Any], tuple[()]]:
         """Make it anew out of a pickle."""

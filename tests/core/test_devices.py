@@ -6,7 +6,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpyro
+import numpyro.distributions as dist
 import pytest
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import numpyro_bridge as nb
 from numpyro_bridge._core.devices import copy_to, divide, divided_among
@@ -57,3 +60,28 @@ def test_a_batch_that_does_not_divide_is_refused():
         sampler_on(jax.devices(), num_trajectories=15)
     with pytest.raises(ValueError, match="a list such as jax.devices"):
         sampler_on([])
+
+
+def test_data_that_the_user_has_divided_stay_divided():
+    """The likelihood is summed across devices, and the density is that of one device."""
+
+    def line(x, y):
+        slope = numpyro.sample("slope", dist.Normal())
+        numpyro.sample("y", dist.Normal(slope * x, 1.0), obs=y)
+
+    x, y = np.random.default_rng(0).normal(size=(2, 64))
+    rows = NamedSharding(Mesh(np.array(jax.devices()), ("rows",)), PartitionSpec("rows"))
+    divided = jax.device_put(jnp.asarray(x), rows), jax.device_put(jnp.asarray(y), rows)
+    targets_of = [
+        nb.target_from_model(jax.random.key(0), line, *each) for each in (divided, (x, y))
+    ]
+    assert all(array.sharding == rows for array in targets_of[0].arrays)
+    many = jnp.linspace(-1, 1, 6)[:, None]
+
+    @eqx.filter_jit
+    def evaluated(target):
+        return jax.vmap(jax.value_and_grad(target.log_density))(many)
+
+    values = [evaluated(target) for target in targets_of]
+    np.testing.assert_allclose(values[0][0], values[1][0], rtol=1e-12)
+    np.testing.assert_allclose(values[0][1], values[1][1], rtol=1e-10)

@@ -13,12 +13,12 @@ import numpy as np
 import numpyro
 from jaxtyping import Array, Float
 from numpyro import handlers
-from numpyro.infer.autoguide import AutoContinuous
 from numpyro.infer.initialization import init_to_uniform
 
 from numpyro_bridge._core.checks import check_array, check_instance, check_mapping
 from numpyro_bridge._core.doors import check_unforked
 from numpyro_bridge._core.types import RNGKey
+from numpyro_bridge._core.untyped_bases import AutoContinuous
 from numpyro_bridge.atlas.chart import Chart, Explore, chart
 from numpyro_bridge.atlas.explore import explore
 from numpyro_bridge.atlas.seen_target import (

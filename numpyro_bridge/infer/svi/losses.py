@@ -5,10 +5,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from numpyro.infer import ELBO
 
 from numpyro_bridge._core.checks import check_count, check_objective
 from numpyro_bridge._core.types import RNGKey, Scalar
+from numpyro_bridge._core.untyped_bases import ELBO
 from numpyro_bridge.infer.svi.auto_bridge import AutoBridge
 from numpyro_bridge.objectives import OverCharts, log_variance, reverse_kl_ld
 from numpyro_bridge.training.metrics import TrajectoryMetrics
