@@ -32,6 +32,7 @@ def run(tmp_path_factory):
     return folder, printed.getvalue()
 
 
+@pytest.mark.slow
 def test_writes_what_it_names_and_names_what_it_writes(run):
     folder, printed = run
     _, _, listed = printed.partition("Wrote:\n")
@@ -40,12 +41,14 @@ def test_writes_what_it_names_and_names_what_it_writes(run):
     assert {path.name for path in named} == FILES
 
 
+@pytest.mark.slow
 def test_prints_tables_and_verdict(run):
     _, printed = run
     for words in ("Eight schools", "theta[H]", "smallest bulk ESS", "log evidence", "The means"):
         assert words in printed
 
 
+@pytest.mark.slow
 def test_files_open_in_arviz_and_agree(run):
     folder, _ = run
     bridge, nuts = (
