@@ -12,6 +12,7 @@ from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.atlas.arguments import check_stage
 from numpyro_bridge.atlas.climbs import Tops, climb_from
 from numpyro_bridge.atlas.distinct import distinct_fits, distinct_tops
+from numpyro_bridge.atlas.effort import share_of_effort
 from numpyro_bridge.atlas.fit_normal import (
     NUM_STEPS,
     draws_per_step,
@@ -46,10 +47,6 @@ MAX_DEFICIT = 12.0
 MANY_DIMENSIONS = 100
 """From this dimension on a single place is believed after one round of climbs, which takes as long
 there as the rest of a run."""
-
-LIGHT = 1_250_000
-"""Bytes that one evaluation may make, if a round is to have as many climbs as in few dimensions; a
-regression of ten thousand rows makes about so many."""
 
 NUM_STARTS = 8
 """Starts of the climbs to normal distributions, where the density has no top."""
@@ -124,22 +121,21 @@ def explore(rng_key: RNGKey, target: Target, *, max_rounds: int = MAX_ROUNDS) ->
     return seen if len(seen.log_mass) else _normals_of_highest_elbo(fit_key, target, seen, ends)
 
 
-def num_climbs(dim: int, num_bytes: int = 0) -> int:
+def num_climbs(dim: int, effort: float = 1.0) -> int:
     """How many climbs a round has.
 
     Args:
         dim: Dimensions: in many of them there are fewer climbs, since each takes a large matrix.
-        num_bytes: Bytes that one evaluation makes on its way, as with many data.
+        effort: A share of that number, if evaluations are dear.
     """
     by_cost = 16_384 // dim if dim < MANY_DIMENSIONS else 640_000 // dim**2
-    groups = min(by_cost // NUM_GROUPS, 8 * LIGHT // max(1, num_bytes))
-    return NUM_GROUPS * int(np.clip(groups, 1, 8))
+    return NUM_GROUPS * int(np.clip(min(by_cost // NUM_GROUPS, 8 * effort), 1, 8))
 
 
 def _climbed(rng_key: RNGKey, target: Target, max_rounds: int) -> tuple[Exploration, np.ndarray]:
     """What the climbs found, and the positions where they ended."""
-    model = target.innermost
-    num = NUM_GROUPS if model.has_loops else num_climbs(target.dim, model.num_bytes)
+    has_loops = target.innermost.has_loops
+    num = NUM_GROUPS if has_loops else num_climbs(target.dim, share_of_effort(target))
     rounds: list[Tops] = []
     places, mass, chosen = None, np.zeros(0), np.zeros(0, int)
     counts, num_new, settled, climbing, quiet = chosen, 0, False, 0, 0

@@ -10,6 +10,7 @@ from jaxtyping import Float
 
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.atlas.distinct import distinct_fits
+from numpyro_bridge.atlas.effort import is_heavy
 from numpyro_bridge.atlas.fit_normal import PIECE_STEPS, climb_on_pieces, draws_per_step
 from numpyro_bridge.atlas.judge import Judgement, log_weights_at
 from numpyro_bridge.atlas.maps import DenseMap
@@ -23,8 +24,8 @@ from numpyro_bridge.atlas.standardised_target import weights_of_draws
 from numpyro_bridge.atlas.starts import NUM_PRIOR_DRAWS
 from numpyro_bridge.target import Target
 
-NUM_STARTS = 8
-"""Probes from which normal distributions are fitted."""
+NUM_STARTS, FEW_STARTS = 8, 2
+"""Probes from which normal distributions are fitted; the second where evaluations are dear."""
 
 NUM_CANDIDATES = 64
 """Unexplained probes of highest density, among which the starts are chosen far apart."""
@@ -73,17 +74,18 @@ def with_unexplained(
     if not len(far):
         return Unexplained(None, cost)
     highest = far[np.argsort(-log_density[far], kind="stable")[:NUM_CANDIDATES]]
-    starts = _apart(pick_key, probes[highest])
+    num = FEW_STARTS if is_heavy(target) else NUM_STARTS
+    starts = _apart(pick_key, probes[highest], num)
     # As wide as the heaviest chart, or much narrower: nothing is known of what is there.
-    like = row(normals, np.full(NUM_STARTS, np.argmax(seen.log_mass)))
+    like = row(normals, np.full(num, np.argmax(seen.log_mass)))
     factor = np.asarray(like.factor)
-    width = np.resize(np.asarray([1.0, NARROW], factor.dtype), NUM_STARTS)
+    width = np.resize(np.asarray([1.0, NARROW], factor.dtype), num)
     moved = jnp.asarray(starts), jnp.asarray(width[:, None, None] * factor)
     maps = eqx.tree_at(lambda rows: (rows.location, rows.factor), like, moved)
     everything = _everything(target, normals)
-    charts, num = jnp.zeros(NUM_STARTS, int), jnp.asarray(NUM_STARTS)
-    fits = climb_on_pieces(fit_key, target, everything.partition, charts, maps, num)
-    cost += NUM_STARTS * PIECE_STEPS * draws_per_step(target.dim)
+    charts = jnp.zeros(num, int)
+    fits = climb_on_pieces(fit_key, target, everything.partition, charts, maps, jnp.asarray(num))
+    cost += num * PIECE_STEPS * draws_per_step(target.dim)
     found, rough = _added(draw_key, everything, normals, seen, fits, most)
     return Unexplained(found, cost, rough)
 
@@ -95,11 +97,11 @@ def _everything(target: Target, normals: DenseMap) -> Piece:
     return Piece(target, student_partition(normals, only), jnp.asarray(0))
 
 
-def _apart(rng_key: RNGKey, candidates: np.ndarray) -> np.ndarray:
+def _apart(rng_key: RNGKey, candidates: np.ndarray, num: int) -> np.ndarray:
     """Starts that are far from each other; where there are few, some of them twice."""
     inside = np.linalg.solve(np.asarray(normal_of(candidates).factor, float), candidates.T).T
-    chosen = spread_out(numpy_generator(rng_key), inside, NUM_STARTS)
-    return candidates[np.resize(chosen, NUM_STARTS)]
+    chosen = spread_out(numpy_generator(rng_key), inside, num)
+    return candidates[np.resize(chosen, num)]
 
 
 def _added(rng_key, whole: Piece, normals: DenseMap, seen: Judgement, fits: DenseMap, most: int):
@@ -107,7 +109,9 @@ def _added(rng_key, whole: Piece, normals: DenseMap, seen: Judgement, fits: Dens
 
     None where there are none.
     """
-    elbos = [np.mean(weights_of_draws(rng_key, row(fits, k), whole)) for k in range(NUM_STARTS)]
+    elbos = [
+        np.mean(weights_of_draws(rng_key, row(fits, k), whole)) for k in range(len(fits.location))
+    ]
     elbo = np.where(np.isfinite(elbos), np.asarray(elbos, float), -np.inf)
     elbo = np.where(elbo > seen.log_evidence - MAX_DEFICIT, elbo, -np.inf)
     if not np.any(np.isfinite(elbo)):

@@ -12,6 +12,7 @@ from numpyro_bridge._core.memory import in_words
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.atlas.arguments import check_stage
 from numpyro_bridge.atlas.atlas import Witness, no_uncovered
+from numpyro_bridge.atlas.effort import is_heavy
 from numpyro_bridge.atlas.judge import Judgement, log_weights_at
 from numpyro_bridge.atlas.maps import DenseMap
 from numpyro_bridge.atlas.particles import (
@@ -28,10 +29,6 @@ from numpyro_bridge.target import Target
 
 TEMPERING_LIMIT = 100
 """Dimension up to which particles are tempered; beyond, that would cost more than all the rest."""
-
-HEAVY = 2_500_000
-"""Bytes that one evaluation may make if particles are tempered: those of a regression of twenty
-thousand rows. With more data, that would cost more than all the rest as well."""
 
 NUM_PARTICLES, MOST_PARTICLES = 1_024, 4_096
 """Particles at first; and where their two groups disagree."""
@@ -86,7 +83,7 @@ def temper(
     most_particles = check_count("most_particles", most_particles, 2)
     if target.dim > TEMPERING_LIMIT:
         return f"the posterior has more than {TEMPERING_LIMIT} dimensions"
-    if target.innermost.num_bytes > HEAVY:
+    if is_heavy(target):
         return f"one evaluation of the model takes {in_words(target.innermost.num_bytes)}"
     found = _tempered(rng_key, target, normals, seen, num_particles)
     if isinstance(found, str) or found.log_evidence_error < DISAGREEMENT:

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 
 from numpyro_bridge._core.types import RNGKey, Scalar
 from numpyro_bridge.atlas.explore import MANY_DIMENSIONS
+from numpyro_bridge.atlas.judge import GOOD_TAIL, quality_of
 from numpyro_bridge.atlas.standardisation import BEND_LIMIT, NUM_DRAWS, Standardisation, bent
 from numpyro_bridge.atlas.standardised_target import StandardisedTarget, gap_of, log_weights_of
 from numpyro_bridge.infer.need import SMALL_GAP
@@ -31,6 +32,10 @@ AIM, AIM_IN_MANY_DIMENSIONS = 0.1, 0.75
 
 MANY_STEPS = 64
 """Where more steps would be needed, bending the map costs less, or training the process."""
+
+FEW_DIRECTIONS, QUICKLY_BENT = 1.0, 200
+"""A gap of the map below this, in nats, comes from a few directions if there are heavy weights at
+all; up to this dimension bending the map then takes some twenty seconds."""
 
 BATCH = 32
 """Paths at a time while step sizes are compared."""
@@ -56,7 +61,7 @@ def annealed(rng_key: RNGKey, target: Target, chosen: Standardisation) -> Anneal
     map's normal distribution to the target through densities in between. The gap of their ELBO
     falls as one over the number of steps, whatever the dimension, and no network has to learn a
     field in hundreds of dimensions. A gap of a few heavy weights is different: it hardly falls, and
-    comes from a few directions along which a bent map is better.
+    comes from a few directions along which a bent map is better. `_pays_to_bend` tells them apart.
 
     Args:
         rng_key: Randomness of the paths and of the fit of a bent map.
@@ -66,7 +71,7 @@ def annealed(rng_key: RNGKey, target: Target, chosen: Standardisation) -> Anneal
     noise_key, first_key, bend_key, second_key = jax.random.split(rng_key, 4)
     noise = jax.random.normal(noise_key, (NUM_DRAWS, target.dim), jnp.result_type(float))
     tried = _tried(first_key, target, chosen, noise)
-    if tried.num_steps > MANY_STEPS and target.dim <= BEND_LIMIT:
+    if _pays_to_bend(tried, target.dim):
         better = bent(bend_key, target, chosen, noise)
         if better.map is not chosen.map:
             again = _tried(second_key, target, better, noise)
@@ -75,6 +80,19 @@ def annealed(rng_key: RNGKey, target: Target, chosen: Standardisation) -> Anneal
     process = _process(rng_key, target.dim, tried)
     sure = tried.num_steps <= MANY_STEPS
     return Annealed(process, chosen, tried.log_weight, tried.spent, sure)
+
+
+def _pays_to_bend(tried: "_Tried", dim: int) -> bool:
+    """Whether the map should be bent: for want of steps, or because a few of its weights are heavy.
+
+    Where the gap is small and the tail is heavy, as in the neck of a funnel, few directions are to
+    blame. Moves reach the neck so rarely that thousands of paths may show nothing of it.
+    """
+    if tried.num_steps > MANY_STEPS:
+        return dim <= BEND_LIMIT
+    _, tail_share = quality_of(tried.log_weight)
+    small = 0.5 * np.var(tried.log_weight) < FEW_DIRECTIONS
+    return bool(small) and tail_share > GOOD_TAIL and dim <= QUICKLY_BENT
 
 
 class _Tried(NamedTuple):
