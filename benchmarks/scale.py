@@ -23,6 +23,9 @@ from benchmarks import rows as tables
 
 HERE = Path(__file__).parent
 
+NO_EVIDENCE = -1e9
+"""A lower log evidence than this stands for draws at which the density is not finite."""
+
 SIZES = {
     "rows": (1_000, 10_000, 100_000, 1_000_000),
     "dimensions": (10, 30, 100, 300, 1_000, 2_000),
@@ -88,7 +91,9 @@ def slopes(found: list[dict], work: str) -> tuple[float, float]:
 
 
 def _finished(found: list[dict], work: str) -> list[dict]:
-    return [row for row in tables.select(found, work=work) if row["seconds"]]
+    """The rows of a work that have a result: not those whose draws all miss the posterior."""
+    rows = [row for row in tables.select(found, work=work) if row["seconds"]]
+    return [row for row in rows if float(row["log_evidence"] or 0) > NO_EVIDENCE]
 
 
 COLUMNS = ["work", "size", "seconds", "GB", "gradients", "ESS", "trusted", "log evidence", "off by"]
@@ -144,12 +149,16 @@ def _cells(row: dict) -> list[str]:
     ]
 
 
+LIMITS = {"seconds": (0.1, 300), "gigabytes": (0, 1.5)}
+"""The same axes for all works, so that they can be compared."""
+
+
 def plot(path: Path, found: list[dict]) -> None:
     """Seconds and memory against the size, one panel for each work."""
     import matplotlib
 
     matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib import pyplot, ticker
 
     works = [work for work in SIZES if _finished(found, work)]
     figure, panels = pyplot.subplots(2, len(works), figsize=(2.4 * len(works), 4.6), squeeze=False)
@@ -159,8 +168,13 @@ def plot(path: Path, found: list[dict]) -> None:
             panel.plot(tables.column(rows, "size"), tables.column(rows, name), "o-")
             panel.set_xscale("log")
             panel.set_yscale("log" if name == "seconds" else "linear")
+            sizes = [int(row["size"]) for row in rows]
+            panel.set_xticks(sizes, [f"{size:g}" for size in sizes], rotation=45)
+            panel.xaxis.set_minor_locator(ticker.NullLocator())
+            panel.yaxis.set_minor_formatter(ticker.NullFormatter())
+            panel.yaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
+            panel.set_ylim(*LIMITS[name])
             panel.spines[["top", "right"]].set_visible(False)
-        panels[1, column].set_ylim(0)
         panels[1, column].set_xlabel(work)
     panels[0, 0].set_ylabel("seconds")
     panels[1, 0].set_ylabel("GB")
