@@ -42,7 +42,7 @@ from numpyro_bridge.atlas.maps import (
     with_rank,
 )
 from numpyro_bridge.atlas.standardised_target import elbo_of, gap_of, log_weights_of
-from numpyro_bridge.target import Target
+from numpyro_bridge.target import REPLACED_LOG_DENSITY, Target
 
 Candidate = Callable[[RNGKey, Target, Array], AbstractAffineMap | None]
 
@@ -286,7 +286,9 @@ def _fit_in_turn(
         best_possible = candidate is normal_by_newton or (
             candidate is gaussian_vi and target.dim <= DENSE_LIMIT
         )
-        agree = best_possible and fits[-1].starts_agree(target.dim)
+        # Two fits whose draws all leave where the density is finite agree in nothing.
+        hopeful = fits[-1].elbo > 0.5 * REPLACED_LOG_DENSITY
+        agree = best_possible and hopeful and fits[-1].starts_agree(target.dim)
         if agree and fits[-1] is max(fits, key=lambda f: f.elbo):
             break
     return fits

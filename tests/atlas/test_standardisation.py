@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import numpyro_bridge as nb
+from numpyro_bridge.atlas import standardisation
 from numpyro_bridge.atlas.fit_normal import (
     DENSE_LIMIT,
     LAPLACE_LIMIT,
@@ -212,6 +213,22 @@ def test_where_nothing_fits_nothing_is_changed():
     position = jnp.asarray([0.3, -2.0])
     np.testing.assert_allclose(result.map(position), position)
     assert result.fit.candidates["hopeless"] < result.fit.candidates["no_map"]
+
+
+def test_two_hopeless_fits_do_not_end_the_search(monkeypatch):
+    """As Newton's method may end where a scale of a hierarchy is free: its draws overflow."""
+
+    def beyond_all_numbers(rng_key, target, starts):
+        factor = 1e160 * jnp.eye(target.dim, dtype=starts.dtype)
+        return jax.vmap(lambda start: DenseMap(start, factor))(starts[:2])
+
+    monkeypatch.setattr(standardisation, "normal_by_newton", beyond_all_numbers)
+    target = nb.target_from_log_density(lambda x: -0.5 * jnp.sum((1e8 * x) ** 2), 2)
+    candidates = (beyond_all_numbers, laplace)
+    chosen = nb.standardise(jax.random.key(0), target, candidates=candidates, nonlinear=False)
+    assert chosen.fit is not None and chosen.fit.method == "laplace"
+    found = chosen.fit.candidates
+    assert found["no_map"] < found["beyond_all_numbers"] < -1e9 < found["laplace"]
 
 
 def test_no_standardisation_changes_nothing():
