@@ -45,6 +45,7 @@ def test_every_observation_alone(posterior):
     assert list(found.table.index) == list(found.labels) and "6 groups" in repr(found)
 
 
+@pytest.mark.slow
 def test_groups_are_left_out_by_refitting(posterior):
     found = leave_out(jax.random.key(2), posterior, {"y": GROUPS}, refit_all=True)
     assert found.labels == ("3", "7") and found.refitted.all() and found.trusted.all()
@@ -55,6 +56,7 @@ def test_groups_are_left_out_by_refitting(posterior):
     np.testing.assert_array_equal(by_weights.pareto_k, found.pareto_k)
 
 
+@pytest.mark.slow
 def test_a_refit_has_the_evidence_of_its_own_data_and_explores_nothing(posterior):
     fewer = refit(jax.random.key(3), posterior, X[:5], y=Y[:5])
     draws = fewer.sample(jax.random.key(4))
