@@ -171,18 +171,13 @@ def write_page(path: Path, found: list[dict]) -> None:
 
 
 def _cells(row: dict) -> list[str]:
-    def number(name: str, digits: str) -> str:
-        return format(float(row[name]), digits) if row[name] else ""
-
-    evidence = number("log_evidence", ".3f")
-    if evidence:
-        evidence += " ± " + number("log_evidence_error", ".3f")
+    number = partial(rows.number, row)
     return [
         row["work"],
         row["device"],
         number("seconds", ".1f"),
         number("seconds_again", ".3g"),
-        evidence,
+        rows.with_error(row, "log_evidence"),
         number("evidence_off", ".3f"),
         number("ess", ".2f"),
         number("pareto_k", ".2f"),

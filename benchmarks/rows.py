@@ -78,6 +78,17 @@ def column(rows: list[dict], name: str) -> np.ndarray:
     return np.asarray([float(row[name] or "nan") for row in rows])
 
 
+def number(row: dict, name: str, digits: str) -> str:
+    """A number of a row in this format; empty where the row has none."""
+    return format(float(row[name]), digits) if row[name] else ""
+
+
+def with_error(row: dict, name: str) -> str:
+    """A number of a row with its standard error; empty where the row has none."""
+    found = number(row, name, ".3f")
+    return found and f"{found} ± {number(row, f'{name}_error', '.3f')}"
+
+
 def over_keys(rows: list[dict], name: str, digits: int = 3) -> str:
     """The mean of a column, and its standard deviation where there are several rows."""
     values = column(rows, name)

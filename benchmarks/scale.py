@@ -13,6 +13,7 @@ import os
 import resource
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -130,12 +131,7 @@ def write_page(path: Path, found: list[dict]) -> None:
 
 
 def _cells(row: dict) -> list[str]:
-    def number(name: str, digits: str) -> str:
-        return format(float(row[name]), digits) if row[name] else ""
-
-    evidence = number("log_evidence", ".3f")
-    if evidence:
-        evidence += " ± " + number("log_evidence_error", ".3f")
+    number = partial(tables.number, row)
     return [
         row["work"],
         f"{int(row['size']):,}",
@@ -144,7 +140,7 @@ def _cells(row: dict) -> list[str]:
         number("gradients", ",.0f"),
         number("ess", ".2f"),
         row["trusted"],
-        evidence,
+        tables.with_error(row, "log_evidence"),
         number("evidence_off", ".4f"),
     ]
 

@@ -1,7 +1,6 @@
 """How much memory a batch may take, which large models and many draws are divided by."""
 
 import math
-from typing import Any
 
 from numpyro_bridge._core.checks import check_positive
 
@@ -38,7 +37,7 @@ def most_within_memory(num_bytes_each: int) -> int:
     return max(1, _limit // max(1, num_bytes_each))
 
 
-def in_words(num_bytes: Any) -> str:
+def in_words(num_bytes: int) -> str:
     """A size in gigabytes, or in megabytes."""
     if num_bytes >= 1e9:
         return f"{num_bytes / 1e9:.1f} GB"

@@ -72,7 +72,7 @@ class Wanted(NamedTuple):
         python_warnings.warn(
             f"left out: {' and '.join(missing)}, since {reason}. {instead}; or go on without them "
             f"and without this warning: {', '.join(f'{name}=False' for name in missing)}",
-            stacklevel=stacklevel + 1,
+            stacklevel=stacklevel,
         )
         return self._replace(**dict.fromkeys(missing, False))
 

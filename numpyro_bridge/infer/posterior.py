@@ -5,14 +5,13 @@ import time
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 from numpyro import handlers
-from numpyro.distributions import Distribution
 
 from numpyro_bridge._core.checks import MOST_STEPS, check_count, check_names
 from numpyro_bridge._core.devices import Device, check_devices, copy_to
@@ -280,15 +279,15 @@ class Posterior(Generic[MetricsOrNone]):
             return self.atlas.notes
         return ("Nobody looked for several modes: one map serves the whole posterior.",)
 
-    def as_distribution(self) -> Distribution:
-        """The posterior as a NumPyro distribution, to be the prior of the next analysis.
+    def as_distribution(self) -> Any:  # for type checkers no class of ours is one of NumPyro's
+        """The posterior as a `PosteriorDistribution`, to be the prior of the next analysis.
 
         Raises:
             ValueError: if the process has no flow, since only `DiffusionSampler` trains one; or if
                 there are several charts, each with a flow of its own.
         """
         flow, target = self._flow()
-        return cast(Distribution, PosteriorDistribution(flow, target.map, target.base))
+        return PosteriorDistribution(flow, target.map, target.base)
 
     def as_guide(self, num_steps: int = 8) -> FlowGuide:
         """The flow as a guide for `numpyro.infer.reparam.NeuTraReparam`; it has no parameters.
