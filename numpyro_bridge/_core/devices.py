@@ -1,4 +1,4 @@
-"""Several devices: a batch of trajectories is divided evenly among them."""
+"""Several devices: a batch of trajectories is divided evenly along a mesh of them."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,34 +15,51 @@ if TYPE_CHECKING:
     Device = Any  # JAX declares the type as a variable
 else:
     Device = jax.Device
-Devices = tuple[Device, ...]
 
-_in_force: ContextVar[Devices] = ContextVar("_in_force", default=())
+TRAJECTORIES = "trajectories"
+"""The axis of a mesh along which trajectories are divided, where there is one of this name."""
+
+_in_force: ContextVar[Mesh | None] = ContextVar("_in_force", default=None)
 
 
-def check_devices(devices: Sequence[Device] | None, num_trajectories: int) -> Devices:
-    """The devices to work on, as a tuple, which is empty where JAX is to use its default device.
+def mesh_of(
+    devices: Sequence[Device] | None, mesh: Mesh | None, num_trajectories: int | None = None
+) -> Mesh | None:
+    """The mesh to work on; None where JAX is to use its default device.
+
+    Args:
+        devices: The devices, as the user gave them.
+        mesh: The mesh, as the user gave it, instead of devices.
+        num_trajectories: The size of a batch that has to be divided evenly.
 
     Raises:
-        ValueError: if the batch does not divide evenly among them.
+        ValueError: if these are no devices or no mesh, or both are given; if the batch does not
+            divide evenly; or if some processes have no device in the mesh.
     """
-    devices = checked_devices(devices)
-    if not devices:
-        return ()
-    if num_trajectories % len(devices):
+    if mesh is None:
+        devices = _checked_devices(devices)
+        made = Mesh(np.array(devices), (TRAJECTORIES,)) if devices else None
+    elif devices is not None:
+        raise ValueError("give either devices= or mesh=, not both")
+    elif isinstance(mesh, Mesh):
+        made = _without_types(mesh)
+    else:
         raise ValueError(
-            f"num_trajectories={num_trajectories} cannot be divided evenly among {len(devices)} "
-            "devices; give a multiple, or fewer devices"
+            "mesh should be a jax.sharding.Mesh, such as jax.make_mesh((2, 4), ('trajectories', "
+            f"'rows')), got {mesh!r}"
         )
-    return devices
+    if made is None:
+        return None
+    _check_processes(made)
+    if num_trajectories is not None and num_trajectories % num_shares(made):
+        raise ValueError(
+            f"num_trajectories={num_trajectories} cannot be divided evenly among "
+            f"{num_shares(made)} devices; give a multiple, or fewer devices"
+        )
+    return made
 
 
-def checked_devices(devices: Any) -> Devices:
-    """The devices as a tuple, which is empty where there are none.
-
-    Raises:
-        ValueError: if this is no list of devices.
-    """
+def _checked_devices(devices: Any) -> tuple[Device, ...]:
     if devices is None or (type(devices) is tuple and not devices):
         return ()
     is_list = isinstance(devices, Sequence) and not isinstance(devices, str) and len(devices) > 0
@@ -54,13 +71,34 @@ def checked_devices(devices: Any) -> Devices:
     return tuple(devices)
 
 
-@contextmanager
-def divided_among(devices: Devices) -> Iterator[None]:
-    """Compile what is traced inside this context for the given devices.
+def _check_processes(mesh: Mesh) -> None:
+    """All processes have to take part, or this one alone: any other would wait for ever."""
+    taking_part = {device.process_index for device in mesh.devices.flat}
+    if taking_part not in ({jax.process_index()}, set(range(jax.process_count()))):
+        raise ValueError(
+            f"the devices are those of the processes {sorted(taking_part)} of "
+            f"{jax.process_count()}: give those of all processes, jax.devices(), or those of each "
+            "process alone, jax.local_devices()"
+        )
 
-    Tracing reads the devices, so they must be part of the cache key of what is compiled.
+
+def spans_processes(mesh: Mesh | None) -> bool:
+    """Whether some devices of a mesh belong to another process."""
+    return mesh is not None and mesh.is_multi_process
+
+
+def num_shares(mesh: Mesh | None) -> int:
+    """Among how many devices a batch is divided."""
+    return 1 if mesh is None else int(np.prod([mesh.shape[axis] for axis in _axes(mesh)]))
+
+
+@contextmanager
+def divided_among(mesh: Mesh | None) -> Iterator[None]:
+    """Compile what is traced inside this context for the devices of a mesh.
+
+    Tracing reads the mesh, so it must be part of the cache key of what is compiled.
     """
-    token = _in_force.set(devices)
+    token = _in_force.set(mesh)
     try:
         yield
     finally:
@@ -72,30 +110,76 @@ def divide(batch: jax.Array) -> jax.Array:
 
     Results equal those of a single device, up to rounding: sums may be taken in another order.
     """
-    devices = _in_force.get()
-    if len(devices) < 2 or len(batch) % len(devices):
+    mesh = _in_force.get()
+    shares = num_shares(mesh)
+    if mesh is None or shares < 2 or len(batch) % shares:
         return batch
-    return jax.lax.with_sharding_constraint(batch, _over(devices, "trajectories"))
+    return jax.lax.with_sharding_constraint(batch, _over(mesh, _axes(mesh)))
 
 
-def copy_to(devices: Devices, tree: Any) -> Any:
-    """Put a copy of every array on each device, which computing on all of them requires."""
-    if not devices:
+def gathered(tree: Any) -> Any:
+    """Let every device in force have all of every array, so that every process can read it."""
+    mesh = _in_force.get()
+    if not spans_processes(mesh):
         return tree
-    everywhere = _over(devices)
-    return jax.tree.map(
-        lambda leaf: jax.device_put(leaf, everywhere) if eqx.is_array(leaf) else leaf, tree
-    )
+    return jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, _over(mesh)), tree)
 
 
-def copy_back(devices: Devices, tree: Any) -> Any:
+def copy_to(mesh: Mesh | None, tree: Any) -> Any:
+    """Put a copy of every array on each device, which computing on all of them requires.
+
+    What the user has divided among these devices stays divided.
+    """
+    if mesh is None:
+        return tree
+    return jax.tree.map(lambda leaf: _placed(mesh, leaf) if eqx.is_array(leaf) else leaf, tree)
+
+
+def copy_back(mesh: Mesh | None, tree: Any) -> Any:
     """Take one copy of every array, which is no longer bound to any device."""
-    if not devices:
+    if mesh is None:
         return tree
     return jax.tree.map(
         lambda leaf: jnp.asarray(np.asarray(leaf)) if eqx.is_array(leaf) else leaf, tree
     )
 
 
-def _over(devices: Devices, *axes: str) -> NamedSharding:
-    return NamedSharding(Mesh(np.array(devices), ("trajectories",)), PartitionSpec(*axes))
+def untyped(array: jax.Array) -> jax.Array:
+    """The same array, with a sharding that is no part of its type: models do not reckon with one.
+
+    `jax.make_mesh` makes meshes whose axes are part of the types of arrays.
+    """
+    sharding = array.sharding
+    if not isinstance(sharding, NamedSharding) or not isinstance(sharding.mesh, Mesh):
+        return array
+    mesh = _without_types(sharding.mesh)
+    if mesh == sharding.mesh:
+        return array
+    return jax.device_put(array, NamedSharding(mesh, sharding.spec))
+
+
+def _without_types(mesh: Mesh) -> Mesh:
+    return Mesh(mesh.devices, mesh.axis_names)
+
+
+def _placed(mesh: Mesh, array: jax.Array) -> jax.Array:
+    everywhere, devices = _over(mesh), set(mesh.devices.flat)
+    if array.sharding.device_set == devices and not array.is_fully_replicated:
+        return array
+    if not spans_processes(mesh):
+        return jax.device_put(array, everywhere)
+    if jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
+        numbers = _placed(mesh, jax.random.key_data(array))
+        return jax.random.wrap_key_data(numbers, impl=jax.random.key_impl(array))
+    here = np.asarray(array)
+    return jax.make_array_from_callback(here.shape, everywhere, lambda index: here[index])
+
+
+def _axes(mesh: Mesh) -> tuple[str, ...]:
+    """The axes along which trajectories are divided: others are for the user's data."""
+    return (TRAJECTORIES,) if TRAJECTORIES in mesh.axis_names else tuple(mesh.axis_names)
+
+
+def _over(mesh: Mesh | None, axes: tuple[str, ...] = ()) -> NamedSharding:
+    assert mesh is not None
+    return NamedSharding(mesh, PartitionSpec(axes) if axes else PartitionSpec())

@@ -13,6 +13,8 @@ from contextlib import contextmanager
 
 _pressed = False
 _times = 0
+_held = False
+"""Whether Ctrl-C waits until all processes of a run have heard of it."""
 
 
 @contextmanager
@@ -37,9 +39,25 @@ def noticed_interrupts() -> Iterator[None]:
 
 def raise_interrupt() -> None:
     """Raise a `KeyboardInterrupt` if Ctrl-C was pressed and its exception did not arrive."""
-    if _pressed and threading.current_thread() is threading.main_thread():
+    if _pressed and not _held and threading.current_thread() is threading.main_thread():
         forget_interrupt()
         raise KeyboardInterrupt
+
+
+@contextmanager
+def held_interrupts(held: bool = True) -> Iterator[None]:
+    """Let Ctrl-C wait inside the block, or, with False, let it be raised at once again."""
+    global _held
+    before, _held = _held, held
+    try:
+        yield
+    finally:
+        _held = before
+
+
+def is_pressed() -> bool:
+    """Whether Ctrl-C was pressed and has not been dealt with."""
+    return _pressed
 
 
 def forget_interrupt() -> None:
@@ -57,4 +75,5 @@ def _note_and_raise(signum, frame) -> None:
     global _pressed, _times
     _pressed = True
     _times += 1
-    signal.default_int_handler(signum, frame)
+    if not _held:
+        signal.default_int_handler(signum, frame)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from tqdm.auto import tqdm
 
 from numpyro_bridge._core.interrupts import noticed_interrupts, raise_interrupt
+from numpyro_bridge._core.together import is_first
 
 
 @dataclass
@@ -28,9 +29,10 @@ def stages(shown: bool) -> Iterator[None]:
     which stage it came.
 
     Args:
-        shown: Whether to show anything; where the variable `CI` is set, nothing is shown.
+        shown: Whether to show anything. Nothing is shown where the variable `CI` is set, and by
+            other processes than the first one.
     """
-    hidden = not shown or "CI" in os.environ
+    hidden = not (shown and is_first()) or "CI" in os.environ
     with (
         noticed_interrupts(),
         tqdm(bar_format="{desc} [{elapsed}]{postfix}", leave=False, disable=hidden) as line,

@@ -1,14 +1,12 @@
 """BridgeSampler: from a NumPyro model to a trained bridge in one call."""
 
 import os
-import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import equinox as eqx
-import jax
 import optax
+from jax.sharding import Mesh
 
 from numpyro_bridge._core.checks import (
     check_count,
@@ -20,49 +18,26 @@ from numpyro_bridge._core.checks import (
     check_process,
     check_trainable,
 )
-from numpyro_bridge._core.devices import Device, Devices, check_devices
+from numpyro_bridge._core.devices import Device, mesh_of
 from numpyro_bridge._core.doors import check_door
 from numpyro_bridge._core.functions import name_of
-from numpyro_bridge._core.interrupts import forget_interrupt
-from numpyro_bridge._core.stages import stage, stages
 from numpyro_bridge._core.types import RNGKey
-from numpyro_bridge._core.writing import check_writable, file_path
+from numpyro_bridge._core.writing import file_path
 from numpyro_bridge.atlas.chart import Chart, Explore, chart
 from numpyro_bridge.atlas.explore import explore
-from numpyro_bridge.atlas.seen_target import pieces_of
-from numpyro_bridge.atlas.standardised_target import StandardisedTarget
-from numpyro_bridge.infer.absolute import absolute
 from numpyro_bridge.infer.check_model import check_model
-from numpyro_bridge.infer.coverage import covered
 from numpyro_bridge.infer.many_posteriors import ManyPosteriors
-from numpyro_bridge.infer.need import needs_training
+from numpyro_bridge.infer.one_run import run_once
 from numpyro_bridge.infer.posterior import Posterior
 from numpyro_bridge.infer.run_many import data_sets_of, run_many
-from numpyro_bridge.infer.seeing import (
-    Seen,
-    Standardise,
-    check_stages,
-    keys_for_charts,
-    process_for_each_chart,
-    see,
-    stacked,
-)
-from numpyro_bridge.infer.untrained import (
-    by_annealed_moves,
-    on_charts_after_interrupt,
-    on_charts_alone,
-    with_doubt,
-)
+from numpyro_bridge.infer.seeing import Standardise, check_stages
 from numpyro_bridge.objectives import reverse_kl_ld
 from numpyro_bridge.objectives.curricula import AbstractCurriculum
-from numpyro_bridge.processes import CMCD, AbstractProcess
+from numpyro_bridge.processes import AbstractProcess
 from numpyro_bridge.target import Target
-from numpyro_bridge.target.resolve import resolve_target
-from numpyro_bridge.training.loop import UNCHANGED, fit
-from numpyro_bridge.training.metrics import TrajectoryMetrics, concatenate
+from numpyro_bridge.training.loop import UNCHANGED
+from numpyro_bridge.training.metrics import TrajectoryMetrics
 from numpyro_bridge.training.optimizer import bridge_optimizer
-from numpyro_bridge.training.report import RunReport, Seconds
-from numpyro_bridge.training.training import Stop, Training
 
 FOR_MANY = "for many data sets write sampler.run_many(rng_key, {'y': ys}), with one a row"
 """What to do in place of calling `run` inside `jax.vmap`."""
@@ -107,7 +82,10 @@ class BridgeSampler:
         checkpoint: A file that is written every few seconds, and from which an interrupted run
             resumes; the second chart and later ones add their numbers to its name.
         devices: Devices that share the trajectories of each iteration, such as `jax.devices()`;
-            their number must divide `num_trajectories`. One device by default.
+            their number must divide `num_trajectories`. One device by default. They may be those of
+            several processes, which then do one run together.
+        mesh: A mesh of devices in place of `devices`. Trajectories are divided along its axis of
+            the name "trajectories"; along all axes if there is none.
         progress_bar: Whether to show the stages of the run, and progress while training.
     """
 
@@ -128,6 +106,7 @@ class BridgeSampler:
         trainable: Any = None,
         checkpoint: str | os.PathLike[str] | None = None,
         devices: Sequence[Device] | None = None,
+        mesh: Mesh | None = None,
         progress_bar: bool = True,
     ):
         _check_functions(model, process, explore, charts, standardise)
@@ -154,11 +133,11 @@ class BridgeSampler:
         self.tolerance = tolerance
         self.trainable = trainable
         self.checkpoint = checkpoint
-        self.devices: Devices = check_devices(devices, num_trajectories)
+        self.mesh: Mesh | None = mesh_of(devices, mesh, num_trajectories)
         self.progress_bar: bool = check_flag("progress_bar", progress_bar)
         settings = {"num_trajectories": num_trajectories, **curriculum.settings}
         # Arrays that a loss holds are arguments of the compiled code, not constants.
-        self._loss = eqx.Partial(objective, **settings)
+        self.loss = eqx.Partial(objective, **settings)
 
     def __repr__(self) -> str:
         process = "" if self.process is None else f", process={name_of(self.process)}"
@@ -182,10 +161,7 @@ class BridgeSampler:
             ValueError: if the model cannot be sampled. The message says what to change.
         """
         check_door("BridgeSampler.run", rng_key, self.model, args, kwargs, instead=FOR_MANY)
-        if self.checkpoint is not None:
-            check_writable("checkpoint", self.checkpoint)
-        with stages(self.progress_bar):
-            return absolute(self._run(rng_key, args, kwargs))
+        return run_once(self, rng_key, args, kwargs)
 
     def run_many(
         self,
@@ -220,112 +196,6 @@ class BridgeSampler:
         check_door("BridgeSampler.run_many", rng_key, self.model, data_sets, args, kwargs)
         sets = data_sets_of(data_sets, kwargs)
         return run_many(self, rng_key, sets, args, kwargs)
-
-    def _run(self, rng_key: RNGKey, args: tuple[Any, ...], kwargs: dict[str, Any]):
-        stage("reading the model")
-        target_key, map_key, process_key, fit_key, last_key = jax.random.split(rng_key, 5)
-        target = resolve_target(target_key, self.model, args, kwargs)
-        start = time.perf_counter()
-        seen = see(
-            map_key,
-            target,
-            explore=self.explore,
-            charts=self.charts,
-            standardise=self.standardise,
-            trained=self.process is not None,
-        )
-        report = RunReport(
-            objective=name_of(self.objective),
-            num_gradient_evaluations=seen.num_gradient_evaluations,
-            seconds=Seconds(standardise=time.perf_counter() - start),
-        )
-        atlas = seen.atlas
-        # Where there are too many places for charts, training these would not find the others.
-        if atlas is not None and self.process is None and (atlas.good or atlas.overflows):
-            return on_charts_alone(process_key, seen, report)
-        try:
-            posterior = self._bridged(process_key, fit_key, target, seen, report)
-        except KeyboardInterrupt:
-            if atlas is None:
-                raise
-            return on_charts_after_interrupt(process_key, target, seen, report)
-        return posterior if atlas is None else self._covered(last_key, posterior)
-
-    def _bridged(self, process_key, fit_key, target: Target, seen: Seen, report: RunReport):
-        """The posterior by annealed moves where these suffice, else by a trained process."""
-        one_map = isinstance(seen.target, StandardisedTarget)
-        if one_map and self.process is None and self.standardise is None:
-            posterior, report = by_annealed_moves(process_key, target, seen, report)
-            if posterior is not None:
-                return posterior
-        return self._trained(process_key, fit_key, seen, report)
-
-    def _covered(self, rng_key, posterior: Posterior[Any]) -> Posterior[Any]:
-        try:
-            stage("looking for what the sampler does not cover")
-            return covered(rng_key, posterior)
-        except KeyboardInterrupt:
-            forget_interrupt()
-            return with_doubt(
-                posterior,
-                "Ctrl-C was pressed before it was known whether all of the posterior is covered.",
-            )
-
-    def _trained(self, process_key, fit_key, seen: Seen, report: RunReport):
-        """Train the process on the charts that need it, with one compiled program for all."""
-        make = CMCD if self.process is None else self.process
-        stage("compiling the training")
-        pieces = pieces_of(seen.target)
-        processes = process_for_each_chart(process_key, make, seen.target)
-        keys = keys_for_charts(fit_key, len(pieces))
-        needed = [True] * len(pieces)
-        if self.process is None:
-            needed = needs_training(jax.random.fold_in(fit_key, 1), processes, pieces)
-        trainings = []
-        for number, (key, piece) in enumerate(zip(keys, pieces, strict=True)):
-            if needed[number]:
-                trainings.append(self._trained_on(key, processes[number], piece, number))
-                processes[number] = trainings[-1].module
-                if trainings[-1].stopped is Stop.INTERRUPTED:
-                    break
-        process = stacked(processes)
-        iterations = sum(training.num_iterations for training in trainings)
-        spent = iterations * self.num_trajectories * (process.num_steps + 1)
-        report = replace(
-            report,
-            process=type(process).__name__,
-            num_gradient_evaluations=(report.num_gradient_evaluations or 0) + spent,
-        )
-        return Posterior(
-            process=process,
-            target=seen.target,
-            standardisation=seen.standardisation,
-            metrics=concatenate([training.metrics for training in trainings]),
-            report=report.after(*trainings),
-            atlas=seen.atlas,
-        )
-
-    def _trained_on(
-        self, rng_key, process, piece: StandardisedTarget, number: int
-    ) -> Training[Any]:
-        extra = {} if self.trainable is None else {"trainable": self.trainable}
-        checkpoint = self.checkpoint
-        if checkpoint is not None and number > 0:
-            checkpoint = f"{os.fspath(checkpoint)}.{number}"
-        return fit(
-            rng_key,
-            process,
-            self._loss,
-            piece,
-            optimizer=self.optimizer,
-            num_iterations=self.num_iterations,
-            curriculum=self.curriculum,
-            tolerance=self.tolerance,
-            checkpoint=checkpoint,
-            devices=self.devices,
-            progress_bar=self.progress_bar,
-            **extra,
-        )
 
 
 def _check_functions(model, process, explore, charts, standardise) -> None:

@@ -7,13 +7,14 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Array, Int
 
-from numpyro_bridge._core.devices import Devices, divide, divided_among
-from numpyro_bridge._core.interrupts import raise_interrupt
+from numpyro_bridge._core.devices import divide, divided_among, gathered, num_shares
 from numpyro_bridge._core.memory import most_within_memory
 from numpyro_bridge._core.quick_jit import quick_jit
 from numpyro_bridge._core.stages import stage, stages
+from numpyro_bridge._core.together import interrupt_all
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.atlas.charted_target import ChartedTarget
 from numpyro_bridge.atlas.seen_target import SeenTarget
@@ -41,7 +42,7 @@ def drawn(
     process: AbstractProcess[Any],
     target: SeenTarget,
     num_samples: int,
-    devices: Devices,
+    mesh: Mesh | None,
     kept: KeptSites | None = None,
 ) -> tuple[tuple[End, dict[str, Array]], int]:
     """Draw ends of trajectories with the values of all sites.
@@ -54,7 +55,7 @@ def drawn(
         process: The two chains; of all charts, stacked, where there are several.
         target: The target on its charts.
         num_samples: How many ends.
-        devices: Devices that share each batch.
+        mesh: The devices that share each batch; None for one.
         kept: The sites whose values are wanted; all by default.
 
     Returns:
@@ -63,28 +64,27 @@ def drawn(
     with stages(False):  # which is only for whoever interrupts it
         stage("drawing")
         kept = kept_sites(target.base) if kept is None else kept
-        return _drawn(rng_key, process, target, num_samples, devices, kept)
+        return _drawn(rng_key, process, target, num_samples, mesh, kept)
 
 
-def _drawn(rng_key, process, target: SeenTarget, num_samples: int, devices: Devices, kept):
-    sizes = _sizes_within_memory((process.num_steps + 1) * target.dim + kept.num_numbers, devices)
+def _drawn(rng_key, process, target: SeenTarget, num_samples: int, mesh: Mesh | None, kept):
+    sizes = _sizes_within_memory((process.num_steps + 1) * target.dim + kept.num_numbers)
     if isinstance(target, ChartedTarget) and num_samples >= target.num_charts:
-        return _drawn_in_shares(rng_key, process, target, num_samples, devices, kept, sizes)
+        return _drawn_in_shares(rng_key, process, target, num_samples, mesh, kept, sizes)
     size = sizes[-1]
     keys = jax.random.split(rng_key, -(-num_samples // size))
     draw = _compiled(process, _draw_batch, _draw_batch_quickly)
-    batches = [_to_host(draw(key, process, target, kept, size, devices)) for key in keys]
+    batches = [_to_host(draw(key, process, target, kept, size, mesh)) for key in keys]
     return _joined(batches, np.arange(num_samples)), len(keys) * size
 
 
-def _sizes_within_memory(numbers_each: int, devices: Devices) -> list[int]:
-    """The sizes of batches that fit in memory, of those that the devices divide."""
-    divisible = [size for size in BATCHES if size % max(1, len(devices)) == 0]
+def _sizes_within_memory(numbers_each: int) -> list[int]:
+    """The sizes of batches that fit in memory."""
     most = most_within_memory(BYTES_PER_NUMBER * numbers_each)
-    return [size for size in divisible if size <= most] or divisible[:1]
+    return [size for size in BATCHES if size <= most] or [BATCHES[0]]
 
 
-def _drawn_in_shares(rng_key, processes, target: ChartedTarget, num_samples, devices, kept, sizes):
+def _drawn_in_shares(rng_key, processes, target: ChartedTarget, num_samples, mesh, kept, sizes):
     order_key, draw_key = jax.random.split(rng_key)
     counts = apportioned(np.exp(np.asarray(target.log_share, float)), num_samples)
     enough = (size for size in sizes if size >= max(SMALL_BATCH, np.max(counts)))
@@ -95,7 +95,7 @@ def _drawn_in_shares(rng_key, processes, target: ChartedTarget, num_samples, dev
         num_batches = -(-int(counts[chart]) // size)
         keys = jax.random.split(jax.random.fold_in(draw_key, chart), num_batches)
         mine = [
-            _to_host(draw(key, processes, target, jnp.asarray(chart), kept, size, devices))
+            _to_host(draw(key, processes, target, jnp.asarray(chart), kept, size, mesh))
             for key in keys
         ]
         end, sites = jax.tree.map(
@@ -142,7 +142,7 @@ def _joined(batches: list[Any], order: np.ndarray) -> Any:
 
 
 def _to_host(batch: Any) -> Any:
-    raise_interrupt()
+    interrupt_all()
     return jax.tree.map(np.asarray, batch)
 
 
@@ -152,14 +152,13 @@ def _batch(
     target: SeenTarget,
     kept: KeptSites,
     num: int,
-    devices: Devices,
+    mesh: Mesh | None,
 ):
     def draw(key):
         end = draw_end(key, process, target)
         return end, kept.values(target.base, end.position)
 
-    with divided_among(devices):
-        return jax.vmap(draw)(divide(jax.random.split(rng_key, num)))
+    return _on_mesh(draw, jax.random.split(rng_key, num), mesh)
 
 
 def _batch_on(
@@ -169,14 +168,22 @@ def _batch_on(
     chart: Int[Array, ""],
     kept: KeptSites,
     num: int,
-    devices: Devices,
+    mesh: Mesh | None,
 ):
     def draw(key):
         end = draw_end_on(key, processes, target, chart)
         return end, kept.values(target.base, end.position)
 
-    with divided_among(devices):
-        return jax.vmap(draw)(divide(jax.random.split(rng_key, num)))
+    return _on_mesh(draw, jax.random.split(rng_key, num), mesh)
+
+
+def _on_mesh(draw: Callable[..., Any], keys: Array, mesh: Mesh | None) -> Any:
+    """Draw for every key; the last is repeated until the devices have equally many."""
+    num = len(keys)
+    if num % num_shares(mesh):
+        keys = keys[np.minimum(np.arange(num + -num % num_shares(mesh)), num - 1)]
+    with divided_among(mesh):
+        return gathered(jax.tree.map(lambda x: x[:num], jax.vmap(draw)(divide(keys))))
 
 
 _draw_batch, _draw_batch_quickly = eqx.filter_jit(_batch), quick_jit(_batch)

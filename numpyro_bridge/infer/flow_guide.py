@@ -10,10 +10,14 @@ from numpyro import handlers
 
 from numpyro_bridge._core.types import Vector
 from numpyro_bridge._core.untyped_bases import AutoContinuous, Transform
+from numpyro_bridge.atlas.charted_target import ChartedTarget
+from numpyro_bridge.atlas.seen_target import SeenTarget
 from numpyro_bridge.atlas.standardised_target import StandardisedTarget
 from numpyro_bridge.diffusion.denoiser import Denoiser
+from numpyro_bridge.diffusion.process import DenoisingProcess
 from numpyro_bridge.diffusion.reflow import carried
 from numpyro_bridge.draws.prediction import model_of
+from numpyro_bridge.processes import AbstractProcess
 from numpyro_bridge.target import joined_in_order
 
 
@@ -110,3 +114,24 @@ class FlowTransform(Transform):
     def _one(self, noise: Vector) -> Vector:
         position = self.target.map(carried(noise, self.denoiser, self.num_steps))
         return joined_in_order(self.order, self.target.base.by_site(position))
+
+
+def trained_flow(
+    process: AbstractProcess[Any], target: SeenTarget
+) -> tuple[Denoiser, StandardisedTarget]:
+    """The denoiser of a process that has one, and the target on its only chart.
+
+    Raises:
+        ValueError: if the process has no flow, or there are several charts.
+    """
+    if isinstance(process, DenoisingProcess) and isinstance(target, ChartedTarget):
+        raise ValueError(
+            f"this posterior is on {target.num_charts} charts, each with a flow of its own: "
+            "for a single flow write nb.DiffusionSampler(model, max_charts=1)"
+        )
+    if not (isinstance(process, DenoisingProcess) and isinstance(target, StandardisedTarget)):
+        raise ValueError(
+            f"{type(process).__name__} has no density of its ends alone; train a flow on its "
+            "draws: nb.DiffusionSampler(model).run(..., draws=posterior.sample(rng_key))"
+        )
+    return process.denoiser, target

@@ -10,22 +10,22 @@ from typing import Any, Generic, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Array, Float
 from numpyro import handlers
 
 from numpyro_bridge._core.checks import MOST_STEPS, check_count, check_names
-from numpyro_bridge._core.devices import Device, check_devices, copy_to
+from numpyro_bridge._core.devices import Device, copy_to, mesh_of
 from numpyro_bridge._core.doors import check_door
+from numpyro_bridge._core.keys import numbers_of_key
+from numpyro_bridge._core.together import check_same, is_first, together
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge._core.weights import pareto_smooth, resample_indices
 from numpyro_bridge._core.writing import file_path
 from numpyro_bridge.atlas.atlas import Atlas
-from numpyro_bridge.atlas.charted_target import ChartedTarget
 from numpyro_bridge.atlas.seen_target import SeenTarget
 from numpyro_bridge.atlas.standardisation import Standardisation
 from numpyro_bridge.atlas.standardised_target import StandardisedTarget
-from numpyro_bridge.diffusion.denoiser import Denoiser
-from numpyro_bridge.diffusion.process import DenoisingProcess
 from numpyro_bridge.draws.backward_runs import BackwardRuns, backward_log_weights
 from numpyro_bridge.draws.draws import Draws
 from numpyro_bridge.draws.given import positions_and_weights
@@ -33,8 +33,8 @@ from numpyro_bridge.draws.html import html_of_posterior
 from numpyro_bridge.draws.prediction import model_of, run_on_given
 from numpyro_bridge.draws.verdict import MAX_NON_FINITE_SHARE, ReliabilityWarning
 from numpyro_bridge.infer.distribution import PosteriorDistribution
-from numpyro_bridge.infer.drawing import BATCH, drawn
-from numpyro_bridge.infer.flow_guide import FlowGuide
+from numpyro_bridge.infer.drawing import drawn
+from numpyro_bridge.infer.flow_guide import FlowGuide, trained_flow
 from numpyro_bridge.infer.kept_sites import kept_sites
 from numpyro_bridge.infer.posterior_files import SavedPosterior, write_posterior
 from numpyro_bridge.processes import AbstractProcess
@@ -101,6 +101,7 @@ class Posterior(Generic[MetricsOrNone]):
         *,
         exclude: Sequence[str] = (),
         devices: Sequence[Device] | None = None,
+        mesh: Mesh | None = None,
     ) -> Draws:
         """Draw trajectories, and keep the end of each with the log weight of its whole path.
 
@@ -108,20 +109,26 @@ class Posterior(Generic[MetricsOrNone]):
             rng_key: The same key gives the same draws.
             num_samples: Number of independent draws.
             exclude: Deterministic sites whose values are not kept, such as large ones.
-            devices: Devices that share the trajectories; one by default.
+            devices: Devices that share the trajectories; one by default. Where they are those of
+                several processes, each of these gets all draws.
+            mesh: A mesh of devices instead, as `BridgeSampler` takes it.
 
         Raises:
-            ValueError: if `num_samples` is below 1, `exclude` names another site, the devices do
-                not divide a batch of 1,000, or data that the model reads by itself have changed.
+            ValueError: if `num_samples` is below 1, `exclude` names another site, or data that the
+                model reads by itself have changed.
+            RuntimeError: if another process that takes part is lost.
         """
         check_door("Posterior.sample", rng_key, self.target)
         self.target.base.check_unchanged()
         num_samples = check_count("num_samples", num_samples, 1)
         kept = kept_sites(self.target.base, exclude)
-        devices = check_devices(devices, BATCH)
-        process, target = copy_to(devices, (self.process, self.target))
+        mesh = mesh_of(devices, mesh)
         start = time.perf_counter()
-        (end, sites), num_paths = drawn(rng_key, process, target, num_samples, devices, kept)
+        with together(mesh):
+            same = numbers_of_key(rng_key), num_samples, exclude
+            check_same("an rng_key, num_samples or exclude", same)
+            process, target = copy_to(mesh, (self.process, self.target))
+            (end, sites), num_paths = drawn(rng_key, process, target, num_samples, mesh, kept)
         seconds = time.perf_counter() - start
         evaluations = num_paths * (self.process.num_steps + 1)
         return Draws(
@@ -286,7 +293,7 @@ class Posterior(Generic[MetricsOrNone]):
             ValueError: if the process has no flow, since only `DiffusionSampler` trains one; or if
                 there are several charts, each with a flow of its own.
         """
-        flow, target = self._flow()
+        flow, target = trained_flow(self.process, self.target)
         return PosteriorDistribution(flow, target.map, target.base)
 
     def as_guide(self, num_steps: int = 8) -> FlowGuide:
@@ -300,27 +307,14 @@ class Posterior(Generic[MetricsOrNone]):
                 NumPyro model.
         """
         num_steps = check_count("num_steps", num_steps, 1, MOST_STEPS)
-        return FlowGuide(*self._flow(), num_steps)
-
-    def _flow(self) -> tuple[Denoiser, StandardisedTarget]:
-        process, target = self.process, self.target
-        if isinstance(process, DenoisingProcess) and isinstance(target, ChartedTarget):
-            raise ValueError(
-                f"this posterior is on {target.num_charts} charts, each with a flow of its own: "
-                "for a single flow write nb.DiffusionSampler(model, max_charts=1)"
-            )
-        if not (isinstance(process, DenoisingProcess) and isinstance(target, StandardisedTarget)):
-            raise ValueError(
-                f"{type(self.process).__name__} has no density of its ends alone; train a flow on "
-                "its draws: nb.DiffusionSampler(model).run(..., draws=posterior.sample(rng_key))"
-            )
-        return process.denoiser, target
+        return FlowGuide(*trained_flow(self.process, self.target), num_steps)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the trained bridge and the model's data to one file, atomically.
 
         Load it with `nb.load(path, model)`. The model itself is code and is not saved. Of a process
         from outside this package only the arrays are saved, and `nb.load` needs its constructor.
+        Where several processes did the run together, the first one writes.
 
         Args:
             path: The file to write; its folder is made if needed.
@@ -331,6 +325,8 @@ class Posterior(Generic[MetricsOrNone]):
         """
         file_path("path", path)
         self.target.base.check_unchanged()
+        if self.report.num_processes is not None and not is_first():
+            return
         write_posterior(
             path,
             SavedPosterior(

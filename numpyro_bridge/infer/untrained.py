@@ -6,6 +6,7 @@ from typing import Any
 
 from numpyro_bridge._core.interrupts import forget_interrupt
 from numpyro_bridge._core.stages import stage
+from numpyro_bridge._core.together import from_first
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.atlas.atlas import one_chart
 from numpyro_bridge.atlas.standardised_target import StandardisedTarget
@@ -79,7 +80,7 @@ def by_annealed_moves(
     """
     start = time.perf_counter()
     stage("choosing the annealed moves")
-    found = annealed(rng_key, target, seen.standardisation)
+    found = from_first(lambda: annealed(rng_key, target, seen.standardisation))
     took = time.perf_counter() - start
     chosen, place, atlas = found.standardisation, seen.exploration, seen.atlas
     spent = found.num_gradient_evaluations + chosen.num_gradient_evaluations

@@ -13,6 +13,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array
 
+from numpyro_bridge._core.devices import untyped
 from numpyro_bridge._core.sameness import Same
 
 
@@ -58,7 +59,7 @@ def take_out_arrays(tree: Any, keep_constant: bool = False) -> tuple[tuple[Array
     leaves, structure = jax.tree.flatten(tree, is_leaf=has_unsortable_keys)
     taken = [not keep_constant and _is_numeric_array(leaf) for leaf in leaves]
     pairs = list(zip(leaves, taken, strict=True))
-    arrays = tuple(jnp.asarray(leaf) for leaf, is_taken in pairs if is_taken)
+    arrays = tuple(untyped(jnp.asarray(leaf)) for leaf, is_taken in pairs if is_taken)
     constants = tuple(None if is_taken else Same(leaf) for leaf, is_taken in pairs)
     return arrays, Skeleton(structure, constants)
 

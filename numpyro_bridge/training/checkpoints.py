@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from numpyro_bridge._core.storage import load_header, load_tree, save_tree
+from numpyro_bridge._core.together import is_first, on_all
 from numpyro_bridge._core.writing import only_writer
 from numpyro_bridge.training.metrics import AbstractFitMetrics, FitMetrics, concatenate
 from numpyro_bridge.training.run_identity import Run, difference
@@ -16,16 +17,19 @@ SECONDS_BETWEEN_CHECKPOINTS = 5.0
 
 
 class Keeper:
-    """Writes checkpoints now and then, and once more when training ends, however it ends."""
+    """Writes checkpoints now and then, and once more when training ends, however it ends.
+
+    Of several processes only the first one writes.
+    """
 
     def __init__(self, path: str | os.PathLike[str] | None, run: Run | None):
-        self._path, self._run = path, run
-        self._alone = only_writer("checkpoint", path)
+        self._path, self._run = path if is_first() else None, run
+        self._alone = only_writer("checkpoint", self._path)
         self._latest = None
         self._last_written = time.perf_counter()
 
     def __enter__(self) -> "Keeper":
-        self._alone.__enter__()
+        on_all("opening the checkpoint", self._alone.__enter__)
         return self
 
     def __exit__(self, *exception: object) -> None:

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh
 from jaxtyping import Array
 
 from numpyro_bridge._core.checks import (
@@ -25,15 +26,23 @@ from numpyro_bridge._core.checks import (
 )
 from numpyro_bridge._core.devices import (
     Device,
-    checked_devices,
     copy_back,
     copy_to,
     divided_among,
+    gathered,
+    mesh_of,
 )
 from numpyro_bridge._core.finite import all_finite, where
-from numpyro_bridge._core.interrupts import forget_interrupt, noticed_interrupts, raise_interrupt
+from numpyro_bridge._core.interrupts import forget_interrupt, noticed_interrupts
 from numpyro_bridge._core.sameness import Same
 from numpyro_bridge._core.stopwatch import stopwatch
+from numpyro_bridge._core.together import (
+    check_same,
+    from_first,
+    interrupt_all,
+    num_together,
+    together,
+)
 from numpyro_bridge._core.types import PyTree, RNGKey, Scalar
 from numpyro_bridge._core.writing import check_writable
 from numpyro_bridge.objectives.curricula import AbstractCurriculum, Unchanged
@@ -46,7 +55,7 @@ from numpyro_bridge.training.metrics import (
     concatenate,
 )
 from numpyro_bridge.training.progress import Bar
-from numpyro_bridge.training.run_identity import run_of
+from numpyro_bridge.training.run_identity import difference, run_of
 from numpyro_bridge.training.state import Progress, TrainingState, decide
 from numpyro_bridge.training.training import Stop, Training
 
@@ -71,7 +80,8 @@ def fit(
     tolerance: float = 0.01,
     metrics: type[FitMetrics] = TrajectoryMetrics,  # pyright: ignore[reportArgumentType]
     checkpoint: str | os.PathLike[str] | None = None,
-    devices: Sequence[Device] = (),
+    devices: Sequence[Device] | None = None,
+    mesh: Mesh | None = None,
     progress_bar: bool = True,
 ) -> Training[FitMetrics]:
     """Minimise `loss(rng_key, module, data)` over the trainable arrays of `module`.
@@ -96,6 +106,7 @@ def fit(
         metrics: What is kept: `TrajectoryMetrics`, or `LossMetrics` where draws have losses.
         checkpoint: A file that is written every few seconds, and resumed from if it exists.
         devices: The devices that share the trajectories; JAX's default device if none are given.
+        mesh: A mesh of devices instead, as `BridgeSampler` takes it.
         progress_bar: Whether to show iterations, ELBO, ESS and the time left.
 
     Raises:
@@ -103,37 +114,52 @@ def fit(
             curriculum takes more than half of the iterations, or `trainable` selects nothing.
     """
     _check_parts(rng_key, module, loss, optimizer, trainable, metrics, progress_bar)
-    num_iterations = _check_budget(num_iterations, curriculum, checkpoint)
-    settings = (loss, optimizer, curriculum, metrics, checked_devices(devices))
+    num_iterations = _check_budget(num_iterations, curriculum)
+    settings = (loss, optimizer, curriculum, metrics, mesh_of(devices, mesh))
     tolerance = check_not_negative("tolerance", tolerance)
     params, static = _divided(module, trainable)
-    memory = _first_memory(rng_key, curriculum, module, data)
-    state = TrainingState(params, optimizer.init(params), params, memory)
-    progress, history, run = Progress(0, num_iterations, max(1, num_iterations // 2)), [], None
-    if checkpoint is not None:
-        run = run_of(rng_key, module, state, loss, data, curriculum, num_iterations)
-        if os.path.exists(checkpoint):
-            state, progress, history = resume(checkpoint, state, run, metrics)
     decision = partial(decide, optimizer=optimizer, warm_up=curriculum.warm_up, tolerance=tolerance)
-    with Bar(progress, progress_bar) as bar, Keeper(checkpoint, run) as keeper:
-        watchers = (decision, keeper, bar)
-        return _trained(rng_key, state, static, data, settings, progress, history, watchers)
+    with together(settings[-1]):
+        begin = partial(_begun, rng_key, module, params, data, settings, num_iterations)
+        run, state, progress, history = begin(checkpoint)
+        with Bar(progress, progress_bar) as bar, Keeper(checkpoint, run) as keeper:
+            watchers = (decision, keeper, bar)
+            return _trained(rng_key, state, static, data, settings, progress, history, watchers)
+
+
+def _begun(rng_key, module, params, data, settings, num_iterations: int, checkpoint):
+    """What identifies the run, and the state, the progress and the history to start from."""
+    loss, optimizer, curriculum, metrics, _ = settings
+    if checkpoint is not None:
+        from_first(lambda: check_writable("checkpoint", checkpoint))
+    memory = _first_memory(rng_key, curriculum, module, data)
+    state, run = TrainingState(params, optimizer.init(params), params, memory), None
+    if checkpoint is not None or num_together() > 1:
+        run = run_of(rng_key, module, state, loss, data, curriculum, num_iterations)
+        check_same("a training", run, lambda first, other: difference(first, other) is None)
+
+    def begun():
+        if run is not None and checkpoint is not None and os.path.exists(checkpoint):
+            return resume(checkpoint, state, run, metrics)
+        return state, Progress(0, num_iterations, max(1, num_iterations // 2)), []
+
+    return run, *from_first(begun)
 
 
 def _trained(rng_key, state, static, data, settings, progress, history, watchers) -> Training[Any]:
     """Run chunk after chunk until training is decided to end, or Ctrl-C is pressed."""
-    loss, optimizer, curriculum, metrics, devices = settings
+    loss, optimizer, curriculum, metrics, mesh = settings
     decision, keeper, bar = watchers
-    rng_key, state, data = copy_to(devices, (rng_key, state, data))
+    rng_key, state, data = copy_to(mesh, (rng_key, state, data))
     chunk = partial(
-        _run_chunk, rng_key, static, loss, data, Same(optimizer), curriculum, metrics, devices
+        _run_chunk, rng_key, static, loss, data, Same(optimizer), curriculum, metrics, mesh
     )
     stopped = Stop.INTERRUPTED
     log_scale = data.innermost.log_scale if isinstance(data, Target) else 0.0
     try:
         with noticed_interrupts():
             while progress.iteration < progress.end:
-                raise_interrupt()
+                interrupt_all()
                 state, latest = _timed(chunk, state, progress)
                 history.append(latest)
                 state = decision(state, progress, history)
@@ -143,7 +169,7 @@ def _trained(rng_key, state, static, data, settings, progress, history, watchers
     except KeyboardInterrupt:
         forget_interrupt()  # `stopped` says so, and what has been trained is returned
     return Training(
-        eqx.combine(copy_back(devices, state.best), static),
+        eqx.combine(copy_back(mesh, state.best), static),
         concatenate([metrics.blank(0), *history]),
         stopped,
         progress.training_time,
@@ -178,7 +204,7 @@ def _check_parts(rng_key, module, loss, optimizer, trainable, metrics, progress_
         )
 
 
-def _check_budget(num_iterations: Any, curriculum: Any, checkpoint: Any) -> int:
+def _check_budget(num_iterations: Any, curriculum: Any) -> int:
     such_as = "nb.Tempering() or nb.ReplayBuffer()"
     check_instance("curriculum", curriculum, AbstractCurriculum, such_as)
     num_iterations = check_count("num_iterations", num_iterations, 1)
@@ -187,8 +213,6 @@ def _check_budget(num_iterations: Any, curriculum: Any, checkpoint: Any) -> int:
             f"the curriculum shows the target itself after {curriculum.warm_up} iterations; train "
             f"for at least twice as many, got num_iterations={num_iterations}"
         )
-    if checkpoint is not None:
-        check_writable("checkpoint", checkpoint)
     return num_iterations
 
 
@@ -211,6 +235,7 @@ def _timed(chunk: Callable[..., Any], state: TrainingState, progress: Progress):
             jnp.asarray(progress.rate, jnp.result_type(float)),
         )
         latest = jax.tree.map(lambda x: np.asarray(x, np.float64)[:size], latest)
+        latest = from_first(lambda: latest)  # what is decided by them is decided alike
     progress.compile_time += watch.compiling
     progress.training_time += watch.running
     progress.iteration += size
@@ -226,7 +251,7 @@ def _run_chunk(
     optimizer: Same,
     curriculum,
     metrics: type[FitMetrics],
-    devices,
+    mesh: Mesh | None,
     state: TrainingState,
     counts,
     rate,
@@ -259,10 +284,10 @@ def _run_chunk(
         return state, jax.tree.map(lambda b, m: b.at[offset].set(m), buffers, latest)
 
     buffers = jax.tree.map(lambda x: jnp.asarray(x, rate.dtype), metrics.blank(CHUNK))
-    with divided_among(devices):
+    with divided_among(mesh):
         state = state._replace(memory=advanced(state.memory))
         shown = curriculum.shown(state.memory, data)
-        return jax.lax.fori_loop(0, size, iterate, (state, buffers))
+        return gathered(jax.lax.fori_loop(0, size, iterate, (state, buffers)))
 
 
 def gradient_step(

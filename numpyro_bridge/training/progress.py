@@ -4,6 +4,7 @@ import os
 
 from tqdm.auto import tqdm
 
+from numpyro_bridge._core.together import is_first
 from numpyro_bridge.training.metrics import AbstractFitMetrics
 from numpyro_bridge.training.state import Progress
 
@@ -12,7 +13,7 @@ class Bar:
     """A tqdm bar whose end moves nearer when training is going to stop early."""
 
     def __init__(self, progress: Progress, shown: bool):
-        hidden = not shown or "CI" in os.environ
+        hidden = not (shown and is_first()) or "CI" in os.environ
         self._bar = tqdm(total=progress.end, desc="training", disable=hidden)
         self._bar.update(progress.iteration)
 

@@ -87,6 +87,7 @@ class RunReport:
         num_simulations: Simulations that were learned from.
         num_left_out: Simulations that were left out, because a number, a density or a gradient was
             not finite.
+        num_processes: Processes that did the run together; None where one did it alone.
     """
 
     process: str | None = None
@@ -101,6 +102,7 @@ class RunReport:
     rounds: tuple[Round, ...] = ()
     num_simulations: int | None = None
     num_left_out: int | None = None
+    num_processes: int | None = None
 
     def __repr__(self) -> str:
         return what_is_known(self)
@@ -152,6 +154,7 @@ class RunReport:
             "num_rounds": len(self.rounds) or None,
             "num_simulations": self.num_simulations,
             "num_left_out": self.num_left_out,
+            "num_processes": self.num_processes,
             **dict(_attributes_of_rounds(self.rounds)),
         }
         return {name: value for name, value in named.items() if value is not None}
@@ -185,6 +188,7 @@ class RunReport:
             rounds=tuple(_round_of_attributes(attributes, number) for number in rounds),
             num_simulations=read(int, "num_simulations"),
             num_left_out=read(int, "num_left_out"),
+            num_processes=read(int, "num_processes"),
         )
 
 

@@ -4,11 +4,8 @@ from collections.abc import Callable
 from itertools import zip_longest
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-
 from numpyro_bridge._core.functions import name_of
+from numpyro_bridge._core.keys import numbers_of_key
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.target import Target, fingerprint
 from numpyro_bridge.training.state import TrainingState
@@ -46,14 +43,12 @@ def run_of(
     num_iterations: int,
 ) -> Run:
     """Identify the run that starts from these."""
-    typed = jnp.issubdtype(rng_key.dtype, jax.dtypes.prng_key)
-    numbers_of_key = np.asarray(jax.random.key_data(rng_key) if typed else rng_key)
     exact = {
         "another num_iterations": [num_iterations],
         "another process or network": class_names_of(module),
         "another loss": [name_of(loss)],
         "another curriculum": [repr(curriculum)],
-        "another rng_key": [numbers_of_key.tolist()],
+        "another rng_key": [numbers_of_key(rng_key)],
         "other arrays in its state": shapes_of(state),
     }
     measured = {

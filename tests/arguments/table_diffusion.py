@@ -208,6 +208,7 @@ TRAINING = {
             "metrics": NOTHING,
             "checkpoint": optional(PATH),
             "devices": optional(NOTHING).also(none_of_them=()),
+            "mesh": optional(NOTHING),
             "progress_bar": FLAG,
         },
         ("training.loop:_first_memory",),

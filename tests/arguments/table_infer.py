@@ -24,6 +24,7 @@ from tests.arguments.kinds import KEY as A_KEY
 from tests.arguments.world import KEY, X, Y, model
 
 DATA = {"args": (X,), "kwargs": {"y": Y}}
+ONE_DEVICE = jax.make_mesh((1,), ("trajectories",), devices=jax.devices()[:1])
 STAGES = {"explore": NOTHING, "charts": NOTHING, "standardise": optional(NOTHING)}
 
 SAMPLERS = {
@@ -43,6 +44,7 @@ SAMPLERS = {
             "trainable": optional(NOTHING).also("true"),
             "checkpoint": optional(PATH),
             "devices": optional(NOTHING).also(list_of_devices=jax.devices()[:1]),
+            "mesh": optional(NOTHING).also(one_device=ONE_DEVICE),
             "progress_bar": FLAG,
         },
     ),
@@ -50,7 +52,7 @@ SAMPLERS = {
         lambda world: nb.BridgeSampler(model, progress_bar=False).run,
         lambda world: {"rng_key": KEY, **DATA},
         {"rng_key": A_KEY},
-        ("infer.bridge_sampler:resolve_target",),
+        ("infer.one_run:resolve_target",),
     ),
     "BridgeSampler.run_many": Door(
         lambda world: nb.BridgeSampler(model, progress_bar=False).run_many,
@@ -164,6 +166,7 @@ POSTERIORS = {
             "num_samples": COUNT,
             "exclude": NOTHING.also(no_names=[]),
             "devices": optional(NOTHING).also(list_of_devices=jax.devices()[:1]),
+            "mesh": optional(NOTHING).also(one_device=ONE_DEVICE),
         },
         ("infer.posterior:drawn",),
     ),

@@ -1,0 +1,99 @@
+"""Several processes do one run together, with the numbers of one process."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import numpyro_bridge as nb
+from numpyro_bridge._core.storage import load_header
+from tests.core import one_of_many
+
+ROOT = Path(__file__).parents[2]
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def processes(case: str, num: int, folder: Path) -> list[subprocess.CompletedProcess]:
+    """Start all processes of a case, and wait for their ends."""
+    command = [sys.executable, "-m", "tests.core.one_of_many", case]
+    port, env = free_port(), {**os.environ, "JAX_PLATFORMS": "cpu"}
+    started = [
+        subprocess.Popen(
+            [*command, str(number), str(num), str(port), str(folder)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+            env=env,
+        )
+        for number in range(num)
+    ]
+    try:
+        ended = [(one, one.communicate(timeout=180)) for one in started]
+    finally:
+        for one in started:
+            one.kill()
+    return [subprocess.CompletedProcess(one.args, one.returncode, *said) for one, said in ended]
+
+
+def results(case: str, num: int, folder: Path) -> list[dict[str, np.ndarray]]:
+    for one in processes(case, num, folder):
+        assert one.returncode == 0, one.stderr
+    return [dict(np.load(folder / f"{number}.npz")) for number in range(num)]
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    return one_of_many.found(None, tmp_path_factory.mktemp("alone"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("num", [2, 4])
+def test_several_processes_have_the_numbers_of_one(alone, tmp_path, num):
+    """Two processes have two devices each, four have one each."""
+    assert set(alone["chart"]) == {0, 1}
+    for one in results("run", num, tmp_path):
+        assert one.pop("num_processes") == num
+        for name, value in one.items():
+            np.testing.assert_allclose(value, alone[name], rtol=1e-6, atol=1e-6, err_msg=name)
+    # The first process writes files, and no other.
+    assert [path.name for path in tmp_path.glob("posterior*")] == ["posterior0"]
+    saved = nb.load(tmp_path / "posterior0", one_of_many.either_side, 5.0)
+    assert saved.report.num_processes == num
+
+
+@pytest.mark.slow
+def test_a_process_that_is_lost_is_named_and_the_checkpoint_goes_on(tmp_path):
+    first, second = processes("killed", 2, tmp_path)
+    assert second.returncode == -9
+    assert first.returncode not in (0, None)
+    assert "RuntimeError: process 1 (number" in first.stderr
+    assert "was lost" in first.stderr
+    path = tmp_path / "checkpoint"
+    assert 0 < load_header(path)["num_done"] < one_of_many.NUM_ITERATIONS
+    # On another number of processes, it goes on to the numbers of an undisturbed training.
+    resumed, whole = one_of_many.trained(None, path), one_of_many.trained(None, None)
+    np.testing.assert_allclose(resumed["elbo"], whole["elbo"], rtol=1e-6)
+
+
+@pytest.mark.slow
+def test_ctrl_c_in_one_process_ends_the_training_in_all(tmp_path):
+    first, second = results("interrupted", 2, tmp_path)
+    assert first["stopped"] == second["stopped"] == "interrupted"
+    assert 0 < len(first["elbo"]) < one_of_many.NUM_ITERATIONS
+    np.testing.assert_array_equal(first["elbo"], second["elbo"])
+
+
+@pytest.mark.slow
+def test_processes_with_different_data_refuse_to_work_together(tmp_path):
+    for one in processes("other data", 2, tmp_path):
+        assert "ValueError: process 1 has a model or data other than process 0" in one.stderr
