@@ -1,4 +1,4 @@
-"""How seconds and memory grow: with rows, dimensions, charts, trajectories, draws and devices.
+"""How seconds and memory grow with the size of a problem, and with devices and processes.
 
     python -m benchmarks.scale [--works WORK ...] [--sizes SIZE ...]
 
@@ -34,6 +34,7 @@ SIZES = {
     "trajectories": (64, 256, 1_024, 4_096),
     "draws": (1_000, 10_000, 100_000, 1_000_000),
     "devices": (1, 2, 4),
+    "processes": (1, 2, 4),
 }
 """The sizes of each work, a function of `benchmarks.scale_works`."""
 
@@ -54,7 +55,7 @@ def measure(case: Case) -> dict:
 
     found = getattr(scale_works, case.work)(case.size)
     gigabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1_024 / 1e9
-    return found | {"gigabytes": gigabytes} | pages.commit_and_machine()
+    return {"gigabytes": gigabytes} | found | pages.commit_and_machine()
 
 
 EMPTY = dict.fromkeys(
@@ -115,9 +116,10 @@ def write_page(path: Path, found: list[dict]) -> None:
         "`python -m benchmarks.scale`. Rows, dimensions and charts: the defaults to 4,000 draws in "
         "a fresh process, with all compilation. Trajectories: twenty training iterations. Draws: "
         "drawing alone, without a site of 10,000 values. Devices: 16,000 draws of 64 steps, by "
-        "devices that XLA makes of one CPU. GB: the most memory of the whole process. Off by: for "
+        "devices that XLA makes of one CPU. Processes: the same draws by several processes, with "
+        "one device each, on the same two cores. GB: the most memory of one process. Off by: for "
         "rows against importance sampling in 64 bits, for charts against the exact value, for "
-        "devices against the same draws on one.",
+        "devices and processes against the same draws on one device.",
         "",
         pages.measured_on([row for row in found if row["machine"]]),
         "",

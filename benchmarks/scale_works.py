@@ -3,6 +3,10 @@
 Each takes the size and returns what it found; the process in which it runs is fresh.
 """
 
+import json
+import socket
+import subprocess
+import sys
 import time
 from functools import partial
 from typing import Any
@@ -98,7 +102,7 @@ def charts(num: int) -> dict[str, Any]:
     return found | {"evidence_off": found["log_evidence"] - 2.5 * np.log(2 * np.pi)}
 
 
-# --- trajectories, draws and devices --------------------------------------------------------------
+# --- trajectories, draws, devices and processes ---------------------------------------------------
 
 
 def trajectories(num: int) -> dict[str, Any]:
@@ -137,7 +141,12 @@ def draws(num: int) -> dict[str, Any]:
 
 
 def devices(num: int) -> dict[str, Any]:
-    """Seconds of 16,000 draws, with 64 steps each, on so many devices, once all is compiled.
+    """Seconds of 16,000 draws, with 64 steps each, on so many devices, once all is compiled."""
+    return drawn_on(jax.devices()[:num])
+
+
+def drawn_on(some: list[Any]) -> dict[str, Any]:
+    """Seconds of 16,000 draws, with 64 steps each, on some devices, once all is compiled.
 
     `evidence_off` is the difference to the log evidence of the same draws on one device.
     """
@@ -151,7 +160,6 @@ def devices(num: int) -> dict[str, Any]:
         progress_bar=False,
     ).run(jax.random.key(0))
     alone = posterior.sample(jax.random.key(1), 16_000)
-    some = jax.devices()[:num]
     posterior.sample(jax.random.key(2), 1_000, devices=some)
     start = time.perf_counter()
     found = posterior.sample(jax.random.key(1), 16_000, devices=some)
@@ -162,6 +170,22 @@ def devices(num: int) -> dict[str, Any]:
         "evidence_off": found.log_evidence - alone.log_evidence,
         "ess": found.ess,
     }
+
+
+def processes(num: int) -> dict[str, Any]:
+    """The same on the only device of each of so many processes, which divide the draws."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    command = [sys.executable, "-m", "benchmarks.scale_process", str(port), str(num)]
+    started = [
+        subprocess.Popen([*command, str(number)], stdout=subprocess.PIPE, text=True)
+        for number in range(num)
+    ]
+    said = [one.communicate()[0].splitlines() for one in started]
+    if any(one.returncode for one in started):
+        raise RuntimeError("a process failed")
+    return json.loads(said[0][-1])
 
 
 def _defaults(model: Any, *args: Any) -> dict[str, Any]:

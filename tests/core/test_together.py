@@ -1,6 +1,7 @@
 """Several processes do one run together, with the numbers of one process."""
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -97,3 +98,66 @@ def test_ctrl_c_in_one_process_ends_the_training_in_all(tmp_path):
 def test_processes_with_different_data_refuse_to_work_together(tmp_path):
     for one in processes("other data", 2, tmp_path):
         assert "ValueError: process 1 has a model or data other than process 0" in one.stderr
+
+
+REMOTE_SHELL = """#!/bin/sh
+shift  # the host, which is always this one
+exec sh -c "$*"
+"""
+
+SRUN = """#!/usr/bin/env bash
+shift  # --kill-on-bad-exit=1
+export SLURM_JOB_ID={job} SLURM_STEP_NODELIST=localhost SLURM_NTASKS=2
+SLURM_PROCID=1 SLURM_LOCALID=0 "$@" &
+SLURM_PROCID=0 SLURM_LOCALID=0 "$@" && wait $!
+"""
+
+SAYS_WHO_IT_IS = """#!{python}
+import sys, jax
+jax.distributed.initialize()
+who = f"{{jax.process_index()}} of {{jax.process_count()}}"
+sys.stdout.write(" ".join(sys.argv[1:]) + f" by {{who}}\\n")
+"""
+
+
+def executable(path: Path, text: str) -> str:
+    path.write_text(text)
+    path.chmod(0o755)
+    return str(path)
+
+
+def launched(script: str, *options: str, **env: str) -> subprocess.CompletedProcess:
+    env = {**os.environ, "JAX_PLATFORMS": "cpu", **env}
+    command = [ROOT / "examples" / script, *options]
+    return subprocess.run(command, capture_output=True, text=True, env=env, timeout=300)
+
+
+@pytest.mark.slow
+def test_the_example_runs_on_a_list_of_hosts(tmp_path):
+    folder = tmp_path / "two words"
+    options = ["--num-iterations=50", "--num-steps=2", "--num-samples=100", f"--folder={folder}"]
+    shell = executable(tmp_path / "rsh", REMOTE_SHELL)
+    env = {"PYTHON": sys.executable, "RSH": shell, "PORT": str(free_port())}
+    run = launched("hosts.sh", "localhost", "localhost", "--", *options, **env)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.count("devices of 2 processes") == 1
+    log_evidence = float(re.search(r"log evidence +(-[0-9.]+)", run.stdout)[1])
+    assert log_evidence == pytest.approx(-4.286, abs=0.05)  # by a sum over a grid
+    names = {path.name for path in folder.iterdir()}
+    assert names == {"checkpoint", "checkpoint.1", "car.bridge"}
+
+
+def test_hosts_have_to_be_named():
+    run = launched("hosts.sh")
+    assert run.returncode == 2 and "usage" in run.stderr
+
+
+@pytest.mark.slow
+def test_a_slurm_job_starts_one_process_for_each_task(tmp_path):
+    executable(tmp_path / "srun", SRUN.format(job=os.getpid()))
+    python = executable(tmp_path / "python", SAYS_WHO_IT_IS.format(python=sys.executable))
+    env = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_SUBMIT_DIR": str(ROOT)}
+    run = launched("slurm.sh", "--folder=here", PYTHON=python, **env)
+    assert run.returncode == 0, run.stderr
+    program = "examples/several_machines.py --folder=here"
+    assert sorted(run.stdout.splitlines()) == [f"{program} by {n} of 2" for n in (0, 1)]
