@@ -63,6 +63,7 @@ if __name__ == "__main__":
     options = vars(parser.parse_args())
     jax.distributed.initialize(
         *(options.pop(name) for name in ("coordinator", "processes", "process")),
-        heartbeat_timeout_seconds=30,  # so long may a machine be silent before it counts as lost
+        heartbeat_timeout_seconds=30,  # so long may a machine be silent before it counts as lost,
+        shutdown_timeout_seconds=60,  # and so long does one that failed wait for the others
     )
     main(**options)

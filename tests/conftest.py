@@ -29,6 +29,8 @@ if "JAX_COMPILATION_CACHE_DIR" in os.environ:
 import jax
 import pytest
 
+from tests.as_users import without_type_checks
+
 # Two devices: enough to test sharding, and for NumPyro to run two chains without a warning.
 jax.config.update("jax_num_cpu_devices", 2)
 # Identities are checked to many digits; a test of float32 asks for `jax.enable_x64(False)`.
@@ -89,6 +91,13 @@ def room_for_more_programs():
     yield
     if MAPS.exists() and MAPS.read_bytes().count(b"\n") > MANY_MAPS:
         jax.clear_caches()
+
+
+@pytest.fixture
+def as_users():
+    """The test runs as users do, without the type checker."""
+    with without_type_checks():
+        yield
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ from types import SimpleNamespace
 
 import equinox as eqx
 import jax
-import jaxtyping
 import numpy as np
 import pytest
 from matplotlib import pyplot
@@ -20,6 +19,7 @@ from scipy.stats import norm
 import numpyro_bridge as nb
 from numpyro_bridge.atlas.fit_normal import laplace
 from numpyro_bridge.training.optimizer import parameter_kinds
+from tests.as_users import without_type_checks
 from tests.catalogue import narrow
 
 ROOT = Path(__file__).parents[1]
@@ -66,7 +66,7 @@ def logistic_log_evidence(design, damaged) -> float:
     return math.log(np.exp(log_joint).sum() * cell)
 
 
-def test_eight_schools_has_the_evidence_of_quadrature(capsys):
+def test_eight_schools_has_the_evidence_of_quadrature(as_users, capsys):
     example = load_example("eight_schools")
     draws = example.main(**SMALL)
     effect, error = np.asarray(example.EFFECT), np.asarray(example.STANDARD_ERROR)
@@ -75,7 +75,7 @@ def test_eight_schools_has_the_evidence_of_quadrature(capsys):
 
 
 @pytest.mark.slow
-def test_logistic_evidence_finds_the_bayes_factor_of_a_grid(capsys):
+def test_logistic_evidence_finds_the_bayes_factor_of_a_grid(as_users, capsys):
     example = load_example("logistic_evidence")
     draws = example.main(**SMALL)
     damaged = np.asarray(example.DAMAGED)
@@ -92,7 +92,7 @@ def test_logistic_evidence_finds_the_bayes_factor_of_a_grid(capsys):
 
 
 @pytest.mark.slow
-def test_raw_log_density_has_the_evidence_of_the_closed_form(capsys):
+def test_raw_log_density_has_the_evidence_of_the_closed_form(as_users, capsys):
     example = load_example("raw_log_density")
     draws = example.main(**TRAINED)
     along, across = np.meshgrid(np.linspace(-14, 14, 701), np.linspace(-10, 70, 801))
@@ -103,7 +103,7 @@ def test_raw_log_density_has_the_evidence_of_the_closed_form(capsys):
 
 
 @pytest.mark.slow
-def test_two_sides_have_the_masses_of_a_grid(capsys, tmp_path):
+def test_two_sides_have_the_masses_of_a_grid(as_users, capsys, tmp_path):
     example = load_example("two_sides")
     found = example.main(tmp_path / "picture.png")
     assert abs(found.by_charts - found.exact) < 4 * found.error + 1e-4
@@ -146,9 +146,7 @@ def run_code(page: str, names: dict, fewer: dict[str, str] | None = None, **sett
         "as_blackjax": partial(nb.as_blackjax, num_trajectories=32, **bridge),
         "compare_with_nuts": compare,
     }
-    with pytest.MonkeyPatch.context() as patch:
-        # Users run without the type checker of the tests, and in half the time.
-        patch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    with without_type_checks(), pytest.MonkeyPatch.context() as patch:
         for name, version in small_versions.items():
             patch.setattr(nb, name, version)
         exec(compile(code, page, "exec"), names)

@@ -77,12 +77,17 @@ def after_three_chunks(act) -> None:
     loop.decide = decided
 
 
+def fail() -> None:
+    """Fail in this process alone."""
+    raise MemoryError("no memory is left here")
+
+
 def main(case: str, process: int, num: int, port: int, folder: Path) -> None:
     """Do a case as one of several processes."""
     numpyro.enable_x64()
     jax.config.update("jax_num_cpu_devices", 2 if num == 2 else 1)
     jax.distributed.initialize(
-        f"127.0.0.1:{port}", num, process, heartbeat_timeout_seconds=10, shutdown_timeout_seconds=20
+        f"127.0.0.1:{port}", num, process, heartbeat_timeout_seconds=10, shutdown_timeout_seconds=10
     )
     checkpoints.SECONDS_BETWEEN_CHECKPOINTS = 0.0
     last = process == num - 1
@@ -96,6 +101,10 @@ def main(case: str, process: int, num: int, port: int, folder: Path) -> None:
         if last:
             after_three_chunks(lambda: signal.raise_signal(signal.SIGINT))
         result = trained(jax.devices(), None)
+    elif case == "failed":
+        if last:
+            after_three_chunks(fail)
+        result = trained(jax.devices(), folder / "checkpoint")
     elif case == "other data":
         result = sampler(jax.devices()).run(jax.random.key(0), 5.0 + process)
     else:

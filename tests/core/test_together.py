@@ -87,6 +87,15 @@ def test_a_process_that_is_lost_is_named_and_the_checkpoint_goes_on(tmp_path):
 
 
 @pytest.mark.slow
+def test_a_process_that_fails_alone_leaves_no_other_waiting(tmp_path):
+    """JAX ends the others when one has waited at its end for long enough."""
+    first, second = processes("failed", 2, tmp_path)
+    assert "MemoryError: no memory is left here" in second.stderr
+    assert first.returncode not in (0, None)
+    assert 0 < load_header(tmp_path / "checkpoint")["num_done"] < one_of_many.NUM_ITERATIONS
+
+
+@pytest.mark.slow
 def test_ctrl_c_in_one_process_ends_the_training_in_all(tmp_path):
     first, second = results("interrupted", 2, tmp_path)
     assert first["stopped"] == second["stopped"] == "interrupted"
