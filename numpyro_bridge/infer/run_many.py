@@ -17,7 +17,9 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from numpyro_bridge._core.checks import described
+from numpyro_bridge._core.devices import spans_processes
 from numpyro_bridge._core.interrupts import noticed_interrupts, times_pressed
+from numpyro_bridge._core.together import is_first
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.infer.many_posteriors import ManyPosteriors
 from numpyro_bridge.infer.posterior import Posterior
@@ -52,14 +54,20 @@ def run_many(
         say so.
 
     Raises:
+        ValueError: if the sampler's devices are those of several processes.
         RuntimeError: if the first three runs, or all, fail; its cause is the first error.
         KeyboardInterrupt: if nothing is finished.
     """
+    if spans_processes(sampler.mesh):
+        raise ValueError(
+            "run_many is not divided among processes: give each process its own data sets, such as "
+            "data_sets[jax.process_index() :: jax.process_count()], and devices=jax.local_devices()"
+        )
     tasks = [
         (_run_of(sampler, number), jax.random.fold_in(rng_key, number), args, {**kwargs, **data})
         for number, data in enumerate(data_sets)
     ]
-    hidden = not sampler.progress_bar or "CI" in os.environ
+    hidden = not (sampler.progress_bar and is_first()) or "CI" in os.environ
     results: list[Result] = []
     with noticed_interrupts(), tqdm(total=len(tasks), desc="data sets", disable=hidden) as bar:
         try:

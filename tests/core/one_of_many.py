@@ -15,6 +15,7 @@ import jax
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import numpyro_bridge as nb
 from numpyro_bridge.training import checkpoints, loop
@@ -77,6 +78,38 @@ def after_three_chunks(act) -> None:
     loop.decide = decided
 
 
+def refusals(process: int, num: int) -> dict[str, np.ndarray]:
+    """What is said of calls that several processes cannot do together."""
+    theirs = [device for device in jax.devices() if device.process_index != process]
+    rows = NamedSharding(Mesh(np.array(jax.devices()), ("rows",)), PartitionSpec("rows"))
+    divided = jax.make_array_from_callback((8,), rows, lambda index: np.full(8, 5.0)[index])
+    shared = sampler(jax.devices())
+
+    def fails_elsewhere(distance):
+        if process == num - 1:
+            raise OSError("the data are not here")
+        either_side(distance)
+
+    calls = {
+        "devices of others": lambda: sampler(theirs),
+        "many data sets": lambda: shared.run_many(jax.random.key(0), {"distance": np.array([4.0, 5.0])}),
+        "divided rows": lambda: shared.run(jax.random.key(0), divided),
+        "other keys": lambda: shared.run(jax.random.key(process), 5.0),
+        "a model that fails elsewhere": lambda: nb.BridgeSampler(
+            fails_elsewhere, process=nb.CMCD, devices=jax.devices(), progress_bar=False
+        ).run(jax.random.key(0), 5.0),
+    }
+    return {name: np.asarray(_said(call)) for name, call in calls.items()}
+
+
+def _said(call) -> str:
+    try:
+        call()
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return "nothing"
+
+
 def fail() -> None:
     """Fail in this process alone."""
     raise MemoryError("no memory is left here")
@@ -105,6 +138,8 @@ def main(case: str, process: int, num: int, port: int, folder: Path) -> None:
         if last:
             after_three_chunks(fail)
         result = trained(jax.devices(), folder / "checkpoint")
+    elif case == "refused":
+        result = refusals(process, num)
     elif case == "other data":
         result = sampler(jax.devices()).run(jax.random.key(0), 5.0 + process)
     else:

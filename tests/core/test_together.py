@@ -104,6 +104,22 @@ def test_ctrl_c_in_one_process_ends_the_training_in_all(tmp_path):
 
 
 @pytest.mark.slow
+def test_what_several_processes_cannot_do_is_refused_by_all(tmp_path):
+    first, second = results("refused", 2, tmp_path)
+    for said in (first, second):
+        assert "the devices are those of the processes" in str(said["devices of others"])
+        assert "give each process its own data sets" in str(said["many data sets"])
+        assert "give each process all rows" in str(said["divided rows"])
+        assert "process 1 has an rng_key other than process 0" in str(said["other keys"])
+    elsewhere = "a model that fails elsewhere"
+    assert str(first[elsewhere]).startswith(
+        "RuntimeError: process 1 failed while reading the model"
+    )
+    assert "the data are not here" in str(first[elsewhere])
+    assert str(second[elsewhere]) == "OSError: the data are not here"
+
+
+@pytest.mark.slow
 def test_processes_with_different_data_refuse_to_work_together(tmp_path):
     for one in processes("other data", 2, tmp_path):
         assert "ValueError: process 1 has a model or data other than process 0" in one.stderr
