@@ -135,28 +135,33 @@ def on_all(what: str, compute: Callable[[], Result]) -> Result:
     return value
 
 
-def check_same(
-    name: str, said: Any, same: Callable[[Any, Any], bool] = lambda a, b: a == b
-) -> None:
-    """Raise an error, in every process, unless all have the same.
+def other_values(first: dict[str, Any], other: dict[str, Any]) -> str | None:
+    """Say in words which values differ between two dictionaries; None where none does."""
+    differ = [name for name, value in first.items() if other[name] != value]
+    words = [f"another {name} ({other[name]!r} and not {first[name]!r})" for name in differ]
+    return " and ".join(words) or None
+
+
+def check_same(said: Any, difference: Callable[[Any, Any], str | None] = other_values) -> None:
+    """Raise an error, in every process, unless all do the same.
 
     Args:
-        name: What they should have, in words for the message.
-        said: What this process has; it can be pickled.
-        same: Whether two of them count as the same.
+        said: What this process does; it can be pickled. By default values by name.
+        difference: Says in words what a process has that the first one has not; None for nothing.
 
     Raises:
-        ValueError: if one of them has something else than the first process.
+        ValueError: if one of them does something else than the first process.
     """
     if not _members.get():
         return
     first, *others = said_by_all(said)
-    differ = [number for number, other in enumerate(others, start=1) if not same(first, other)]
-    if differ:
-        raise ValueError(
-            f"process {differ[0]} has {name} other than process 0: all processes that share "
-            "devices must run the same program with the same arguments"
-        )
+    for number, other in enumerate(others, start=1):
+        words = difference(first, other)
+        if words is not None:
+            raise ValueError(
+                f"process {number} has {words}: all processes that share devices must run the same "
+                "program with the same arguments as process 0"
+            )
 
 
 def interrupt_all() -> None:

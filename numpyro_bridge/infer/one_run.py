@@ -11,6 +11,7 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 
 from numpyro_bridge._core.functions import name_of
 from numpyro_bridge._core.interrupts import forget_interrupt
@@ -69,6 +70,7 @@ def run_once(
 
 
 def _posterior(sampler, rng_key: RNGKey, args, kwargs) -> Posterior[Any]:
+    _check_same_settings(sampler, rng_key)
     stage("reading the model")
     target_key, map_key, process_key, fit_key, last_key = jax.random.split(rng_key, 5)
     target = _target(sampler, target_key, args, kwargs)
@@ -93,6 +95,22 @@ def _posterior(sampler, rng_key: RNGKey, args, kwargs) -> Posterior[Any]:
     return posterior if atlas is None else _covered(last_key, posterior)
 
 
+def _check_same_settings(sampler, rng_key: RNGKey) -> None:
+    """Raise an error if processes that do the run together would train differently."""
+    check_same(
+        {
+            "rng_key": numbers_of_key(rng_key),
+            "precision": str(jnp.result_type(float)),
+            "process": None if sampler.process is None else name_of(sampler.process),
+            "objective": name_of(sampler.objective),
+            "num_iterations": sampler.num_iterations,
+            "num_trajectories": sampler.num_trajectories,
+            "tolerance": sampler.tolerance,
+            "standardise": None if sampler.standardise is None else name_of(sampler.standardise),
+        }
+    )
+
+
 def _target(sampler, rng_key: RNGKey, args, kwargs) -> Target:
     """The target, which has to be the same for all processes that do the run together."""
     target = on_all(
@@ -107,11 +125,14 @@ def _target(sampler, rng_key: RNGKey, args, kwargs) -> Target:
             "some of the model's data are divided among processes: give each process all rows, or "
             "divide them among the devices of one process and sample there"
         )
-    check_same("an rng_key", numbers_of_key(rng_key))
-    same = fingerprint.fingerprint(target)
-    check_same("a model or data", same, lambda a, b: fingerprint.difference(a, b) is None)
+    check_same(fingerprint.fingerprint(target), _other_model)
     reference = from_first(lambda: target.reference)
     return target if reference is None else replace(target, reference=reference)
+
+
+def _other_model(first: list[float], other: list[float]) -> str | None:
+    words = fingerprint.difference(first, other)
+    return words and f"another model or other data ({words} in process 0)"
 
 
 def _seen(sampler, rng_key: RNGKey, target: Target) -> Seen:

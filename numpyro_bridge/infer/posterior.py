@@ -18,6 +18,7 @@ from numpyro_bridge._core.checks import MOST_STEPS, check_count, check_names
 from numpyro_bridge._core.devices import Device, copy_to, mesh_of
 from numpyro_bridge._core.doors import check_door
 from numpyro_bridge._core.keys import numbers_of_key
+from numpyro_bridge._core.memory import memory_limit
 from numpyro_bridge._core.together import check_same, is_first, together
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge._core.weights import pareto_smooth, resample_indices
@@ -125,8 +126,14 @@ class Posterior(Generic[MetricsOrNone]):
         mesh = mesh_of(devices, mesh)
         start = time.perf_counter()
         with together(mesh):
-            same = numbers_of_key(rng_key), num_samples, exclude
-            check_same("an rng_key, num_samples or exclude", same)
+            check_same(
+                {
+                    "rng_key": numbers_of_key(rng_key),
+                    "num_samples": num_samples,
+                    "exclude": [*exclude],
+                    "memory limit": memory_limit(),
+                }
+            )
             process, target = copy_to(mesh, (self.process, self.target))
             (end, sites), num_paths = drawn(rng_key, process, target, num_samples, mesh, kept)
         seconds = time.perf_counter() - start

@@ -136,7 +136,7 @@ def _begun(rng_key, module, params, data, settings, num_iterations: int, checkpo
     state, run = TrainingState(params, optimizer.init(params), params, memory), None
     if checkpoint is not None or num_together() > 1:
         run = run_of(rng_key, module, state, loss, data, curriculum, num_iterations)
-        check_same("a training", run, lambda first, other: difference(first, other) is None)
+        check_same(run, difference)
 
     def begun():
         if run is not None and checkpoint is not None and os.path.exists(checkpoint):

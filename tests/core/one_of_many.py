@@ -83,7 +83,7 @@ def refusals(process: int, num: int) -> dict[str, np.ndarray]:
     theirs = [device for device in jax.devices() if device.process_index != process]
     rows = NamedSharding(Mesh(np.array(jax.devices()), ("rows",)), PartitionSpec("rows"))
     divided = jax.make_array_from_callback((8,), rows, lambda index: np.full(8, 5.0)[index])
-    shared = sampler(jax.devices())
+    shared, two = sampler(jax.devices()), np.array([4.0, 5.0])
 
     def fails_elsewhere(distance):
         if process == num - 1:
@@ -92,9 +92,17 @@ def refusals(process: int, num: int) -> dict[str, np.ndarray]:
 
     calls = {
         "devices of others": lambda: sampler(theirs),
-        "many data sets": lambda: shared.run_many(jax.random.key(0), {"distance": np.array([4.0, 5.0])}),
+        "many data sets": lambda: shared.run_many(jax.random.key(0), {"distance": two}),
         "divided rows": lambda: shared.run(jax.random.key(0), divided),
         "other keys": lambda: shared.run(jax.random.key(process), 5.0),
+        "other settings": lambda: nb.BridgeSampler(
+            either_side,
+            process=nb.CMCD,
+            num_iterations=50 + process,
+            num_trajectories=8 + 8 * process,
+            devices=jax.devices(),
+            progress_bar=False,
+        ).run(jax.random.key(0), 5.0),
         "a model that fails elsewhere": lambda: nb.BridgeSampler(
             fails_elsewhere, process=nb.CMCD, devices=jax.devices(), progress_bar=False
         ).run(jax.random.key(0), 5.0),

@@ -110,7 +110,10 @@ def test_what_several_processes_cannot_do_is_refused_by_all(tmp_path):
         assert "the devices are those of the processes" in str(said["devices of others"])
         assert "give each process its own data sets" in str(said["many data sets"])
         assert "give each process all rows" in str(said["divided rows"])
-        assert "process 1 has an rng_key other than process 0" in str(said["other keys"])
+        assert "process 1 has another rng_key (" in str(said["other keys"])
+        settings = str(said["other settings"])
+        assert "another num_iterations (51 and not 50)" in settings
+        assert "another num_trajectories (16 and not 8)" in settings
     elsewhere = "a model that fails elsewhere"
     assert str(first[elsewhere]).startswith(
         "RuntimeError: process 1 failed while reading the model"
@@ -122,7 +125,7 @@ def test_what_several_processes_cannot_do_is_refused_by_all(tmp_path):
 @pytest.mark.slow
 def test_processes_with_different_data_refuse_to_work_together(tmp_path):
     for one in processes("other data", 2, tmp_path):
-        assert "ValueError: process 1 has a model or data other than process 0" in one.stderr
+        assert "ValueError: process 1 has another model or other data" in one.stderr
 
 
 REMOTE_SHELL = """#!/bin/sh
