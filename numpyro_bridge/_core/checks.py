@@ -61,11 +61,13 @@ def check_count(name: str, value: Any, minimum: int, maximum: int = MOST) -> int
     return whole
 
 
-def check_positive(name: str, value: Any) -> float:
+def check_positive(name: str, value: Any, such_as: str = "0.25") -> float:
     """The value as a number of Python; a ValueError unless it is positive and finite."""
     number = _number(value)
     if not 0 < number < math.inf:
-        raise ValueError(f"{name} must be a positive number, such as 0.25, got {described(value)}")
+        raise ValueError(
+            f"{name} must be a positive number, such as {such_as}, got {described(value)}"
+        )
     return number
 
 

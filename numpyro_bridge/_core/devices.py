@@ -68,6 +68,8 @@ def _checked_devices(devices: Any) -> tuple[Device, ...]:
             "devices should be a list such as jax.devices(), of one device or more, got "
             f"{devices!r}"
         )
+    if len(set(devices)) < len(devices):
+        raise ValueError(f"devices names a device twice: {devices!r}")
     return tuple(devices)
 
 

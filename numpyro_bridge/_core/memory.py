@@ -15,7 +15,8 @@ def set_memory_limit(num_bytes: float | int) -> None:
     Batches that would take more are divided, and a group of an ArviZ object that would take more is
     left out, with a warning. The peak of a process is higher: the data, what is kept of the draws,
     and some hundred megabytes for compiled programs come on top. Set it before a sampler runs: a
-    target keeps the limit that was in force when it was made.
+    target keeps the limit that was in force when it was made, and only the size of batches of draws
+    follows a later one. Processes that do a run together need the same limit.
 
     Args:
         num_bytes: The limit, such as `2e9` for two gigabytes.
@@ -24,7 +25,7 @@ def set_memory_limit(num_bytes: float | int) -> None:
         ValueError: if it is not a positive number.
     """
     global _limit
-    _limit = math.ceil(check_positive("num_bytes", num_bytes))
+    _limit = math.ceil(check_positive("num_bytes", num_bytes, "2e9"))
 
 
 def memory_limit() -> int:

@@ -82,7 +82,7 @@ def together(mesh: Mesh | None) -> Iterator[None]:
         token = _members.set(tuple(said_by_all(here)))
         with noticed_interrupts(), held_interrupts():
             yield
-    except RuntimeError as error:  # those of JAX are of this kind
+    except (RuntimeError, ValueError) as error:  # those of JAX are of these kinds
         _raise_if_lost(error)
         raise
     finally:
@@ -224,6 +224,7 @@ def _raise_if_lost(error: Exception) -> None:
         f"process {number} (number {member.process} on {member.host})"
         for number, member in suspects
     )
+    names = names or "another process"  # lost before it said where it runs
     raise RuntimeError(
         f"{names} was lost: it ended, or its machine does not answer. Start all processes anew; a "
         "training with checkpoint= goes on from where it was"

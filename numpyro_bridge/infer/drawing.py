@@ -11,10 +11,11 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Int
 
 from numpyro_bridge._core.devices import divide, divided_among, gathered, num_shares
-from numpyro_bridge._core.memory import most_within_memory
+from numpyro_bridge._core.keys import numbers_of_key
+from numpyro_bridge._core.memory import memory_limit, most_within_memory
 from numpyro_bridge._core.quick_jit import quick_jit
 from numpyro_bridge._core.stages import stage, stages
-from numpyro_bridge._core.together import interrupt_all
+from numpyro_bridge._core.together import check_same, interrupt_all
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.atlas.charted_target import ChartedTarget
 from numpyro_bridge.atlas.seen_target import SeenTarget
@@ -65,6 +66,18 @@ def drawn(
         stage("drawing")
         kept = kept_sites(target.base) if kept is None else kept
         return _drawn(rng_key, process, target, num_samples, mesh, kept)
+
+
+def check_same_draws(rng_key: RNGKey, num_samples: int, kept: KeptSites) -> None:
+    """Raise a ValueError if processes that draw together do not draw the same."""
+    check_same(
+        {
+            "rng_key": numbers_of_key(rng_key),
+            "num_samples": num_samples,
+            "exclude": kept.names,
+            "memory limit": memory_limit(),
+        }
+    )
 
 
 def _drawn(rng_key, process, target: SeenTarget, num_samples: int, mesh: Mesh | None, kept):

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from numpyro_bridge._core.functions import name_of
 from numpyro_bridge._core.interrupts import forget_interrupt
 from numpyro_bridge._core.keys import numbers_of_key
+from numpyro_bridge._core.memory import memory_limit
 from numpyro_bridge._core.stages import stage, stages
 from numpyro_bridge._core.together import check_same, from_first, num_together, on_all, together
 from numpyro_bridge._core.types import RNGKey
@@ -100,6 +101,7 @@ def _check_same_settings(sampler, rng_key: RNGKey) -> None:
     check_same(
         {
             "rng_key": numbers_of_key(rng_key),
+            "memory limit": memory_limit(),
             "precision": str(jnp.result_type(float)),
             "process": None if sampler.process is None else name_of(sampler.process),
             "objective": name_of(sampler.objective),

@@ -5,6 +5,7 @@ import time
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 import jax
@@ -17,9 +18,7 @@ from numpyro import handlers
 from numpyro_bridge._core.checks import MOST_STEPS, check_count, check_names
 from numpyro_bridge._core.devices import Device, copy_to, mesh_of
 from numpyro_bridge._core.doors import check_door
-from numpyro_bridge._core.keys import numbers_of_key
-from numpyro_bridge._core.memory import memory_limit
-from numpyro_bridge._core.together import check_same, is_first, together
+from numpyro_bridge._core.together import is_first, on_all, together
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge._core.weights import pareto_smooth, resample_indices
 from numpyro_bridge._core.writing import file_path
@@ -34,9 +33,9 @@ from numpyro_bridge.draws.html import html_of_posterior
 from numpyro_bridge.draws.prediction import model_of, run_on_given
 from numpyro_bridge.draws.verdict import MAX_NON_FINITE_SHARE, ReliabilityWarning
 from numpyro_bridge.infer.distribution import PosteriorDistribution
-from numpyro_bridge.infer.drawing import drawn
+from numpyro_bridge.infer.drawing import check_same_draws, drawn
 from numpyro_bridge.infer.flow_guide import FlowGuide, trained_flow
-from numpyro_bridge.infer.kept_sites import kept_sites
+from numpyro_bridge.infer.kept_sites import KeptSites, kept_sites
 from numpyro_bridge.infer.posterior_files import SavedPosterior, write_posterior
 from numpyro_bridge.processes import AbstractProcess
 from numpyro_bridge.target.refusals import check_arguments
@@ -119,21 +118,12 @@ class Posterior(Generic[MetricsOrNone]):
                 model reads by itself have changed.
             RuntimeError: if another process that takes part is lost.
         """
-        check_door("Posterior.sample", rng_key, self.target)
-        self.target.base.check_unchanged()
-        num_samples = check_count("num_samples", num_samples, 1)
-        kept = kept_sites(self.target.base, exclude)
         mesh = mesh_of(devices, mesh)
         start = time.perf_counter()
         with together(mesh):
-            check_same(
-                {
-                    "rng_key": numbers_of_key(rng_key),
-                    "num_samples": num_samples,
-                    "exclude": [*exclude],
-                    "memory limit": memory_limit(),
-                }
-            )
+            check = partial(self._what_to_draw, rng_key, num_samples, exclude)
+            num_samples, kept = on_all("checking what to draw", check)
+            check_same_draws(rng_key, num_samples, kept)
             process, target = copy_to(mesh, (self.process, self.target))
             (end, sites), num_paths = drawn(rng_key, process, target, num_samples, mesh, kept)
         seconds = time.perf_counter() - start
@@ -150,6 +140,12 @@ class Posterior(Generic[MetricsOrNone]):
             warnings=(*self._idle_training(), *self.doubts),
             notes=self._notes(),
         )
+
+    def _what_to_draw(self, rng_key, num_samples, exclude) -> tuple[int, KeptSites]:
+        check_door("Posterior.sample", rng_key, self.target)
+        self.target.base.check_unchanged()
+        num_samples = check_count("num_samples", num_samples, 1)
+        return num_samples, kept_sites(self.target.base, exclude)
 
     def predictive(
         self,

@@ -47,7 +47,11 @@ def found(devices, folder: Path) -> dict[str, np.ndarray]:
     posterior = sampler(devices).run(jax.random.key(0), 5.0)
     posterior.save(folder / f"posterior{jax.process_index()}")
     draws = posterior.sample(jax.random.key(1), 100, devices=devices)
+    others, here = jax.process_count() - 1, jax.process_index()
+    wrong = ["nowhere"] if here == others > 0 else []
+    refused = _said(lambda: posterior.sample(jax.random.key(1), exclude=wrong, devices=devices))
     return {
+        "refused": np.asarray(refused),
         "elbo": posterior.metrics.elbo,
         "log_weight": np.asarray(draws.log_weight),
         "x": np.asarray(draws.sites["x"]),

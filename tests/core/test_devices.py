@@ -114,6 +114,12 @@ def test_devices_and_a_mesh_exclude_each_other():
         mesh_of(jax.devices(), mesh)
 
 
+@pytest.mark.fast
+def test_a_device_is_given_once():
+    with pytest.raises(ValueError, match="names a device twice"):
+        mesh_of(jax.devices()[:1] * 2, None)
+
+
 def test_a_batch_that_does_not_divide_is_refused():
     with pytest.raises(ValueError, match="num_trajectories=15 cannot be divided evenly among 2"):
         sampler_on(jax.devices(), num_trajectories=15)
