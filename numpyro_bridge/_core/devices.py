@@ -9,6 +9,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 if TYPE_CHECKING:
@@ -151,7 +152,7 @@ def untyped(array: jax.Array) -> jax.Array:
 
     `jax.make_mesh` makes meshes whose axes are part of the types of arrays.
     """
-    sharding = array.sharding
+    sharding = None if isinstance(array, Tracer) else array.sharding
     if not isinstance(sharding, NamedSharding) or not isinstance(sharding.mesh, Mesh):
         return array
     mesh = _without_types(sharding.mesh)
