@@ -14,6 +14,8 @@ from benchmarks.fuzz_models import NUM_RECIPES, dim_of, fuzz_of, recipe_of
 from benchmarks.fuzz_reference import _by_nuts, _on_grid, _weighted, independent
 from numpyro_bridge.target import target_from_model
 
+pytestmark = pytest.mark.usefixtures("as_users")
+
 SAMPLED = (3, 13, 14, 25, 27, 34, 35, 42, 44, 49, 51, 52, 53, 59, 60)
 REFUSED = (0, 24, 64, 72, 80)
 
