@@ -166,9 +166,8 @@ def _bridged(sampler, process_key, fit_key, target: Target, seen: Seen, report: 
 
 
 def _covered(rng_key, posterior: Posterior[Any]) -> Posterior[Any]:
-    stage("looking for what the sampler does not cover")
-
     def judged():
+        stage("looking for what the sampler does not cover")
         after = covered(rng_key, posterior)
         return after.atlas, after.doubts
 

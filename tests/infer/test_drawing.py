@@ -48,7 +48,7 @@ def direct(num_charts: int = 2):
 
 @functools.cache
 def some_draws(num: int):
-    (end, sites), num_paths = drawn(jax.random.key(1), direct(), charted(), num, ())
+    (end, sites), num_paths = drawn(jax.random.key(1), direct(), charted(), num, None)
     return end, sites, num_paths
 
 
@@ -91,7 +91,7 @@ def test_the_weight_counts_the_share_that_a_chart_really_has():
 
 
 def test_fewer_draws_than_charts_are_drawn_by_chance():
-    (end, _), num_paths = drawn(jax.random.key(1), direct(), charted(), 1, ())
+    (end, _), num_paths = drawn(jax.random.key(1), direct(), charted(), 1, None)
     assert end.chart.shape == (1,) and num_paths == BATCH
 
 

@@ -128,6 +128,7 @@ class Stub:
 
     progress_bar = False
     checkpoint = None
+    mesh = None
 
     def __init__(self, posterior, swallowed: bool):
         self.posterior, self.swallowed = posterior, swallowed
