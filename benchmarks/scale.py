@@ -54,8 +54,12 @@ def measure(case: Case) -> dict:
     from benchmarks import scale_works
 
     found = getattr(scale_works, case.work)(case.size)
-    gigabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1_024 / 1e9
-    return {"gigabytes": gigabytes} | found | pages.commit_and_machine()
+    return {"gigabytes": peak_gigabytes()} | found | pages.commit_and_machine()
+
+
+def peak_gigabytes() -> float:
+    """The most memory that this process has had."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1_024 / 1e9
 
 
 EMPTY = dict.fromkeys(

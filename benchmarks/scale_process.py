@@ -4,11 +4,11 @@ python -m benchmarks.scale_process PORT NUMBER_OF_PROCESSES NUMBER_OF_THIS
 """
 
 import json
-import resource
 import sys
 
 import jax
 
+from benchmarks.scale import peak_gigabytes
 from benchmarks.scale_works import drawn_on
 
 
@@ -17,8 +17,7 @@ def main() -> None:
     port, num, number = sys.argv[1:]
     jax.distributed.initialize(f"127.0.0.1:{port}", int(num), int(number))
     found = drawn_on(jax.devices())
-    gigabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1_024 / 1e9
-    print(json.dumps(found | {"gigabytes": gigabytes}))
+    print(json.dumps(found | {"gigabytes": peak_gigabytes()}))
 
 
 if __name__ == "__main__":

@@ -37,20 +37,11 @@ def mesh_of(
         ValueError: if these are no devices or no mesh, or both are given; if the batch does not
             divide evenly; or if some processes have no device in the mesh.
     """
-    if mesh is None:
-        devices = _checked_devices(devices)
-        made = Mesh(np.array(devices), (TRAJECTORIES,)) if devices else None
-    elif devices is not None:
-        raise ValueError("give either devices= or mesh=, not both")
-    elif isinstance(mesh, Mesh):
-        made = _without_types(mesh)
-    else:
-        raise ValueError(
-            "mesh should be a jax.sharding.Mesh, such as jax.make_mesh((2, 4), ('trajectories', "
-            f"'rows')), got {mesh!r}"
-        )
-    if made is None:
+    if devices is None and mesh is None:
         return None
+    if devices is not None and mesh is not None:
+        raise ValueError("give either devices= or mesh=, not both")
+    made = _checked_mesh(mesh) if devices is None else _mesh_of_devices(devices)
     _check_processes(made)
     if num_trajectories is not None and num_trajectories % num_shares(made):
         raise ValueError(
@@ -60,9 +51,16 @@ def mesh_of(
     return made
 
 
-def _checked_devices(devices: Any) -> tuple[Device, ...]:
-    if devices is None or (type(devices) is tuple and not devices):
-        return ()
+def _checked_mesh(mesh: Any) -> Mesh:
+    if not isinstance(mesh, Mesh):
+        raise ValueError(
+            "mesh should be a jax.sharding.Mesh, such as jax.make_mesh((2, 4), ('trajectories', "
+            f"'rows')), got {mesh!r}"
+        )
+    return _without_types(mesh)
+
+
+def _mesh_of_devices(devices: Any) -> Mesh:
     is_list = isinstance(devices, Sequence) and not isinstance(devices, str) and len(devices) > 0
     if not (is_list and all(isinstance(each, jax.Device) for each in devices)):
         raise ValueError(
@@ -71,7 +69,7 @@ def _checked_devices(devices: Any) -> tuple[Device, ...]:
         )
     if len(set(devices)) < len(devices):
         raise ValueError(f"devices names a device twice: {devices!r}")
-    return tuple(devices)
+    return Mesh(np.array(devices), (TRAJECTORIES,))
 
 
 def _check_processes(mesh: Mesh) -> None:
@@ -123,7 +121,7 @@ def divide(batch: jax.Array) -> jax.Array:
 def gathered(tree: Any) -> Any:
     """Let every device in force have all of every array, so that every process can read it."""
     mesh = _in_force.get()
-    if not spans_processes(mesh):
+    if mesh is None or not spans_processes(mesh):
         return tree
     return jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, _over(mesh)), tree)
 
@@ -183,6 +181,5 @@ def _axes(mesh: Mesh) -> tuple[str, ...]:
     return (TRAJECTORIES,) if TRAJECTORIES in mesh.axis_names else tuple(mesh.axis_names)
 
 
-def _over(mesh: Mesh | None, axes: tuple[str, ...] = ()) -> NamedSharding:
-    assert mesh is not None
+def _over(mesh: Mesh, axes: tuple[str, ...] = ()) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(axes) if axes else PartitionSpec())

@@ -158,7 +158,9 @@ class BridgeSampler:
             where the charts sufficed and nothing was trained.
 
         Raises:
-            ValueError: if the model cannot be sampled. The message says what to change.
+            ValueError: if the model cannot be sampled, or another process that takes part does not
+                do the same. The message says what to change.
+            RuntimeError: if another process that takes part is lost.
         """
         check_door("BridgeSampler.run", rng_key, self.model, args, kwargs, instead=FOR_MANY)
         return run_once(self, rng_key, args, kwargs)

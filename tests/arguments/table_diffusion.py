@@ -207,7 +207,7 @@ TRAINING = {
             "tolerance": NOT_NEGATIVE,
             "metrics": NOTHING,
             "checkpoint": optional(PATH),
-            "devices": optional(NOTHING).also(none_of_them=()),
+            "devices": optional(NOTHING),
             "mesh": optional(NOTHING),
             "progress_bar": FLAG,
         },

@@ -1,6 +1,5 @@
 """Every public argument, given what users give by mistake: it works, or the error names it."""
 
-import jaxtyping
 import pytest
 
 from tests.arguments.public import arguments, is_no_door, public
@@ -16,9 +15,8 @@ def world():
 
 
 @pytest.fixture
-def as_users_see_it(monkeypatch, tmp_path):
+def as_users_see_it(as_users, monkeypatch, tmp_path):
     """Without the checks of shapes that only tests have, and in a folder of their own."""
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
     monkeypatch.chdir(tmp_path)
 
 

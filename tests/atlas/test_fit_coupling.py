@@ -1,11 +1,226 @@
-"""Which of the short fits of a bent map are made long."""
+"""How a map that bends is fitted: which directions steer, and that it is taken where it helps."""
 
+import functools
+import importlib
+from functools import partial
 from typing import Any
 
+import equinox as eqx
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from numpyro_bridge.atlas.fit_coupling import Frame, _finalists, _Trial
+import numpyro_bridge as nb
+from numpyro_bridge.atlas.coupling import CouplingMap
+from numpyro_bridge.atlas.fit_coupling import (
+    STEERING_SHARES,
+    BentMap,
+    Frame,
+    _Bent,
+    _finalists,
+    _loss,
+    _Trial,
+    fit_coupling,
+    frames_of,
+    numbers_of_leading,
+    steering,
+)
+from numpyro_bridge.atlas.fit_normal import gaussian_vi
+from numpyro_bridge.atlas.maps import DenseMap
+from numpyro_bridge.atlas.standardised_target import StandardisedTarget, log_weights_of
+from tests import targets
+from tests.bent_maps import compiled, random_map
+from tests.catalogue import narrow
+from tests.statistics import assert_mean_at_most
+
+
+@functools.cache
+def found_by_default() -> nb.atlas.Standardisation:
+    """The default on a funnel."""
+    return nb.standardise(jax.random.key(0), targets.funnel().target, candidates=(gaussian_vi,))
+
+
+@pytest.mark.slow
+def test_a_funnel_is_straightened():
+    known, result = targets.funnel(), found_by_default()
+    assert result.fit.method == "coupling" and isinstance(result.map, CouplingMap)
+    assert result.fit.candidates["gaussian_vi"] < known.log_evidence - 0.3
+    assert result.fit.elbo == result.fit.candidates["coupling"]
+    noise = jax.random.normal(jax.random.key(9), (10_000, 5))
+    log_weight = log_weights_of(result.map, known.target, noise)
+    assert_mean_at_most(log_weight, known.log_evidence)
+    assert jnp.mean(log_weight) > known.log_evidence - 0.05
+    # Exact draws are standard normal in its coordinates, the neck included.
+    inside = compiled(jax.vmap(result.map.inverse), known.draw(jax.random.key(1), 20_000))
+    np.testing.assert_allclose(jnp.cov(inside.T), np.eye(5), atol=0.15)
+    affine = nb.standardise(
+        jax.random.key(0), known.target, candidates=(gaussian_vi,), nonlinear=False
+    )
+    assert affine.fit.method == "gaussian_vi"
+    assert affine.num_gradient_evaluations < result.num_gradient_evaluations
+
+
+def test_the_direction_that_steers_is_found_in_any_coordinates():
+    rotation, _ = jnp.linalg.qr(jax.random.normal(jax.random.key(4), (6, 6)))
+    funnel = targets.funnel(6).target
+    turned = nb.target_from_log_density(lambda x: funnel.log_density(rotation @ x), 6)
+    same = StandardisedTarget(turned, DenseMap(jnp.zeros(6), 0.7 * jnp.eye(6)))
+    strength, directions, *_ = steering(jax.random.key(0), same)
+    assert numbers_of_leading(np.asarray(strength), STEERING_SHARES)[0] == 1
+    assert abs(float((rotation @ directions)[0, 0])) > 0.98
+    np.testing.assert_allclose(directions.T @ directions, np.eye(6), atol=1e-9)
+
+
+def test_nothing_steers_a_normal_distribution():
+    known = targets.normal(np.zeros(3), np.eye(3))
+    found = steering(
+        jax.random.key(0), StandardisedTarget(known.target, DenseMap(jnp.zeros(3), jnp.eye(3)))
+    )
+    np.testing.assert_allclose(found.strength, 0, atol=1e-20)
+    np.testing.assert_allclose(found.leading, 0, atol=1e-20)
+    result = nb.standardise(jax.random.key(0), known.target, candidates=(gaussian_vi,))
+    assert "coupling" not in result.fit.candidates
+
+
+@pytest.mark.parametrize(
+    ("strength", "expected"),
+    [
+        ([5.0, 4.0] + 6 * [0.5], [2]),
+        ([5.0] + 7 * [1.4], [1, 4]),
+        ([2.6, 1.1, 0.9, 0.7, 0.6, 0.0], [1, 3]),
+        ([2.0] * 6, [3]),  # no more than half of them
+        ([2.0] * 20, [10]),
+        ([2.0] * 200, [64]),
+        ([0.0] * 8, [1]),
+        ([3.0], [1]),
+    ],
+)
+def test_directions_not_much_weaker_than_the_strongest_steer_too(strength, expected):
+    assert numbers_of_leading(np.asarray(strength), STEERING_SHARES) == expected
+
+
+def scales_of_their_own(num: int):
+    """Each of `num` coordinates has a scale of its own, which is another coordinate."""
+
+    def log_density(x):
+        scale, value = jnp.split(x, 2)
+        return -0.5 * jnp.sum(scale**2 + (value * jnp.exp(-scale)) ** 2) - jnp.sum(scale)
+
+    return nb.target_from_log_density(log_density, 2 * num)
+
+
+@pytest.mark.slow
+def test_coordinates_steer_where_no_direction_stands_out():
+    target = scales_of_their_own(6)
+    affine = DenseMap(jnp.zeros(12), jnp.diag(jnp.repeat(jnp.asarray([0.8, 1.2]), 6)))
+    found = steering(jax.random.key(0), StandardisedTarget(target, affine))
+    _, by_coordinate = frames_of(found)
+    assert [frame.num_leading for frame in by_coordinate] == [6]
+    assert set(np.argmax(by_coordinate[0].directions[:, :6], axis=0)) == set(range(6))
+    bent, _ = fit_coupling(jax.random.key(1), target, affine)
+    log_weight = log_weights_of(bent, target, jax.random.normal(jax.random.key(2), (10_000, 12)))
+    log_evidence = 6 * np.log(2 * np.pi)
+    assert_mean_at_most(log_weight, log_evidence)
+    assert jnp.mean(log_weight) > log_evidence - 0.03
+
+
+def test_the_gradient_of_the_fit_is_that_through_the_draws_alone():
+    """It is compared with one that needs the inverse map (Roeder et al. 2017)."""
+    map = random_map()
+    tamed = jax.tree.map(lambda leaf: 0.3 * leaf, map.coupling)
+    tamed = eqx.tree_at(lambda one: one.leading, tamed, map.coupling.leading)
+    bent = _Bent(jnp.ones(5), map.rotation + jnp.eye(5), tamed, map.radial)
+    target = nb.target_from_log_density(lambda x: -jnp.sum(jnp.log(jnp.cosh(x) + x[0] ** 2)), 5)
+    noise = jax.random.normal(jax.random.key(3), (7, 5))
+
+    def by_the_inverse(bent):
+        held = jax.lax.stop_gradient(bent)
+
+        def log_weight(noise):
+            position = bent(noise)
+            inner = jnp.linalg.solve(held.factor, position - held.location)
+            noise = held.radial.inverse(held.coupling.inverse(inner))
+            return target.log_density(position) + 0.5 * noise @ noise + held.log_det(noise)
+
+        return -jnp.mean(jax.vmap(log_weight)(noise))
+
+    expected = compiled(jax.grad(by_the_inverse), bent)
+    got = compiled(jax.grad(lambda bent: _loss(bent, target, noise)), bent)
+    for one, other in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.slow
+def test_two_dimensions_are_tried_from_both_ends():
+    """Here the follower seems to steer more than what it follows."""
+    known = targets.funnel(2)
+    # The normal distribution of highest ELBO, in closed form.
+    affine = DenseMap(jnp.zeros(2), jnp.diag(jnp.asarray([1.03, 0.77])))
+    map, _ = fit_coupling(jax.random.key(1), targets.power_of_funnel(1.0), affine)
+    log_weight = log_weights_of(map, known.target, jax.random.normal(jax.random.key(2), (9_999, 2)))
+    assert_mean_at_most(log_weight, known.log_evidence)
+    assert jnp.mean(log_weight) > known.log_evidence - 0.02
+
+
+AT_ORIGIN = DenseMap(jnp.zeros(2), jnp.eye(2))
+
+
+def test_a_flat_density_has_a_finite_map():
+    flat = targets.power_of_funnel(0.0)
+    map, _ = fit_coupling(jax.random.key(0), flat, AT_ORIGIN)
+    assert all(jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(map))
+
+
+def test_a_coupling_that_is_no_better_is_not_taken(monkeypatch):
+    def worse(rng_key, target, affine):
+        map = random_map(5, 1)
+        return BentMap(CouplingMap(affine, map.rotation, map.coupling, map.radial), 1_000)
+
+    # The function of the package hides the module of the same name.
+    module = importlib.import_module("numpyro_bridge.atlas.standardisation")
+    monkeypatch.setattr(module, "fit_coupling", worse)
+    result = nb.standardise(
+        jax.random.key(0), targets.funnel().target, candidates=(gaussian_vi,), num_starts=2
+    )
+    assert result.fit.method == "gaussian_vi"
+    assert result.fit.candidates["coupling"] < result.fit.elbo
+
+
+def test_a_target_of_one_dimension_can_be_shaped():
+    known = targets.skewed()
+    target = nb.target_from_log_density(lambda x: 0.75 - jnp.sum(x + jnp.exp(-x)), 1)
+    affine = DenseMap(jnp.full(1, 0.3), jnp.full((1, 1), 1.1))
+    map, _ = fit_coupling(jax.random.key(0), target, affine)
+    log_weight = log_weights_of(map, target, jax.random.normal(jax.random.key(1), (10_000, 1)))
+    assert_mean_at_most(log_weight, known.log_evidence / 2)
+    assert jnp.mean(log_weight) > known.log_evidence / 2 - 0.01
+
+
+@pytest.mark.slow
+def test_a_bent_posterior_survives_a_file(tmp_path):
+    known = targets.funnel()
+    sampler = nb.BridgeSampler(
+        known.target,
+        process=partial(nb.CMCD, num_steps=4, control=narrow(8)),
+        standardise=lambda rng_key, target: found_by_default(),
+        num_iterations=20,
+        num_trajectories=32,
+        progress_bar=False,
+    )
+    posterior = sampler.run(jax.random.key(0))
+    posterior.save(tmp_path / "bent.nb")
+    loaded = nb.load(tmp_path / "bent.nb", known.target)
+    assert loaded.standardisation.fit.method == "coupling"
+    ours, theirs = (p.sample(jax.random.key(1), 1_000) for p in (posterior, loaded))
+    np.testing.assert_allclose(ours.position, theirs.position)
+    assert ours.log_evidence == pytest.approx(known.log_evidence, abs=0.02)
+    runs = posterior.run_backward(jax.random.key(2), known.draw(jax.random.key(3), 2_000))
+    assert runs.eubo > known.log_evidence - 0.02
+
+
+# --- which fits go on -----------------------------------------------------------------------------
+
 
 NO_MAP: Any = None
 

@@ -5,7 +5,6 @@ import math
 import blackjax
 import jax
 import jax.numpy as jnp
-import jaxtyping
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
@@ -17,6 +16,7 @@ from numpyro_bridge.atlas.maps import DenseMap
 from numpyro_bridge.compare.models import _probabilities
 from numpyro_bridge.draws.draws import Draws
 from tests import targets
+from tests.as_users import without_type_checks
 from tests.catalogue import narrow
 from tests.posteriors import X, Y, posterior_of
 
@@ -169,9 +169,8 @@ def test_it_is_said_which_evidences_are_not_to_be_trusted(models):
     np.testing.assert_allclose(np.sum(comparison.probability[1:]), 1.0)
 
 
-def test_what_cannot_be_compared_is_refused(models, monkeypatch):
-    with monkeypatch.context() as patch:
-        patch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+def test_what_cannot_be_compared_is_refused(models):
+    with without_type_checks():
         with pytest.raises(ValueError, match="a should be a trained posterior or draws"):
             nb.compare_models({"a": constant, "b": constant})  # pyright: ignore
     with pytest.raises(ValueError, match="give two models or more by name"):

@@ -5,7 +5,6 @@ from functools import partial
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import jaxtyping
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
@@ -125,8 +124,7 @@ def test_a_bridge_needs_a_step():
         nb.diffusion.DenoisingProcess(denoiser, 1, num_steps=0)
 
 
-def test_a_bridge_needs_a_denoiser(monkeypatch):
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+def test_a_bridge_needs_a_denoiser(as_users):
     with pytest.raises(ValueError, match="made from a trained denoiser, as nb.DiffusionSampler"):
         nb.BridgeSampler(
             lambda: numpyro.sample("x", dist.Normal()), process=nb.diffusion.DenoisingProcess

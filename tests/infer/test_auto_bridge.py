@@ -6,7 +6,6 @@ from functools import partial
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import jaxtyping
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
@@ -277,8 +276,7 @@ def test_an_sde_guide_is_refused_by_neutra(trained):
         NeuTraReparam(guide, result.params)
 
 
-def test_what_does_not_go_together_is_refused(trained, key, monkeypatch):
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+def test_what_does_not_go_together_is_refused(trained, key, as_users):
     guide, result = trained
     model, optimizer = targets.regression, nb.bridge_optimizer()
 

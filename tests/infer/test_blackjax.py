@@ -7,7 +7,6 @@ from typing import Any
 import blackjax
 import jax
 import jax.numpy as jnp
-import jaxtyping
 import numpy as np
 import pytest
 
@@ -88,8 +87,7 @@ def test_initialisation_can_be_compiled_where_nothing_is_standardised():
     assert state.view.location.shape == (3,)
 
 
-def test_what_cannot_work_is_refused(monkeypatch):
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+def test_what_cannot_work_is_refused(as_users):
     with pytest.raises(ValueError, match="init explores the density.*no_standardisation"):
         jax.jit(ALGORITHM.init)(POSITION, jax.random.key(0))
     with pytest.raises(ValueError, match=r"optax.adam\(0.1\)"):

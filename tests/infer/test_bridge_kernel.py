@@ -7,7 +7,6 @@ import arviz
 import blackjax
 import jax
 import jax.numpy as jnp
-import jaxtyping
 import numpy as np
 import pytest
 from numpyro.diagnostics import effective_sample_size, gelman_rubin
@@ -216,8 +215,7 @@ def test_blackjax_runs_the_same_moves(kernel, key):
         algorithm.init(state.position)
 
 
-def test_what_cannot_work_is_refused(kernel, mcmc, monkeypatch):
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+def test_what_cannot_work_is_refused(kernel, mcmc, as_users):
     with pytest.raises(ValueError, match=r"needs no settings of training, got \['num_iterations'"):
         nb.BridgeKernel(kernel.posterior, num_iterations=5)
     with pytest.raises(ValueError, match="holds its data already; call mcmc.run.rng_key."):

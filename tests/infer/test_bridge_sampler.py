@@ -6,7 +6,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import jaxtyping
 import pytest
 
 import numpyro_bridge as nb
@@ -85,13 +84,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 """What cannot work, and a part of the message that says what to write instead."""
 
 
-@pytest.fixture
-def untyped(monkeypatch):
-    """Users run without the type checker of the tests, which would speak first."""
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
-
-
-@pytest.mark.usefixtures("untyped")
+@pytest.mark.usefixtures("as_users")
 @pytest.mark.parametrize("name", REFUSED)
 def test_settings_that_cannot_work_are_refused_with_what_to_write(name):
     settings, message = REFUSED[name]
@@ -112,7 +105,7 @@ def test_a_process_may_be_wrapped():
     assert nb.BridgeSampler(targets.regression, process=wrapped).process is wrapped
 
 
-@pytest.mark.usefixtures("untyped")
+@pytest.mark.usefixtures("as_users")
 def test_what_is_no_model_or_no_key_is_refused():
     sampler: Any = nb.BridgeSampler
     with pytest.raises(

@@ -6,7 +6,6 @@ from functools import partial
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import jaxtyping
 import numpy as np
 import pytest
 
@@ -297,8 +296,7 @@ def test_losses_that_compare_trajectories_refuse_a_single_one(objective):
         objective(jax.random.key(0), catalogue.untrained("CMCD"), TARGET, num_trajectories=1)
 
 
-def test_draws_that_are_no_draws_are_refused_before_anything_is_trained(monkeypatch):
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+def test_draws_that_are_no_draws_are_refused_before_anything_is_trained(as_users):
     not_finite, none = jnp.full((3, 2), jnp.nan), jnp.zeros((0, 2))
     by_site = {"x": jnp.zeros((3, 2))}
     for positions, message in (

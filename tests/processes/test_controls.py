@@ -2,7 +2,6 @@
 
 import jax
 import jax.numpy as jnp
-import jaxtyping
 import numpy as np
 import pytest
 
@@ -107,8 +106,7 @@ NO_MAKERS = {
 
 @pytest.mark.parametrize("name", NO_MAKERS)
 @pytest.mark.parametrize("sampler", [nb.CMCD, nb.DBS, nb.PIS, nb.UnderdampedDIS])
-def test_what_makes_no_control_is_refused_by_every_sampler(name, sampler, monkeypatch):
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+def test_what_makes_no_control_is_refused_by_every_sampler(name, sampler, as_users):
     make, message = NO_MAKERS[name]
     if sampler is nb.UnderdampedDIS:
         message = message.replace(r"dim\)", r"dim, num_inputs=").replace("too many", ".*")
@@ -116,8 +114,7 @@ def test_what_makes_no_control_is_refused_by_every_sampler(name, sampler, monkey
         sampler(jax.random.key(0), 2, num_steps=2, control=make())
 
 
-def test_an_underdamped_sampler_asks_for_controls_that_see_the_momentum(monkeypatch):
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+def test_an_underdamped_sampler_asks_for_controls_that_see_the_momentum(as_users):
 
     def blind(rng_key, dim):
         return PROCESSES.ScoreInformedControl(rng_key, dim)
@@ -127,7 +124,6 @@ def test_an_underdamped_sampler_asks_for_controls_that_see_the_momentum(monkeypa
 
 
 @pytest.mark.parametrize("num", [np.int64(3), np.int32(3)])
-def test_numbers_of_steps_of_numpy_become_integers(num, monkeypatch):
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+def test_numbers_of_steps_of_numpy_become_integers(num, as_users):
     process = nb.AnnealedLangevin(jax.random.key(0), 2, num_steps=num)
     assert type(process.num_steps) is int and process.num_steps == 3

@@ -3,7 +3,6 @@
 from typing import Any
 
 import jax.numpy as jnp
-import jaxtyping
 import numpy as np
 import pytest
 from matplotlib import pyplot
@@ -60,9 +59,7 @@ def test_parts_are_joined_in_turn():
     assert TrajectoryMetrics.blank(3).num_iterations == 3
 
 
-def test_without_a_training_there_is_no_curve(monkeypatch):
-    # Users run without the type checker of the tests, which would speak first.
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+def test_without_a_training_there_is_no_curve(as_users):
     metrics: Any = None
     with pytest.raises(ValueError, match="nothing was trained"):
         nb.plots.plot_training(metrics)
