@@ -41,11 +41,16 @@ def quick_jit(function: Callable[Arguments, Result]) -> Callable[Arguments, Resu
     def call(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
         raise_interrupt()  # a run is a few dozen of these calls, with seconds between them
         leaves = jax.tree.leaves((args, kwargs))
-        nested = any(isinstance(leaf, Tracer) for leaf in leaves)
+        nested = _inside_compiled_code() or any(isinstance(leaf, Tracer) for leaf in leaves)
         on_cpu = jax.default_backend() == "cpu"
         return (quick() if on_cpu and not nested else plain)(*args, **kwargs)
 
     return call
+
+
+def _inside_compiled_code() -> bool:
+    """Whether JAX is tracing, even where none of the arguments depends on what is traced."""
+    return isinstance(jax.device_put(0), Tracer)
 
 
 @cache

@@ -14,6 +14,7 @@ import numpy as np
 from jax.scipy.special import logsumexp
 from jaxtyping import Array, Bool, Float, Int
 
+from numpyro_bridge._core.on_device import on_device
 from numpyro_bridge._core.pareto import fit_pareto
 from numpyro_bridge._core.types import RNGKey, Scalar
 
@@ -148,7 +149,7 @@ def pareto_smooth(
     value = _spread(value - np.max(value), resolution)
     smoothed, pareto_k = _smoothed(value)
     smoothed = smoothed - np.logaddexp.reduce(smoothed)
-    return Smoothed(jnp.asarray(smoothed, jnp.result_type(log_weight)), pareto_k)
+    return Smoothed(on_device(smoothed, jnp.result_type(log_weight)), pareto_k)
 
 
 def _spread(value: Float[np.ndarray, " num"], resolution: float) -> Float[np.ndarray, " num"]:

@@ -13,11 +13,9 @@ from numpyro_bridge.atlas.judge import FEWEST, NUM_DRAWS, quality_of, suffices
 from numpyro_bridge.atlas.maps import AbstractMap, DenseMap
 from numpyro_bridge.atlas.roughness import sentence_about
 from numpyro_bridge.atlas.stacked import (
-    alike,
+    in_rows,
     mixture_partition,
-    padded,
     padded_logs,
-    stack,
     student_partition,
 )
 from numpyro_bridge.atlas.standardisation import Standardisation
@@ -145,8 +143,7 @@ class Atlas(eqx.Module):
             partition = mixture_partition(self.maps, log_share)
             return ChartedTarget(base, partition.maps, partition, partition.log_share)
         partition = student_partition(self.normals, self.log_mass)
-        maps = padded(stack(alike(self.maps)), self.num_charts)
-        return ChartedTarget(base, maps, partition, padded_logs(log_share))
+        return ChartedTarget(base, in_rows(self.maps), partition, padded_logs(log_share))
 
     @property
     def overflows(self) -> bool:

@@ -4,11 +4,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
 
-import jax
 import numpy as np
 from jaxtyping import Float
 
 from numpyro_bridge._core.checks import check_count, check_flag, check_function, check_instance
+from numpyro_bridge._core.keys import fold_in, split
 from numpyro_bridge._core.stages import stage
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.atlas.arguments import check_stage
@@ -83,7 +83,7 @@ def chart(
 def _charted(rng_key, target, exploration, bend, divide, temper, max_rounds, limit) -> Atlas:
     """The atlas, by rounds of fitting and repair."""
     target = one_by_one(target)
-    fit_key, witness_key, repair_key, last_key = jax.random.split(rng_key, 4)
+    fit_key, witness_key, repair_key, last_key = split(rng_key, 4)
     charts = heaviest((exploration.normals, exploration.log_mass), MAX_CHARTS)
     best = fit_charts(fit_key, target, charts, bend=bend)
     stage("looking for what charts do not cover", charts=len(best.maps), ess=best.seen.ess)
@@ -92,8 +92,8 @@ def _charted(rng_key, target, exploration, bend, divide, temper, max_rounds, lim
     evaluations += witness.num_gradient_evaluations
     num_repairs, dividing, reached, rough = 0, divide, None, None
     for number in range(1, 1 if exploration.overflows else max_rounds):
-        round_key = jax.random.fold_in(repair_key, number)
-        divide_key, check_key, again_key = jax.random.split(round_key, 3)
+        round_key = fold_in(repair_key, number)
+        divide_key, check_key, again_key = split(round_key, 3)
         uncovered = uncovered_by(check_key, target, best.seen, witness)
         repair = _repair(divide_key, target, best, witness, uncovered, dividing)
         evaluations += repair.num_gradient_evaluations
@@ -169,13 +169,13 @@ def _repair(rng_key, target, best: Fitted, witness: Witness, uncovered, divide: 
         charts = best.normals, seen.log_mass
         charts = with_uncovered(rng_key, charts, seen, uncovered, share, MAX_CHARTS)
         return _Repair(charts, added=True)
-    walk_key, probe_key = jax.random.split(rng_key)
+    walk_key, probe_key = split(rng_key)
     walk = walked_out(walk_key, target, seen)
     walking = walk.num_gradient_evaluations
     if walk.ends:
         charts = best.normals, seen.log_mass
         for number, (ends, share) in enumerate(zip(walk.ends, walk.shares, strict=True)):
-            key = jax.random.fold_in(walk_key, number)
+            key = fold_in(walk_key, number)
             charts = with_uncovered(key, charts, seen, ends, share, MAX_CHARTS)
         return _Repair(charts, True, walking)
     found = with_unexplained(probe_key, target, best.normals, seen, MAX_CHARTS)

@@ -3,11 +3,12 @@
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
 from numpyro_bridge._core.checks import check_count
+from numpyro_bridge._core.keys import split
+from numpyro_bridge._core.on_device import on_device
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.atlas.arguments import check_stage
 from numpyro_bridge.atlas.climbs import Tops, climb_from
@@ -116,7 +117,7 @@ def explore(rng_key: RNGKey, target: Target, *, max_rounds: int = MAX_ROUNDS) ->
     """
     check_stage(rng_key, target)
     max_rounds = check_count("max_rounds", max_rounds, 1)
-    climb_key, fit_key = jax.random.split(rng_key)
+    climb_key, fit_key = split(rng_key)
     seen, ends = _climbed(climb_key, target, max_rounds)
     return seen if len(seen.log_mass) else _normals_of_highest_elbo(fit_key, target, seen, ends)
 
@@ -140,8 +141,8 @@ def _climbed(rng_key: RNGKey, target: Target, max_rounds: int) -> tuple[Explorat
     places, mass, chosen = None, np.zeros(0), np.zeros(0, int)
     counts, num_new, settled, climbing, quiet = chosen, 0, False, 0, 0
     share_arrived, undefined = 1.0, ""
-    for key in jax.random.split(rng_key, max_rounds):
-        prior_key, start_key, shape_key = jax.random.split(key, 3)
+    for key in split(rng_key, max_rounds):
+        prior_key, start_key, shape_key = split(key, 3)
         prior = target.prior_positions(prior_key, NUM_PRIOR_DRAWS)
         if places is None:
             starts = first_starts(start_key, target, num, prior)
@@ -171,7 +172,7 @@ def _climbed(rng_key: RNGKey, target: Target, max_rounds: int) -> tuple[Explorat
     assert places is not None
     ends = np.asarray(tops.normals.location, float)
     probing = (len(rounds) - 1) * num_probes(target.dim, has_prior=prior is not None)
-    seen_normals = jax.tree.map(jnp.asarray, places)
+    seen_normals = jax.tree.map(on_device, places)
     may_hide = ""
     if prior is None:
         may_hide = why_modes_may_hide(rng_key, target, seen_normals, share_arrived)
@@ -211,8 +212,8 @@ def _until_most_arrive(rng_key: RNGKey, target: Target, starts) -> tuple[Tops, i
     spent, shares = 0, []
     for _ in range(MAX_CONTINUED + 1):
         tops = climb_from(rng_key, target, starts)
-        spent += int(np.max(tops.num_evaluations)) * len(starts)
-        shares.append(float(np.mean(tops.arrived)))
+        spent += int(np.max(np.asarray(tops.num_evaluations))) * len(starts)
+        shares.append(float(np.mean(np.asarray(tops.arrived))))
         if shares[-1] > 0.5:
             break
         starts = tops.normals.location
@@ -223,12 +224,12 @@ def _normals_of_highest_elbo(
     rng_key: RNGKey, target: Target, seen: Exploration, ends: np.ndarray
 ) -> Exploration:
     """Climb to normal distributions, from where NUTS would start and from ends that are apart."""
-    start_key, spread_key, fit_key, draw_key = jax.random.split(rng_key, 4)
+    start_key, spread_key, fit_key, draw_key = split(rng_key, 4)
     starts = target.initial_positions(start_key, NUM_STARTS)
     if len(ends):
         scaled = ends / (np.std(ends, axis=0) + 1e-12)
         apart = spread_out(numpy_generator(spread_key), scaled, NUM_STARTS // 2)
-        starts = starts.at[: len(apart)].set(jnp.asarray(ends[apart], starts.dtype))
+        starts = starts.at[: len(apart)].set(on_device(ends[apart], starts.dtype))
     normals = jax.vmap(as_dense)(gaussian_vi(fit_key, target, starts))
     log_weights = [weights_of_draws(draw_key, row(normals, k), target) for k in range(NUM_STARTS)]
     elbo = np.asarray([np.mean(np.asarray(one, float)) for one in log_weights])

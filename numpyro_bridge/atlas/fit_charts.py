@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
+from numpyro_bridge._core.keys import fold_in, split
+from numpyro_bridge._core.on_device import on_device
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.atlas.fit_coupling import SMALL_GAP, fit_coupling
 from numpyro_bridge.atlas.fit_normal import PIECE_STEPS, climb_on_pieces, draws_per_step
@@ -64,7 +64,7 @@ def fit_charts(
         bend: Whether maps may be bent.
         known: Maps of the first charts from an earlier fit, which may still do.
     """
-    climb_key, bend_key, judge_key = jax.random.split(rng_key, 3)
+    climb_key, bend_key, judge_key = split(rng_key, 3)
     normals, log_mass = charts
     as_they_are = [*known, *_rows(normals)[len(known) :]]
     best = _judged(judge_key, target, normals, as_they_are, log_mass, 0)
@@ -108,9 +108,9 @@ def _climbed(rng_key, target: Target, partition: AbstractPartition, normals: Den
     for first in range(0, num, BATCH):
         charts = np.minimum(np.arange(first, first + BATCH), num - 1)
         some = min(BATCH, num - first)
-        key = jax.random.fold_in(rng_key, first)
+        key = fold_in(rng_key, first)
         climbed = climb_on_pieces(
-            key, target, partition, jnp.asarray(charts), row(normals, charts), jnp.asarray(some)
+            key, target, partition, on_device(charts), row(normals, charts), on_device(some)
         )
         parts.append(row(climbed, slice(0, some)))
     return joined(parts)
@@ -123,12 +123,12 @@ def _bent(
 
     A map that is known already is kept if it is as good as a new one would have to be.
     """
-    draw_key, fit_key = jax.random.split(rng_key)
+    draw_key, fit_key = split(rng_key)
     maps, cost = list(affine), 0
     for number, transform in enumerate(affine):
         if share[number] < NEGLIGIBLE:
             continue
-        piece = Piece(target, partition, jnp.asarray(number))
+        piece = Piece(target, partition, on_device(number))
         before = weights_of_draws(draw_key, transform, piece)
         if gap_of(before) < NEARLY_NORMAL:
             continue
@@ -137,7 +137,7 @@ def _bent(
             if gap_of(again) < SMALL_GAP:
                 maps[number] = known[number]
                 continue
-        key = jax.random.fold_in(fit_key, number)
+        key = fold_in(fit_key, number)
         bent, spent = fit_coupling(key, piece, transform)
         cost += spent
         after = weights_of_draws(draw_key, bent, piece)

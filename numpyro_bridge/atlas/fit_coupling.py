@@ -9,9 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from numpyro_bridge._core.finite import all_finite, where
+from numpyro_bridge._core.keys import split
+from numpyro_bridge._core.on_device import on_device
 from numpyro_bridge._core.quick_jit import quick_jit
 from numpyro_bridge._core.types import RNGKey, Scalar, Vector
 from numpyro_bridge.atlas.coupling import Coupling, CouplingMap, most_leading
@@ -99,7 +101,7 @@ def fit_coupling(rng_key: RNGKey, target: Target, affine: DenseMap) -> BentMap:
     Returns:
         The bent map, from standardised coordinates to those of the target, and what it cost.
     """
-    directions_key, start_key, fit_key, choice_key = jax.random.split(rng_key, 4)
+    directions_key, start_key, fit_key, choice_key = split(rng_key, 4)
     standardised = StandardisedTarget(target, affine)
     fit = _fitted_quickly if target.dim <= BRIEF else _fitted
     spent = NUM_DRAWS
@@ -107,9 +109,8 @@ def fit_coupling(rng_key: RNGKey, target: Target, affine: DenseMap) -> BentMap:
     def tried(frame: Frame, num_iterations: int) -> _Trial:
         nonlocal spent
         spent += num_iterations * BATCH
-        start = _straight(start_key, target.dim, jnp.asarray(frame.num_leading))
-        bent = fit(fit_key, standardised, frame.directions, start, jnp.asarray(num_iterations))
-        composed = _composed(affine, bent)
+        numbers = on_device(frame.num_leading), on_device(num_iterations)
+        composed = fit(start_key, fit_key, standardised, frame.directions, *numbers)
         log_weight = np.asarray(weights_of_draws(choice_key, composed, target), np.float64)
         elbo = float(np.nan_to_num(np.mean(log_weight), nan=-np.inf))
         return _Trial(frame, composed, elbo, gap_of(log_weight))
@@ -159,10 +160,6 @@ def _short_trials(
             if trials[0].gap < SMALL_GAP:
                 return trials
     return trials
-
-
-_straight = quick_jit(Coupling)
-"""A coupling that bends nothing yet, made in one program."""
 
 
 class Frame(NamedTuple):
@@ -289,9 +286,15 @@ def _rates(bent: _Bent):
 
 
 def _fitted_uncompiled(
-    rng_key: RNGKey, target: StandardisedTarget, directions, start: Coupling, num_iterations
-) -> _Bent:
+    start_key: RNGKey,
+    rng_key: RNGKey,
+    target: StandardisedTarget,
+    directions: Float[Array | np.ndarray, "dim dim"],
+    num_leading: Int[Array, ""],
+    num_iterations: Int[Array, ""],
+) -> CouplingMap:
     dim, dtype = target.dim, directions.dtype
+    start = Coupling(start_key, dim, num_leading)
     optimizer = optax.chain(optax.clip_by_global_norm(10 * math.sqrt(dim)), optax.scale_by_adam())
 
     def step(iteration, carry):
@@ -309,10 +312,11 @@ def _fitted_uncompiled(
         return where(all_finite((gradient, moved)), following, carry)
 
     light = jnp.asarray(LIGHT, dtype)
-    bent: Any = _Bent(jnp.zeros(dim, dtype), directions, start, Radial(light))
+    frame = jnp.asarray(directions)
+    bent: Any = _Bent(jnp.zeros(dim, dtype), frame, start, Radial(light))
     bent = eqx.tree_at(lambda one: one.coupling.shape.heaviness, bent, jnp.full(dim, light))
     bent, _ = jax.lax.fori_loop(0, num_iterations, step, (bent, optimizer.init(bent)))
-    return bent
+    return _composed(target.map, bent)
 
 
 _fitted, _fitted_quickly = eqx.filter_jit(_fitted_uncompiled), quick_jit(_fitted_uncompiled)
@@ -338,8 +342,7 @@ def _loss(bent: _Bent, target: Target, noise: Float[Array, "draws dim"]) -> Scal
     return -jnp.mean(jax.vmap(along)(noise))
 
 
-@quick_jit
-def _composed(affine: DenseMap, bent: _Bent) -> CouplingMap:
+def _composed(affine: Any, bent: _Bent) -> CouplingMap:
     """The two maps as one: a rotation makes the factor lower-triangular again."""
     factor, rotation = factor_and_rotation(affine.factor @ bent.factor)
     moved = DenseMap(affine(bent.location), factor)

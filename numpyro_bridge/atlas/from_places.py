@@ -5,7 +5,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from numpyro_bridge._core.keys import fold_in, split
 from numpyro_bridge._core.normal import normal_log_prob
+from numpyro_bridge._core.on_device import on_device
 from numpyro_bridge._core.types import RNGKey, Scalar
 from numpyro_bridge.atlas.explore import explore
 from numpyro_bridge.atlas.fit_normal import DENSE_LIMIT
@@ -32,12 +34,12 @@ def from_places(rng_key: RNGKey, target: Target, num: int) -> Reference:
     wide = from_prior_or_fit(rng_key, target, num)
     if target.dim > DENSE_LIMIT:
         return wide
-    explore_key, draw_key = jax.random.split(jax.random.fold_in(rng_key, 1))
+    explore_key, draw_key = split(fold_in(rng_key, 1))
     exploration = explore(explore_key, target)
     cost = exploration.num_gradient_evaluations
     if len(exploration.log_mass) < 2:
         return wide._replace(num_gradient_evaluations=cost)
-    log_mass = jnp.asarray(exploration.log_mass, wide.position.dtype)
+    log_mass = on_device(exploration.log_mass, wide.position.dtype)
     # Half of the shares are equal, since the masses of the places are rough guesses.
     log_share = jnp.log(0.5 * jax.nn.softmax(log_mass) + 0.5 / len(log_mass))
     at_places = _drawn(draw_key, exploration.normals, log_share, num)

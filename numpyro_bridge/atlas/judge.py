@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float
 
+from numpyro_bridge._core.keys import fold_in, split
+from numpyro_bridge._core.on_device import on_device
 from numpyro_bridge._core.quick_jit import quick_jit
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge._core.weights import effective_sample_size, pareto_smooth, tail_share
@@ -113,7 +115,7 @@ def judge(
         maps: The map of each chart.
         log_mass: A first guess of the mass of each chart, in nats up to a constant.
     """
-    pilot_key, key = jax.random.split(rng_key)
+    pilot_key, key = split(rng_key)
     if len(maps) > 1:
         log_mass = _judged(pilot_key, target, maps, log_mass, NUM_PILOT).log_mass
     return _judged(key, target, maps, log_mass, NUM_DRAWS)
@@ -127,8 +129,8 @@ def _judged(rng_key, target: Target, maps, log_mass, num: int) -> Judgement:
     for chart, count in enumerate(counts):
         for batch in range(-(-int(count) // BATCH)):
             size = min(BATCH, int(count) - batch * BATCH)
-            key = jax.random.fold_in(jax.random.fold_in(rng_key, chart), batch)
-            position, log_weight, log_shares = _weighted(key, target, partition, jnp.asarray(chart))
+            key = fold_in(fold_in(rng_key, chart), batch)
+            position, log_weight, log_shares = _weighted(key, target, partition, on_device(chart))
             positions.append(np.asarray(position)[:size])
             log_weights.append(np.asarray(log_weight, float)[:size] - log_share[chart])
             log_masses.append(np.asarray(log_shares, float)[:size, : len(maps)])

@@ -172,11 +172,6 @@ def as_dense(transform: AbstractAffineMap) -> DenseMap:
     return DenseMap(location, lower_factor(columns.T))
 
 
-def whitened(transform: DenseMap) -> WhitenedMap:
-    """The same map, with the inverse of its factor."""
-    return WhitenedMap(transform.location, transform.factor, inverse_of_lower(transform.factor))
-
-
 def with_rank(transform: AbstractAffineMap, rank: int) -> LowRankMap:
     """A low-rank map padded to `rank` directions; it does not stretch the added ones.
 

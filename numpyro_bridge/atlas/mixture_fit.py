@@ -2,10 +2,10 @@
 
 from typing import NamedTuple
 
-import jax
 import numpy as np
 from jaxtyping import Float
 
+from numpyro_bridge._core.keys import numbers_of_key
 from numpyro_bridge._core.types import RNGKey
 
 MAX_COMPONENTS = 8
@@ -26,7 +26,7 @@ class NormalMixture(NamedTuple):
 
 def numpy_generator(rng_key: RNGKey) -> np.random.Generator:
     """NumPy's randomness from a JAX key."""
-    return np.random.default_rng(int(jax.random.bits(rng_key)))
+    return np.random.default_rng(numbers_of_key(rng_key))
 
 
 def fit_mixture(rng: np.random.Generator, points: Float[np.ndarray, "num dim"]) -> NormalMixture:

@@ -9,7 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from numpyro_bridge._core.keys import fold_in
 from numpyro_bridge._core.normal import normal_log_prob
+from numpyro_bridge._core.on_device import on_device
 from numpyro_bridge._core.quick_jit import quick_jit
 from numpyro_bridge._core.types import RNGKey, Scalar
 from numpyro_bridge.atlas.fit_normal import DENSE_LIMIT
@@ -70,7 +72,7 @@ def from_prior(rng_key: RNGKey, target: Target, num: int) -> Reference | None:
     few = np.asarray(position)[:num]
     if not np.all(np.abs(few) < LARGEST_PRIOR_DRAW):
         return None
-    return Reference(jnp.asarray(few), ModelTarget.log_prior, ModelTarget.log_likelihood)
+    return Reference(on_device(few), ModelTarget.log_prior, ModelTarget.log_likelihood)
 
 
 def from_normal(
@@ -90,7 +92,7 @@ def from_normal(
     identity = identity_map(target.dim)
     transform = standardise(fit_key, target, nonlinear=False).map if fit else identity
     noise = scale * jax.random.normal(draw_key, (num, target.dim), jnp.result_type(float))
-    density = eqx.Partial(_normal_density, transform, jnp.asarray(scale, noise.dtype))
+    density = eqx.Partial(_normal_density, transform, on_device(scale, noise.dtype))
 
     return Reference(jax.vmap(transform)(noise), density, eqx.Partial(_log_ratio, density))
 
@@ -135,9 +137,14 @@ def tempered_particles(
     step_size = np.full(NUM_GROUPS, 0.5 * dim**-0.25, dtype)
     log_evidence = np.zeros(NUM_GROUPS)
     for count in range(1, MAX_TEMPERATURES + 1):
-        keys = jax.random.split(jax.random.fold_in(rng_key, count), NUM_GROUPS)
         state, acceptance, increment = _tempering_step(
-            keys, state, target, reference, jnp.asarray(step_size), target_ess, num_moves
+            fold_in(rng_key, count),
+            state,
+            target,
+            reference,
+            on_device(step_size),
+            target_ess,
+            num_moves,
         )
         log_evidence += np.asarray(increment, float)
         if not np.all(np.isfinite(log_evidence)):
@@ -166,7 +173,7 @@ def _in_groups(position: Float[Array, "num dim"]):
     groups = np.asarray(position)[: half * NUM_GROUPS].reshape(NUM_GROUPS, half, dim)
     weights = np.full((NUM_GROUPS, half), 1 / half, groups.dtype)
     start = np.zeros(NUM_GROUPS, groups.dtype)
-    return TemperedSMCState(*map(jnp.asarray, (groups, weights, start)))
+    return TemperedSMCState(*map(on_device, (groups, weights, start)))
 
 
 def _joined(state, log_evidence: np.ndarray, count: int, evaluations: int) -> Particles:
@@ -179,8 +186,8 @@ def _joined(state, log_evidence: np.ndarray, count: int, evaluations: int) -> Pa
     error = float(np.std(log_evidence, ddof=1) / np.sqrt(NUM_GROUPS))
     position = np.asarray(state.particles).reshape(-1, state.particles.shape[-1])
     return Particles(
-        jnp.asarray(position),
-        jnp.asarray(log_weight.ravel(), position.dtype),
+        on_device(position),
+        on_device(log_weight.ravel(), position.dtype),
         count,
         evaluations,
         estimate,
@@ -189,7 +196,7 @@ def _joined(state, log_evidence: np.ndarray, count: int, evaluations: int) -> Pa
 
 
 @quick_jit
-def _tempering_step(rng_keys, states, target, reference: Reference, step_sizes, ess, num_moves):
+def _tempering_step(rng_key, states, target, reference: Reference, step_sizes, ess, num_moves):
     import blackjax
     from blackjax.smc import adaptive_tempered, resampling
 
@@ -215,7 +222,7 @@ def _tempering_step(rng_keys, states, target, reference: Reference, step_sizes, 
         acceptance = jnp.mean(info.update_info.acceptance_rate)
         return state, acceptance, info.log_likelihood_increment
 
-    return jax.vmap(one)(rng_keys, states, step_sizes)
+    return jax.vmap(one)(jax.random.split(rng_key, NUM_GROUPS), states, step_sizes)
 
 
 NUM_REFRESHING = 8
@@ -310,6 +317,6 @@ def from_wide(rng_key: RNGKey, tops: DenseMap, num: int, *, scale: float = 2.0) 
     correlation = correlation + 1e-3 * jnp.eye(len(size), dtype=size.dtype)
     transform = DenseMap(mean, size[:, None] * jnp.linalg.cholesky(correlation))
     noise = scale * jax.random.normal(rng_key, (num, mean.size), mean.dtype)
-    density = eqx.Partial(_normal_density, transform, jnp.asarray(scale, noise.dtype))
+    density = eqx.Partial(_normal_density, transform, on_device(scale, noise.dtype))
 
     return Reference(jax.vmap(transform)(noise), density, eqx.Partial(_log_ratio, density))

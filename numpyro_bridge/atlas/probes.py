@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int
 from numpyro_bridge._core.quick_jit import quick_jit
 from numpyro_bridge._core.types import RNGKey, Vector
 from numpyro_bridge.atlas.maps import DenseMap, WhitenedMap
-from numpyro_bridge.atlas.stacked import padded, padded_logs, whiten_all
+from numpyro_bridge.atlas.stacked import padded, padded_logs, whitened
 from numpyro_bridge.atlas.starts import NUM_PRIOR_DRAWS, wide_draws
 from numpyro_bridge.target import REPLACED_LOG_DENSITY, Target
 from numpyro_bridge.target.undefined import LEAST_SHARE
@@ -104,7 +104,7 @@ def draw_probes(
 
 def _rows(places: DenseMap, log_mass: Float[np.ndarray, " places"]):
     """The places as padded rows, so that another number of them rarely compiles anything anew."""
-    rows = padded(whiten_all(places), len(log_mass))
+    rows = whitened(padded(places, len(log_mass)))
     return rows, padded_logs(log_mass - np.max(log_mass))
 
 

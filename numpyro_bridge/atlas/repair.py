@@ -1,10 +1,11 @@
 """Repair: new charts where the weights of draws are heavy, or where particles are uncovered."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from numpyro_bridge._core.keys import split
+from numpyro_bridge._core.on_device import on_device
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.atlas.judge import Judgement
 from numpyro_bridge.atlas.maps import DenseMap
@@ -32,12 +33,12 @@ def divided(
     The points are the charts' own draws, resampled by their weights, and the particles, all of them
     moved by a few Hamiltonian steps.
     """
-    pick_key, move_key, fit_key = jax.random.split(rng_key, 3)
+    pick_key, move_key, fit_key = split(rng_key, 3)
     points = resampled(numpy_generator(pick_key), seen, POOL)
     if particles is not None:
         points = np.concatenate([points, particles])
     whole = normal_of(points)
-    inside = jnp.asarray(_solved(whole, points))
+    inside = on_device(_solved(whole, points))
     moved = np.asarray(refreshed(move_key, StandardisedTarget(target, whole), inside))
     moved = moved[np.all(np.isfinite(moved), axis=1)]
     mixture = fit_mixture(numpy_generator(fit_key), moved)
@@ -94,7 +95,7 @@ def normal_of(points: Float[np.ndarray, "num dim"]) -> DenseMap:
     correlation = (1 - shrinkage) * centred.T @ centred / len(points) + shrinkage * np.eye(dim)
     dtype = jnp.result_type(float)
     factor = scale[:, None] * np.linalg.cholesky(correlation)
-    return DenseMap(jnp.asarray(np.mean(points, axis=0), dtype), jnp.asarray(factor, dtype))
+    return DenseMap(on_device(np.mean(points, axis=0), dtype), on_device(factor, dtype))
 
 
 def _solved(whole: DenseMap, points: Float[np.ndarray, "num dim"]) -> np.ndarray:
@@ -108,7 +109,7 @@ def _composed(whole: DenseMap, mixture) -> DenseMap:
     dtype = whole.location.dtype
     return stack(
         [
-            DenseMap(whole(jnp.asarray(location, dtype)), whole.factor @ jnp.asarray(factor, dtype))
+            DenseMap(whole(on_device(location, dtype)), whole.factor @ on_device(factor, dtype))
             for location, factor in zip(mixture.location, mixture.factor, strict=True)
         ]
     )

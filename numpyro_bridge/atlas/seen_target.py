@@ -2,10 +2,10 @@
 
 from typing import NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from numpyro_bridge._core.on_device import on_device
 from numpyro_bridge.atlas.charted_target import ChartedTarget
 from numpyro_bridge.atlas.maps import AbstractMap
 from numpyro_bridge.atlas.partition import AbstractPartition
@@ -54,7 +54,7 @@ def pieces_of(target: SeenTarget) -> list[StandardisedTarget]:
     """The target on each of its charts."""
     if isinstance(target, StandardisedTarget):
         return [target]
-    return [target.chart(jnp.asarray(number)) for number in range(target.num_charts)]
+    return [target.chart(on_device(number)) for number in range(target.num_charts)]
 
 
 def first_map(view: View) -> AbstractMap:

@@ -5,7 +5,7 @@ few lengths, so that another number of charts rarely compiles anything anew.
 """
 
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import equinox as eqx
 import jax
@@ -14,9 +14,10 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float
 
+from numpyro_bridge._core.on_device import on_device
 from numpyro_bridge._core.quick_jit import quick_jit
 from numpyro_bridge.atlas.coupling import CouplingMap, bent_alike
-from numpyro_bridge.atlas.maps import AbstractMap, DenseMap, WhitenedMap, whitened
+from numpyro_bridge.atlas.maps import AbstractMap, DenseMap, WhitenedMap, inverse_of_lower
 from numpyro_bridge.atlas.partition import MixturePartition, StudentPartition
 
 LENGTHS = (1, 8, 64)
@@ -42,7 +43,7 @@ def stack(rows: Sequence[Tree]) -> Tree:
 
 def joined(trees: Sequence[Tree]) -> Tree:
     """The rows of several modules that have a leading axis, one after the other."""
-    return jax.tree.map(lambda *leaves: jnp.asarray(np.concatenate(_on_host(leaves))), *trees)
+    return jax.tree.map(lambda *leaves: on_device(np.concatenate(_on_host(leaves))), *trees)
 
 
 def padded(tree: Tree, num: int) -> Tree:
@@ -53,14 +54,14 @@ def padded(tree: Tree, num: int) -> Tree:
 def padded_logs(logs: Float[np.ndarray, " charts"]) -> Float[Array, " rows"]:
     """Logs of masses or shares, with minus infinity for rows that stand for no chart."""
     missing = np.full(_length(len(logs)) - len(logs), -np.inf)
-    return jnp.asarray(np.concatenate([logs, missing]), jnp.result_type(float))
+    return on_device(np.concatenate([logs, missing]), jnp.result_type(float))
 
 
 def student_partition(
     normals: DenseMap, log_mass: Float[np.ndarray, " charts"]
 ) -> StudentPartition:
     """The partition by Student densities at the places and scales of normal distributions."""
-    rows = padded(whiten_all(normals), len(log_mass))
+    rows = whitened(padded(normals, len(log_mass)))
     return StudentPartition(padded_logs(log_mass - np.max(log_mass)), rows)
 
 
@@ -68,41 +69,46 @@ def mixture_partition(
     maps: Sequence[AbstractMap], log_share: Float[np.ndarray, " charts"]
 ) -> MixturePartition:
     """The partition by the densities that the maps make of standard normal noise."""
-    return MixturePartition(padded_logs(log_share), padded(stack(alike(maps)), len(maps)))
+    return MixturePartition(padded_logs(log_share), in_rows(maps))
 
 
-def alike(maps: Sequence[AbstractMap]) -> list[AbstractMap]:
-    """The maps in one form: where one of them is bent, all are written as bent maps."""
+def in_rows(maps: Sequence[AbstractMap]) -> AbstractMap:
+    """The maps in one form, stacked, padded, and with the inverses of their factors.
+
+    Where one of them is bent, all are written as bent maps.
+    """
     if any(isinstance(transform, CouplingMap) for transform in maps):
         maps = [bent_alike(transform) for transform in maps]
-    return [_with_whitening(transform) for transform in maps]
+    return whitened(padded(stack(maps), len(maps)))
+
+
+def whitened(maps: Any) -> Any:
+    """Stacked maps with the inverses of their dense factors; other maps as they are."""
+    if isinstance(maps, DenseMap):
+        return _whiten_all(maps)
+    if isinstance(maps, CouplingMap) and isinstance(maps.affine, DenseMap):
+        return eqx.tree_at(lambda rows: rows.affine, maps, whitened(maps.affine))
+    return maps
 
 
 @quick_jit
-def _with_whitening(transform: AbstractMap) -> AbstractMap:
-    if isinstance(transform, DenseMap):
-        return whitened(transform)
-    if isinstance(transform, CouplingMap) and isinstance(transform.affine, DenseMap):
-        return eqx.tree_at(lambda m: m.affine, transform, whitened(transform.affine))
-    return transform
+def _whiten_all(normals: DenseMap) -> WhitenedMap:
+    def whiten(normal: DenseMap) -> WhitenedMap:
+        return WhitenedMap(normal.location, normal.factor, inverse_of_lower(normal.factor))
 
-
-@quick_jit
-def whiten_all(normals: DenseMap) -> WhitenedMap:
-    """Stacked normal distributions with the inverses of their factors."""
-    return jax.vmap(whitened)(normals)
+    return jax.vmap(whiten)(normals)
 
 
 def _taken(leaf, index):
     # By NumPy where that can be, since each shape would be a compiled program of its own.
     if _is_known(leaf) and not isinstance(index, Tracer):
-        return jnp.asarray(np.asarray(leaf)[np.asarray(index) if _is_array(index) else index])
+        return on_device(np.asarray(leaf)[np.asarray(index) if _is_array(index) else index])
     return jnp.asarray(leaf)[index]
 
 
 def _stacked(leaves):
     if all(map(_is_known, leaves)):
-        return jnp.asarray(np.stack(_on_host(leaves)))
+        return on_device(np.stack(_on_host(leaves)))
     return jnp.stack(leaves)
 
 

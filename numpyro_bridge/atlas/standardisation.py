@@ -16,6 +16,7 @@ from numpyro_bridge._core.checks import (
     check_function,
     described,
 )
+from numpyro_bridge._core.keys import split
 from numpyro_bridge._core.quick_jit import quick_jit
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.atlas.arguments import check_stage
@@ -164,7 +165,7 @@ def standardise(
     if starts is not None:
         check_array("starts", starts, "(starts, dim)")
     candidates = _checked_candidates(candidates, target.dim)
-    starts_key, fits_key, elbo_key, coupling_key = jax.random.split(rng_key, 4)
+    starts_key, fits_key, elbo_key, coupling_key = split(rng_key, 4)
     if starts is None:
         starts = starting_points(starts_key, target, num_starts)
     noise = jax.random.normal(elbo_key, (NUM_DRAWS, target.dim), starts.dtype)
@@ -232,7 +233,7 @@ def no_standardisation(rng_key: RNGKey, target: Target) -> Standardisation:
 
 def starting_points(rng_key: RNGKey, target: Target, num: int) -> Float[Array, "num dim"]:
     """Draw half of the starts from the prior where possible; choose the rest as NUTS would."""
-    box_key, prior_key = jax.random.split(rng_key)
+    box_key, prior_key = split(rng_key)
     starts = target.initial_positions(box_key, num)
     draws = target.prior_positions(prior_key, num // 2)
     if draws is None:
@@ -276,7 +277,7 @@ def _fit_in_turn(
 ) -> list[_Fit]:
     """Fit the identity, then each candidate in turn, until one cannot be beaten."""
     fits = [_measured(no_map, no_map(rng_key, target, starts), target, noise)]
-    keys = jax.random.split(rng_key, len(candidates))
+    keys = split(rng_key, len(candidates))
     for key, candidate in zip(keys, candidates, strict=True):
         maps = candidate(key, target, starts)
         if maps is None or candidate is no_map:

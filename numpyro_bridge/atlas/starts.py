@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from numpyro_bridge._core.keys import split
 from numpyro_bridge._core.quick_jit import quick_jit
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.target import Target
@@ -34,7 +35,7 @@ def first_starts(
         num: How many.
         prior: At least half as many draws from the prior; None where there is none.
     """
-    box_key, wide_key = jax.random.split(rng_key)
+    box_key, wide_key = split(rng_key)
     starts = target.initial_positions(box_key, num)
     return _mixed(wide_key, starts, prior, not target.innermost.has_loops)
 

@@ -3,11 +3,11 @@
 from typing import NamedTuple
 
 import equinox as eqx
-import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from numpyro_bridge._core.keys import split
+from numpyro_bridge._core.on_device import on_device
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.atlas.distinct import distinct_fits
 from numpyro_bridge.atlas.effort import is_heavy
@@ -65,7 +65,7 @@ def with_unexplained(
     """
     if len(seen.log_mass) >= most or not np.isfinite(seen.log_evidence):
         return Unexplained()
-    prior_key, probe_key, pick_key, fit_key, draw_key = jax.random.split(rng_key, 5)
+    prior_key, probe_key, pick_key, fit_key, draw_key = split(rng_key, 5)
     prior = target.prior_positions(prior_key, NUM_PRIOR_DRAWS)
     probes = np.asarray(draw_probes(probe_key, normals, seen.log_mass, prior))
     log_density, log_weight = log_weights_at(target, seen.partition, probes)
@@ -80,11 +80,11 @@ def with_unexplained(
     like = row(normals, np.full(num, np.argmax(seen.log_mass)))
     factor = np.asarray(like.factor)
     width = np.resize(np.asarray([1.0, NARROW], factor.dtype), num)
-    moved = jnp.asarray(starts), jnp.asarray(width[:, None, None] * factor)
+    moved = on_device(starts), on_device(width[:, None, None] * factor)
     maps = eqx.tree_at(lambda rows: (rows.location, rows.factor), like, moved)
     everything = _everything(target, normals)
-    charts = jnp.zeros(num, int)
-    fits = climb_on_pieces(fit_key, target, everything.partition, charts, maps, jnp.asarray(num))
+    charts = on_device(np.zeros(num, int))
+    fits = climb_on_pieces(fit_key, target, everything.partition, charts, maps, on_device(num))
     cost += num * PIECE_STEPS * draws_per_step(target.dim)
     found, rough = _added(draw_key, everything, normals, seen, fits, most)
     return Unexplained(found, cost, rough)
@@ -94,7 +94,7 @@ def _everything(target: Target, normals: DenseMap) -> Piece:
     """The whole target as the piece of a single chart, for programs that take pieces."""
     only = np.full(len(normals.location), -np.inf)
     only[0] = 0.0
-    return Piece(target, student_partition(normals, only), jnp.asarray(0))
+    return Piece(target, student_partition(normals, only), on_device(0))
 
 
 def _apart(rng_key: RNGKey, candidates: np.ndarray, num: int) -> np.ndarray:
@@ -109,9 +109,8 @@ def _added(rng_key, whole: Piece, normals: DenseMap, seen: Judgement, fits: Dens
 
     None where there are none.
     """
-    elbos = [
-        np.mean(weights_of_draws(rng_key, row(fits, k), whole)) for k in range(len(fits.location))
-    ]
+    each = [weights_of_draws(rng_key, row(fits, k), whole) for k in range(len(fits.location))]
+    elbos = [np.mean(np.asarray(log_weight)) for log_weight in each]
     elbo = np.where(np.isfinite(elbos), np.asarray(elbos, float), -np.inf)
     elbo = np.where(elbo > seen.log_evidence - MAX_DEFICIT, elbo, -np.inf)
     if not np.any(np.isfinite(elbo)):

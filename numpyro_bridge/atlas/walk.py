@@ -11,6 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from numpyro_bridge._core.keys import fold_in
+from numpyro_bridge._core.on_device import on_device
 from numpyro_bridge._core.quick_jit import quick_jit
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.atlas.judge import Judgement, log_weights_at
@@ -61,7 +63,7 @@ def walked_out(rng_key: RNGKey, target: Target, seen: Judgement) -> Walk:
         return Walk([], [], 0)
     ends, shares, cost = [], [], 0
     for chart in np.flatnonzero(seen.share > NEGLIGIBLE):
-        key = jax.random.fold_in(rng_key, int(chart))
+        key = fold_in(rng_key, int(chart))
         moved = _walked(key, target, seen, int(chart))
         cost += NUM_WALKERS * NUM_REFRESHING * NUM_LEAPFROGS
         _, log_weight = log_weights_at(target, seen.partition, moved)
@@ -79,7 +81,7 @@ def _walked(rng_key, target: Target, seen: Judgement, chart: int) -> Float[np.nd
     weight = np.exp(log_weight - np.max(log_weight))
     rng = numpy_generator(pick_key)
     picked = rng.choice(len(weight), NUM_WALKERS, p=weight / weight.sum())
-    start = jnp.asarray(seen.position[picked])
+    start = on_device(seen.position[picked])
     transform = row(seen.partition.maps, chart)
     return np.asarray(_moved(move_key, target, transform, start))
 

@@ -8,7 +8,9 @@ import numpy as np
 from jaxtyping import Float
 
 from numpyro_bridge._core.checks import check_count, check_instance
+from numpyro_bridge._core.keys import split
 from numpyro_bridge._core.memory import in_words
+from numpyro_bridge._core.on_device import on_device
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.atlas.arguments import check_stage
 from numpyro_bridge.atlas.atlas import Witness, no_uncovered
@@ -96,7 +98,7 @@ def temper(
 
 
 def _tempered(rng_key, target: Target, normals: DenseMap, seen: Judgement, num: int):
-    start_key, temper_key = jax.random.split(rng_key)
+    start_key, temper_key = split(rng_key)
     reference = from_prior(start_key, target, num)
     if reference is None:
         heavy = np.flatnonzero(seen.share > 1e-4)
@@ -136,7 +138,7 @@ def uncovered_by(
     """
     if witness.position is None or not np.isfinite(seen.log_evidence):
         return no_uncovered(target.dim)
-    position = jnp.asarray(witness.position, jnp.result_type(float))
+    position = on_device(witness.position, jnp.result_type(float))
     if np.sum(_is_far(target, seen, position)) < MIN_UNCOVERED * len(position):
         return no_uncovered(target.dim)
     whole = normal_of(np.asarray(position))

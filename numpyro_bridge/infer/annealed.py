@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from numpyro_bridge._core.keys import split
+from numpyro_bridge._core.on_device import on_device
 from numpyro_bridge._core.types import RNGKey, Scalar
 from numpyro_bridge.atlas.explore import MANY_DIMENSIONS
 from numpyro_bridge.atlas.judge import GOOD_TAIL, quality_of
@@ -68,7 +70,7 @@ def annealed(rng_key: RNGKey, target: Target, chosen: Standardisation) -> Anneal
         target: The target in its own coordinates.
         chosen: The map, and how it was fitted; one that was fitted by nothing is not bent.
     """
-    noise_key, first_key, bend_key, second_key = jax.random.split(rng_key, 4)
+    noise_key, first_key, bend_key, second_key = split(rng_key, 4)
     noise = jax.random.normal(noise_key, (NUM_DRAWS, target.dim), jnp.result_type(float))
     tried = _tried(first_key, target, chosen, noise)
     if _pays_to_bend(tried, target.dim):
@@ -111,7 +113,7 @@ def _tried(rng_key: RNGKey, target: Target, chosen: Standardisation, noise) -> _
     standardised = StandardisedTarget(target, chosen.map)
     process = UHA(rng_key, target.dim, num_steps=NUM_TRIED_STEPS)
     found = [
-        np.asarray(_log_weights(rng_key, _with_step_size(process, jnp.asarray(size)), standardised))
+        np.asarray(_log_weights(rng_key, _with_step_size(process, on_device(size)), standardised))
         for size in STEP_SIZES
     ]
     elbos = np.array([np.mean(one) if np.all(np.isfinite(one)) else -np.inf for one in found])

@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from numpyro_bridge._core.keys import split
+from numpyro_bridge._core.on_device import on_device
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.atlas.atlas import Atlas, no_uncovered
 from numpyro_bridge.atlas.judge import LEAST_EXCESS, MARGIN
@@ -29,7 +31,7 @@ def covered(rng_key: RNGKey, posterior: Posterior[Any]) -> Posterior[Any]:
     """
     atlas = posterior.atlas
     assert atlas is not None
-    draw_key, check_key = jax.random.split(rng_key)
+    draw_key, check_key = split(rng_key)
     own = np.asarray(posterior.sample(draw_key, NUM_DRAWS).log_weight, float)
     own = np.where(np.isnan(own), -np.inf, own)
     if not np.isfinite(np.max(own)):
@@ -46,8 +48,8 @@ def _beyond(rng_key: RNGKey, posterior: Posterior[Any], atlas: Atlas, limit: flo
     none = no_uncovered(posterior.target.dim)
     if atlas.witness.position is None:
         return none
-    move_key, back_key = jax.random.split(rng_key)
-    position = jnp.asarray(atlas.witness.position, jnp.result_type(float))
+    move_key, back_key = split(rng_key)
+    position = on_device(atlas.witness.position, jnp.result_type(float))
     whole = normal_of(np.asarray(position))
     inside = StandardisedTarget(posterior.target.base, whole)
     moved = refreshed(move_key, inside, jax.vmap(whole.inverse)(position))

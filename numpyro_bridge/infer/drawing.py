@@ -5,14 +5,14 @@ from typing import Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Int
 
 from numpyro_bridge._core.devices import divide, divided_among, gathered, num_shares
-from numpyro_bridge._core.keys import numbers_of_key
+from numpyro_bridge._core.keys import fold_in, numbers_of_key, split
 from numpyro_bridge._core.memory import memory_limit, most_within_memory
+from numpyro_bridge._core.on_device import on_device
 from numpyro_bridge._core.quick_jit import quick_jit
 from numpyro_bridge._core.stages import stage, stages
 from numpyro_bridge._core.together import check_same, interrupt_all
@@ -85,7 +85,7 @@ def _drawn(rng_key, process, target: SeenTarget, num_samples: int, mesh: Mesh | 
     if isinstance(target, ChartedTarget) and num_samples >= target.num_charts:
         return _drawn_in_shares(rng_key, process, target, num_samples, mesh, kept, sizes)
     size = sizes[-1]
-    keys = jax.random.split(rng_key, -(-num_samples // size))
+    keys = split(rng_key, -(-num_samples // size))
     draw = _compiled(process, _draw_batch, _draw_batch_quickly)
     batches = [_to_host(draw(key, process, target, kept, size, mesh)) for key in keys]
     return _joined(batches, np.arange(num_samples)), len(keys) * size
@@ -98,7 +98,7 @@ def _sizes_within_memory(numbers_each: int) -> list[int]:
 
 
 def _drawn_in_shares(rng_key, processes, target: ChartedTarget, num_samples, mesh, kept, sizes):
-    order_key, draw_key = jax.random.split(rng_key)
+    order_key, draw_key = split(rng_key)
     counts = apportioned(np.exp(np.asarray(target.log_share, float)), num_samples)
     enough = (size for size in sizes if size >= max(SMALL_BATCH, np.max(counts)))
     size = next(enough, sizes[-1])
@@ -106,9 +106,9 @@ def _drawn_in_shares(rng_key, processes, target: ChartedTarget, num_samples, mes
     batches, num_paths = [], 0
     for chart in np.flatnonzero(counts):
         num_batches = -(-int(counts[chart]) // size)
-        keys = jax.random.split(jax.random.fold_in(draw_key, chart), num_batches)
+        keys = split(fold_in(draw_key, chart), num_batches)
         mine = [
-            _to_host(draw(key, processes, target, jnp.asarray(chart), kept, size, mesh))
+            _to_host(draw(key, processes, target, on_device(chart), kept, size, mesh))
             for key in keys
         ]
         end, sites = jax.tree.map(
@@ -151,7 +151,7 @@ def apportioned(share: np.ndarray, num: int) -> Int[np.ndarray, " charts"]:
 
 def _joined(batches: list[Any], order: np.ndarray) -> Any:
     joined = jax.tree.map(lambda *parts: np.concatenate(parts)[order], *batches)
-    return jax.tree.map(jnp.asarray, joined)
+    return jax.tree.map(on_device, joined)
 
 
 def _to_host(batch: Any) -> Any:

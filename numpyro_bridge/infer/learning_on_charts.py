@@ -15,7 +15,7 @@ from numpyro_bridge.atlas.charted_target import ChartedTarget
 from numpyro_bridge.atlas.fit_normal import DENSE_LIMIT
 from numpyro_bridge.atlas.groups import groups_of
 from numpyro_bridge.atlas.partition import Piece, StudentPartition
-from numpyro_bridge.atlas.stacked import alike, padded, padded_logs, stack, student_partition
+from numpyro_bridge.atlas.stacked import in_rows, padded_logs, stack, student_partition
 from numpyro_bridge.atlas.standardisation import Standardisation
 from numpyro_bridge.diffusion.weightings import Weighting
 from numpyro_bridge.infer.learner import Learned, Learner
@@ -139,10 +139,9 @@ class LearningOnCharts:
             evidence = np.zeros(len(evidence))
         share = np.exp(evidence - np.logaddexp.reduce(evidence))
         share = np.maximum(share, SMALLEST_SHARE)
-        maps = stack(alike([learner.target.map for learner in self.learners]))
         return ChartedTarget(
             self.target,
-            padded(maps, len(learned)),
+            in_rows([learner.target.map for learner in self.learners]),
             self.partition,
             padded_logs(np.log(share / share.sum())),
         )

@@ -7,6 +7,7 @@ import equinox as eqx
 import jax
 import numpy as np
 
+from numpyro_bridge._core.keys import fold_in
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.atlas.standardised_target import StandardisedTarget, gap_of
 from numpyro_bridge.processes import AbstractProcess
@@ -32,7 +33,7 @@ def needs_training(
     if len(pieces) == 1:
         return [True]
     gaps = [
-        gap_of(np.asarray(_log_weights(jax.random.fold_in(rng_key, number), process, piece)))
+        gap_of(np.asarray(_log_weights(fold_in(rng_key, number), process, piece)))
         for number, (process, piece) in enumerate(zip(processes, pieces, strict=True))
     ]
     needed = [gap > SMALL_GAP for gap in gaps]

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from numpyro_bridge._core.functions import name_of
 from numpyro_bridge._core.interrupts import forget_interrupt
-from numpyro_bridge._core.keys import numbers_of_key
+from numpyro_bridge._core.keys import fold_in, numbers_of_key, split
 from numpyro_bridge._core.memory import memory_limit
 from numpyro_bridge._core.stages import stage, stages
 from numpyro_bridge._core.together import check_same, from_first, num_together, on_all, together
@@ -73,7 +73,7 @@ def run_once(
 def _posterior(sampler, rng_key: RNGKey, args, kwargs) -> Posterior[Any]:
     _check_same_settings(sampler, rng_key)
     stage("reading the model")
-    target_key, map_key, process_key, fit_key, last_key = jax.random.split(rng_key, 5)
+    target_key, map_key, process_key, fit_key, last_key = split(rng_key, 5)
     target = _target(sampler, target_key, args, kwargs)
     start = time.perf_counter()
     seen = _seen(sampler, map_key, target)
@@ -191,7 +191,7 @@ def _trained(sampler, process_key, fit_key, seen: Seen, report: RunReport) -> Po
     keys = keys_for_charts(fit_key, len(pieces))
     needed = [True] * len(pieces)
     if sampler.process is None:
-        key = jax.random.fold_in(fit_key, 1)
+        key = fold_in(fit_key, 1)
         needed = from_first(lambda: needs_training(key, processes, pieces))
     trainings = []
     for number, (key, piece) in enumerate(zip(keys, pieces, strict=True)):

@@ -18,6 +18,7 @@ from numpyro import handlers
 from numpyro_bridge._core.checks import MOST_STEPS, check_count, check_names
 from numpyro_bridge._core.devices import Device, copy_to, mesh_of
 from numpyro_bridge._core.doors import check_door
+from numpyro_bridge._core.keys import split
 from numpyro_bridge._core.together import is_first, on_all, together
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge._core.weights import pareto_smooth, resample_indices
@@ -134,7 +135,7 @@ class Posterior(Generic[MetricsOrNone]):
             position=end.position,
             log_density=end.log_density,
             target=self.target.base,
-            num_non_finite=int(jnp.sum(~end.finite)),
+            num_non_finite=int(np.sum(~np.asarray(end.finite))),
             report=self.report.drawn(seconds, evaluations),
             chart=end.chart,
             warnings=(*self._idle_training(), *self.doubts),
@@ -188,7 +189,7 @@ class Posterior(Generic[MetricsOrNone]):
             check_arguments(target.model, args, kwargs)
         if return_sites is not None:
             return_sites = check_names("return_sites", return_sites, str([*target.observed]))
-        draw_key, resample_key, run_key = jax.random.split(rng_key, 3)
+        draw_key, resample_key, run_key = split(rng_key, 3)
         draws = self.sample(draw_key, num_samples)
         draws.warn_if_unreliable(stacklevel=3)
         resampled = draws.resample(resample_key, num_samples)
@@ -236,7 +237,7 @@ class Posterior(Generic[MetricsOrNone]):
         self.target.base.check_unchanged()
         positions, log_weight = positions_and_weights(self.target.base, draws)
         if bool(jnp.any(log_weight != 0)):
-            rng_key, resample_key = jax.random.split(rng_key)
+            rng_key, resample_key = split(rng_key)
             smoothed = pareto_smooth(log_weight).log_weight
             positions = positions[resample_indices(resample_key, smoothed, len(positions))]
         inside = jnp.all(jnp.isfinite(positions), axis=1)

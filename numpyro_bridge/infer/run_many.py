@@ -19,6 +19,7 @@ from tqdm.auto import tqdm
 from numpyro_bridge._core.checks import described
 from numpyro_bridge._core.devices import spans_processes
 from numpyro_bridge._core.interrupts import noticed_interrupts, times_pressed
+from numpyro_bridge._core.keys import fold_in
 from numpyro_bridge._core.together import is_first
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.infer.many_posteriors import ManyPosteriors
@@ -64,7 +65,7 @@ def run_many(
             "data_sets[jax.process_index() :: jax.process_count()], and devices=jax.local_devices()"
         )
     tasks = [
-        (_run_of(sampler, number), jax.random.fold_in(rng_key, number), args, {**kwargs, **data})
+        (_run_of(sampler, number), fold_in(rng_key, number), args, {**kwargs, **data})
         for number, data in enumerate(data_sets)
     ]
     hidden = not (sampler.progress_bar and is_first()) or "CI" in os.environ

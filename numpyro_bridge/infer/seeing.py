@@ -3,10 +3,10 @@
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from numpyro_bridge._core.checks import check_function
+from numpyro_bridge._core.keys import split
 from numpyro_bridge._core.stages import stage
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.atlas.atlas import Atlas
@@ -68,7 +68,7 @@ def see(
     if target.dim > DENSE_LIMIT:
         stage("climbing to the mode")
         return _through_one_map(target, fit_one_map(rng_key, target, nonlinear=False))
-    explore_key, chart_key = jax.random.split(rng_key)
+    explore_key, chart_key = split(rng_key)
     stage("exploring")
     exploration = explore(explore_key, target)
     stage("charting", places=len(exploration.log_mass))
@@ -92,7 +92,7 @@ def _map_at_place(rng_key: RNGKey, target: Target, exploration: Exploration):
 
     In a hundred dimensions and more Newton's method finds it in far less time than charts take.
     """
-    fit_key, draw_key = jax.random.split(rng_key)
+    fit_key, draw_key = split(rng_key)
     chosen = fit_one_map(
         fit_key,
         target,
@@ -139,4 +139,4 @@ def stacked(processes: Sequence[AbstractProcess[Any]]) -> AbstractProcess[Any]:
 
 def keys_for_charts(rng_key: RNGKey, num: int) -> Sequence[RNGKey]:
     """Keys for several charts; a single one has the key itself."""
-    return [rng_key] if num == 1 else list(jax.random.split(rng_key, num))
+    return [rng_key] if num == 1 else list(split(rng_key, num))

@@ -6,6 +6,7 @@ import math
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from numpyro_bridge._core.checks import (
@@ -15,6 +16,7 @@ from numpyro_bridge._core.checks import (
     check_instance,
     check_positive,
 )
+from numpyro_bridge._core.on_device import on_device
 from numpyro_bridge._core.types import RNGKey, Scalar, Vector
 from numpyro_bridge.atlas.maps import inverse_of_lower
 from numpyro_bridge.processes.kernels import AbstractKernel, Gaussian
@@ -65,8 +67,8 @@ class InitialNormal(AbstractInitialDistribution):
         dim = check_count("dim", dim, 1, MOST_STEPS)
         scale = check_positive("scale", scale)
         dtype = jnp.result_type(float)
-        self.mean = jnp.zeros(dim, dtype)
-        self.log_scale = jnp.full(dim, math.log(scale), dtype)
+        self.mean = on_device(np.zeros(dim), dtype)
+        self.log_scale = on_device(np.full(dim, math.log(scale)), dtype)
 
     def kernel(self, target: Target) -> Gaussian:
         return Gaussian(self.mean, jnp.exp(self.log_scale), target)

@@ -233,14 +233,16 @@ class Target(eqx.Module):
         """
         check_key(rng_key)
         num = check_count("num", num, 0)
-        positions, finite = self.starting_points(rng_key, num)
-        if known_to_fail(finite):
+        found = self.starting_points(rng_key, num)
+        if found.known_to_be_complete:
+            return found.positions
+        if known_to_fail(found.finite):
             raise ValueError(
                 f"No starting point with a finite log density and gradient in {NUM_ROUNDS} rounds "
                 f"of {num} uniform draws on (-2, 2)^dim. Check the log density there, or shift and "
                 "rescale its argument."
             )
-        return repeat_good_rows(positions, finite)
+        return repeat_good_rows(found.positions, found.finite)
 
 
 class TargetWrapper(Target):

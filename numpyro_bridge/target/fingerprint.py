@@ -2,9 +2,9 @@
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 
+from numpyro_bridge._core.on_device import on_device
 from numpyro_bridge.target import Target
 
 NUM_POINTS = 4
@@ -22,7 +22,7 @@ def fingerprint(target: Target) -> list[float]:
     They are numbers for JSON.
     """
     noise = np.random.default_rng(0).normal(size=(NUM_POINTS, target.dim))
-    densities = np.asarray(_log_densities(target, jnp.asarray(noise)), float)
+    densities = np.asarray(_log_densities(target, on_device(noise)), float)
     return [*densities.tolist(), target.innermost.log_scale]
 
 

@@ -29,7 +29,7 @@ def indices_outside(function: Callable[..., Any], dim: int) -> tuple[str, ...]:
         function: A log density of one position.
         dim: Number of dimensions of a position.
     """
-    closed = jax.make_jaxpr(function)(jnp.zeros(dim))
+    closed = jax.make_jaxpr(function)(jax.ShapeDtypeStruct((dim,), jnp.result_type(float)))
     return tuple(dict.fromkeys(_outside(closed, [_unknown])))
 
 

@@ -6,13 +6,14 @@ from functools import partial
 from typing import Any
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 from numpyro import handlers
 
 from numpyro_bridge._core.checks import check_count, check_key, check_mapping
+from numpyro_bridge._core.keys import fold_in
+from numpyro_bridge._core.on_device import on_device
 from numpyro_bridge._core.types import RNGKey, Scalar, Vector
 from numpyro_bridge.target import model_density, model_values, remarks
 from numpyro_bridge.target.alone import alone
@@ -21,7 +22,7 @@ from numpyro_bridge.target.base import Target, check_position
 from numpyro_bridge.target.guarded import guarded_point, guarded_value
 from numpyro_bridge.target.layout import Layout
 from numpyro_bridge.target.point import Point, Prior
-from numpyro_bridge.target.prior_draws import PriorDraws
+from numpyro_bridge.target.prior_draws import PriorDraws, finite_draws
 from numpyro_bridge.target.readings import Reading, read
 from numpyro_bridge.target.reference import Reference, Terms, reference_at
 from numpyro_bridge.target.remarks import OddData
@@ -35,7 +36,6 @@ from numpyro_bridge.target.stale_copies import forget_stale_copies
 from numpyro_bridge.target.starting_points import (
     StartingPoints,
     known_to_fail,
-    repeat_good_rows,
     search,
 )
 
@@ -113,7 +113,7 @@ class ModelTarget(Target):
             ValueError: if a latent site is missing or has another shape.
         """
         check_mapping("sites", sites, "mcmc.get_samples()")
-        sites_here = eqx.filter_eval_shape(_constrained, self, jnp.zeros(self.dim))
+        sites_here = eqx.filter_eval_shape(_constrained, self, on_device(np.zeros(self.dim)))
         check_values({name: sites_here[name].shape for name in self.sites}, sites)
         return _unconstrained(self, {name: jnp.asarray(sites[name]) for name in self.sites})
 
@@ -136,11 +136,10 @@ class ModelTarget(Target):
         if not self._layout.prior_can_be_drawn:
             return None
         try:
-            positions = PriorDraws(self, num)(rng_key)
+            positions, finite = finite_draws(rng_key, PriorDraws(self, num))
         except NotImplementedError:
             return None
-        finite = jnp.all(jnp.isfinite(positions), axis=-1)
-        return None if known_to_fail(finite) else repeat_good_rows(positions, finite)
+        return None if known_to_fail(finite) else positions
 
     def starting_points(self, rng_key: RNGKey, num: int) -> StartingPoints:
         num = check_count("num", num, 0)
@@ -148,7 +147,7 @@ class ModelTarget(Target):
         if found.known_to_be_complete or not self._layout.prior_can_be_drawn:
             return found
         try:
-            return search(jax.random.fold_in(rng_key, 1), found, PriorDraws(self, num), self.at)
+            return search(fold_in(rng_key, 1), found, PriorDraws(self, num), self.at)
         except NotImplementedError:  # a distribution without a sampler
             return found
 
@@ -206,7 +205,7 @@ class ModelTarget(Target):
     def _read_now(self) -> Reading:
         forget_stale_copies(self.model)
         with handlers.block():  # a guide that asks has handlers of its own around it
-            return read(_everything, replace(self, reference=None), jnp.zeros(self.dim))
+            return read(_everything, replace(self, reference=None), on_device(np.zeros(self.dim)))
 
     def by_site(self, position: Vector) -> dict[str, Array]:
         """Cut a position into unconstrained values by name, as NumPyro's potentials take them."""

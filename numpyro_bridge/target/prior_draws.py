@@ -4,12 +4,15 @@ from typing import Any
 
 import equinox as eqx
 import jax
-from jaxtyping import Array, Float
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
 from numpyro import handlers
 
+from numpyro_bridge._core.quick_jit import quick_jit
 from numpyro_bridge._core.types import RNGKey, Vector
 from numpyro_bridge.target.alone import alone
 from numpyro_bridge.target.sites import Repeatable
+from numpyro_bridge.target.starting_points import repeat_good_rows
 
 
 class PriorDraws(eqx.Module):
@@ -34,3 +37,13 @@ class PriorDraws(eqx.Module):
             return self.target._position_of(handlers.trace(seeded).get_trace(*args, **kwargs))
 
         return jax.vmap(draw)(jax.random.split(rng_key, self.num))
+
+
+@quick_jit
+def finite_draws(
+    rng_key: RNGKey, draw: PriorDraws
+) -> tuple[Float[Array, "num dim"], Bool[Array, " num"]]:
+    """One batch, with finite draws in the place of those that are not; and which were."""
+    positions = draw(rng_key)
+    finite = jnp.all(jnp.isfinite(positions), axis=-1)
+    return repeat_good_rows(positions, finite), finite

@@ -1,6 +1,5 @@
 """Take log densities relative to a place near the top, where they are large."""
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
@@ -40,7 +39,7 @@ def with_reference(rng_key: RNGKey, target: Target) -> Target:
     return target.relative_to(position)
 
 
-@eqx.filter_jit
+@quick_jit
 def _highest(target: Target, starts: Float[Array, "starts dim"]) -> tuple[Vector, Scalar]:
     heights = jax.vmap(target.log_density)(starts)
     best = jnp.argmax(heights)

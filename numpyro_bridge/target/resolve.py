@@ -3,8 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-import jax
-
+from numpyro_bridge._core.keys import fold_in
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.target import Target, target_from_model
 from numpyro_bridge.target.relative import with_reference
@@ -25,10 +24,10 @@ def resolve_target(
     """
     if not isinstance(model, Target):
         target = target_from_model(rng_key, model, *args, **kwargs)
-        return with_reference(jax.random.fold_in(rng_key, 1), target)
+        return with_reference(fold_in(rng_key, 1), target)
     if args or kwargs:
         raise ValueError(
             "this sampler was made from a target, which holds its data already; call run(rng_key) "
             "without further arguments"
         )
-    return with_reference(jax.random.fold_in(rng_key, 1), model)
+    return with_reference(fold_in(rng_key, 1), model)

@@ -6,8 +6,10 @@ from typing import NamedTuple, TypeVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from numpyro_bridge._core.on_device import on_device
 from numpyro_bridge._core.quick_jit import quick_jit
 from numpyro_bridge._core.types import RNGKey, Vector
 from numpyro_bridge.target.arguments import holds_tracers
@@ -28,12 +30,13 @@ class StartingPoints(NamedTuple):
     @property
     def known_to_be_complete(self) -> bool:
         """Whether every one is known to be finite; inside a JAX transformation nothing is known."""
-        return not holds_tracers(self.finite) and bool(self.finite.all())
+        return not holds_tracers(self.finite) and bool(np.all(np.asarray(self.finite)))
 
 
 def no_starting_points(num: int, dim: int) -> StartingPoints:
     """Where a search begins: nothing is finite yet."""
-    return StartingPoints(jnp.zeros((num, dim)), jnp.zeros(num, bool))
+    positions = np.zeros((num, dim), jnp.result_type(float))
+    return StartingPoints(on_device(positions), on_device(np.zeros(num, bool)))
 
 
 @quick_jit
@@ -80,7 +83,7 @@ class UniformDraws(eqx.Module):
 
 def known_to_fail(good: Bool[Array, " num"]) -> bool:
     """Whether every one is known to be bad; inside a JAX transformation nothing is known."""
-    return not holds_tracers(good) and not bool(good.any())
+    return not holds_tracers(good) and not np.any(np.asarray(good))
 
 
 @jax.jit

@@ -13,6 +13,7 @@ from numpyro_bridge.atlas.seen_target import SeenTarget
 from numpyro_bridge.atlas.stacked import row
 from numpyro_bridge.atlas.standardised_target import StandardisedTarget
 from numpyro_bridge.processes.base import AbstractProcess
+from numpyro_bridge.target import REPLACED_LOG_DENSITY
 from numpyro_bridge.trajectories.simulate import simulate, simulate_backward
 from numpyro_bridge.trajectories.trajectory import Trajectory
 
@@ -31,19 +32,23 @@ class End(NamedTuple):
     """Log weight of the whole path, in nats; where there are several charts, that of the chart and
     the path."""
     finite: Bool[Array, "*batch"]
-    """Whether every density and score on the path was finite, so that none was replaced."""
+    """Whether every density that was needed was finite, and every score, so that none was replaced.
+    A path of no steps needs no score."""
     chart: Int[Array, "*batch"]
     """The number of the chart; zero where there is only one."""
 
 
 def end_of(run: Trajectory, target: StandardisedTarget) -> End:
     """The end of one trajectory."""
+    densities = run.states.log_density
+    # A path of no steps has no use for its score, which need not be computed for it.
+    finite = run.states.finite if len(densities) > 1 else densities > REPLACED_LOG_DENSITY
     last = jax.tree.map(lambda leaf: leaf[-1], run.states)
     return End(
         target.map(last.position),
         last.log_density - target.map.log_det(last.position),
         run.log_weight,
-        jnp.all(run.states.finite),
+        jnp.all(finite),
         jnp.asarray(0),
     )
 

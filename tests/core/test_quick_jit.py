@@ -32,6 +32,12 @@ def test_it_may_be_called_by_compiled_code_and_transformed():
     np.testing.assert_allclose(jax.vmap(lambda x: squares(x, 1))(x[:, None]), np.sin(x), rtol=1e-6)
 
 
+def test_compiled_code_may_call_it_with_what_is_known():
+    x = jnp.linspace(0.0, 3.0, 7)
+    inside = jax.jit(lambda factor: factor * squares(x, 2))
+    np.testing.assert_allclose(inside(2.0), 2 * squares(x, 2), rtol=1e-6)
+
+
 def test_an_option_that_this_release_of_xla_does_not_have_is_left_out(monkeypatch):
     assert known_options().keys() <= OPTIONS.keys()
     monkeypatch.setitem(OPTIONS, "xla_cpu_option_of_another_release", True)

@@ -78,8 +78,8 @@ def test_a_result_says_how_it_was_made(posterior, draws):
     spent_on_drawing = draws.report.num_gradient_evaluations - report.num_gradient_evaluations
     assert spent_on_drawing >= 2_500 * 5
     assert draws.report.seconds.draw > 0 and report.seconds.draw is None
-    stages = (report.seconds.standardise, report.seconds.compile, report.seconds.train)
-    assert all(seconds > 0 for seconds in stages)
+    assert report.seconds.standardise > 0 and report.seconds.train > 0
+    assert report.seconds.compile >= 0  # zero where an earlier test has compiled the same training
     assert report.rounds == () and report.num_simulations is None
     assert repr(posterior) == (
         "Posterior(process: CMCD, 4 steps, dimensions: 2, training: 50 iterations)"
