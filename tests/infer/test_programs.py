@@ -33,7 +33,7 @@ with listed_compilations() as names:
     posterior = sampler.run(jax.random.key(0), ESTIMATES)
     draws = posterior.sample(jax.random.key(1), num_samples=1_000)
 assert posterior.atlas.num_charts == 1, posterior
-assert "_fitted_uncompiled" in " ".join(names), "nothing was bent, so that fewer programs are enough"
+assert "_fitted_uncompiled" in " ".join(names), "nothing was bent, which takes fewer programs"
 print(len(names))
 """
 
