@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.atlas.arguments import check_stage
 from numpyro_bridge.atlas.atlas import Atlas, Witness
 from numpyro_bridge.atlas.explore import Exploration
-from numpyro_bridge.atlas.fit_charts import Fitted, fit_charts
+from numpyro_bridge.atlas.fit_charts import Fitted, MovesSuffice, fit_charts
 from numpyro_bridge.atlas.mixture_fit import MAX_COMPONENTS
 from numpyro_bridge.atlas.one_by_one import one_by_one
 from numpyro_bridge.atlas.repair import WeightedNormals, divided, heaviest, with_uncovered
@@ -45,6 +46,7 @@ def chart(
     *,
     bend: bool = True,
     divide: bool = True,
+    moves_suffice: MovesSuffice | None = None,
     temper: Temper | None = temper,
     max_rounds: int = 6,
     max_gradient_evaluations: int = 100_000_000,
@@ -68,24 +70,29 @@ def chart(
         exploration: The places to begin with.
         bend: Whether maps may be bent.
         divide: Whether charts with heavy weights may be divided.
+        moves_suffice: Says of a single chart in 30 dimensions and more whether annealed moves mend
+            its weights, so that it need not be bent or divided. It is called as
+            `moves_suffice(rng_key, target, map, log_weight)` and returns the answer with the
+            number of gradients that it evaluated. None if there will be no such moves.
         temper: Makes the particles, from `(rng_key, target, normals, seen)`; None for no particles.
         max_rounds: Rounds of fitting at most; one where there are more places than charts.
         max_gradient_evaluations: No further round begins once so many gradients were evaluated,
             and the atlas says so.
     """
     check_stage(rng_key, target)
-    _check_parts(exploration, bend, divide, temper)
+    _check_parts(exploration, bend, divide, moves_suffice, temper)
     max_rounds = check_count("max_rounds", max_rounds, 1)
     limit = check_count("max_gradient_evaluations", max_gradient_evaluations, 0, 2**63)
-    return _charted(rng_key, target, exploration, bend, divide, temper, max_rounds, limit)
+    fit = partial(fit_charts, bend=bend, moves_suffice=moves_suffice)
+    return _charted(rng_key, target, exploration, fit, divide, temper, max_rounds, limit)
 
 
-def _charted(rng_key, target, exploration, bend, divide, temper, max_rounds, limit) -> Atlas:
+def _charted(rng_key, target, exploration, fit, divide, temper, max_rounds, limit) -> Atlas:
     """The atlas, by rounds of fitting and repair."""
     target = one_by_one(target)
     fit_key, witness_key, repair_key, last_key = split(rng_key, 4)
     charts = heaviest((exploration.normals, exploration.log_mass), MAX_CHARTS)
-    best = fit_charts(fit_key, target, charts, bend=bend)
+    best = fit(fit_key, target, charts)
     stage("looking for what charts do not cover", charts=len(best.maps), ess=best.seen.ess)
     evaluations = exploration.num_gradient_evaluations + best.num_gradient_evaluations
     witness = _witness(witness_key, target, best, temper)
@@ -106,7 +113,7 @@ def _charted(rng_key, target, exploration, bend, divide, temper, max_rounds, lim
         num_repairs += 1
         stage(f"charting again, round {number + 1}", charts=len(best.maps), ess=best.seen.ess)
         known = best.maps if repair.added and len(repair.charts[1]) > len(best.maps) else ()
-        fitted = fit_charts(again_key, target, repair.charts, bend=bend, known=known)
+        fitted = fit(again_key, target, repair.charts, known=known)
         evaluations += fitted.num_gradient_evaluations
         best, goes_on = _improved(best, fitted, added=repair.added)
         if repair.added and not goes_on:
@@ -117,10 +124,13 @@ def _charted(rng_key, target, exploration, bend, divide, temper, max_rounds, lim
     return replace(atlas, rough=rough)
 
 
-def _check_parts(exploration, bend, divide, temper) -> None:
+def _check_parts(exploration, bend, divide, moves_suffice, temper) -> None:
     check_instance("exploration", exploration, Exploration, "nb.atlas.explore(rng_key, target)")
     check_flag("bend", bend)
     check_flag("divide", divide)
+    if moves_suffice is not None:
+        example = "None, or a function (rng_key, target, map, log_weight) -> (bool, int)"
+        check_function("moves_suffice", moves_suffice, example)
     if temper is not None:
         check_function("temper", temper, "nb.atlas.temper")
 
@@ -155,7 +165,8 @@ class _Repair(NamedTuple):
 def _repair(rng_key, target, best: Fitted, witness: Witness, uncovered, divide: bool) -> _Repair:
     """Divide charts whose weights are heavy; otherwise add charts on what none of them covers."""
     seen = best.seen
-    if divide and not seen.good and len(best.maps) == 1 and target.dim >= MENDED_BY_MOVES:
+    by_moves = best.left_to_moves or target.dim >= MENDED_BY_MOVES
+    if divide and not seen.good and len(best.maps) == 1 and by_moves:
         return _Repair(None)
     if divide and not seen.good and seen.ess > 0 and len(best.maps) <= MAX_COMPONENTS:
         charts = divided(rng_key, target, seen, witness.position)

@@ -1,9 +1,10 @@
 """Fit the charts at given places: as they are, then affine on their pieces, then bent."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 
 from numpyro_bridge._core.keys import fold_in, split
 from numpyro_bridge._core.on_device import on_device
@@ -34,6 +35,16 @@ NEGLIGIBLE = 0.02
 BATCH = 8
 """Charts that climb in one call of the compiled program."""
 
+FIRST_BY_MOVES = 30
+"""From this dimension on a single chart is bent only where annealed moves are not enough: a bend
+takes a million gradients there, and moves whose weights are as even take a tenth of that."""
+
+MovesSuffice = Callable[
+    [RNGKey, Target, AbstractMap, Float[np.ndarray, " draws"]], tuple[bool, int]
+]
+"""From a key, the target, the only chart and the log weights of its draws: whether annealed moves
+mend these weights, and how many gradients it took to find out."""
+
 
 class Fitted(NamedTuple):
     """Charts, and what their draws say about them."""
@@ -45,6 +56,8 @@ class Fitted(NamedTuple):
     seen: Judgement
     num_gradient_evaluations: int
     """What fitting and judging cost, with what was tried and not kept."""
+    left_to_moves: bool = False
+    """Whether annealed moves mend the weights, so that nothing need be bent or divided."""
 
 
 def fit_charts(
@@ -53,6 +66,7 @@ def fit_charts(
     charts: WeightedNormals,
     *,
     bend: bool,
+    moves_suffice: MovesSuffice | None = None,
     known: Sequence[AbstractMap] = (),
 ) -> Fitted:
     """Fit the charts as closely as is needed, and keep the best fit.
@@ -62,6 +76,8 @@ def fit_charts(
         target: The whole target, in its own coordinates.
         charts: Normal distributions at the places of the charts, and their masses.
         bend: Whether maps may be bent.
+        moves_suffice: Says of a single chart whether it can be left as it is, since annealed moves
+            mend its weights; None if it cannot.
         known: Maps of the first charts from an earlier fit, which may still do.
     """
     climb_key, bend_key, judge_key = split(rng_key, 3)
@@ -78,12 +94,18 @@ def fit_charts(
     fair = best.seen.good and best.seen.ess > FAIR_ESS
     if not bend or fair or len(log_mass) > MOST_BENT:
         return best
+    spent = affine.num_gradient_evaluations
+    if moves_suffice is not None and len(log_mass) == 1 and target.dim >= FIRST_BY_MOVES:
+        key = fold_in(bend_key, 0)
+        enough, asking = moves_suffice(key, target, best.maps[0], best.seen.log_weight)
+        spent += asking
+        if enough:
+            return best._replace(num_gradient_evaluations=spent, left_to_moves=True)
     share = affine.seen.share
     maps, bending = _bent(bend_key, target, partition, _rows(climbed), share, known)
     if bending == 0:
-        return best
-    spent = affine.num_gradient_evaluations + bending
-    return _better(best, _judged(judge_key, target, climbed, maps, log_mass, spent))
+        return best._replace(num_gradient_evaluations=spent)
+    return _better(best, _judged(judge_key, target, climbed, maps, log_mass, spent + bending))
 
 
 def _better(before: Fitted, after: Fitted) -> Fitted:

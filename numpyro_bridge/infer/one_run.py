@@ -36,6 +36,7 @@ from numpyro_bridge.infer.seeing import (
 )
 from numpyro_bridge.infer.untrained import (
     by_annealed_moves,
+    by_moves_on_charts,
     on_charts_after_interrupt,
     on_charts_alone,
     with_doubt,
@@ -157,9 +158,11 @@ def _seen(sampler, rng_key: RNGKey, target: Target) -> Seen:
 
 def _bridged(sampler, process_key, fit_key, target: Target, seen: Seen, report: RunReport):
     """The posterior by annealed moves where these suffice, else by a trained process."""
-    one_map = isinstance(seen.target, StandardisedTarget)
-    if one_map and sampler.process is None and sampler.standardise is None:
-        posterior, report = by_annealed_moves(process_key, target, seen, report)
+    if sampler.process is None and sampler.standardise is None:
+        if isinstance(seen.target, StandardisedTarget):
+            posterior, report = by_annealed_moves(process_key, target, seen, report)
+        else:
+            posterior, report = by_moves_on_charts(process_key, seen, report)
         if posterior is not None:
             return posterior
     return _trained(sampler, process_key, fit_key, seen, report)

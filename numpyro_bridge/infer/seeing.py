@@ -19,6 +19,7 @@ from numpyro_bridge.atlas.stacked import stack
 from numpyro_bridge.atlas.standardisation import Standardisation
 from numpyro_bridge.atlas.standardisation import standardise as fit_one_map
 from numpyro_bridge.atlas.standardised_target import StandardisedTarget, weights_of_draws
+from numpyro_bridge.infer.annealed import moves_suffice
 from numpyro_bridge.processes import AbstractProcess
 from numpyro_bridge.target import Target
 
@@ -76,8 +77,9 @@ def see(
         chosen = _map_at_place(chart_key, target, exploration)
         if chosen is not None:
             return _through_one_map(target, chosen)._replace(exploration=exploration)
-    divide = {"divide": False} if trained and charts is chart else {}
-    atlas = charts(chart_key, target, exploration, **divide)
+    how = {"divide": False} if trained else {"moves_suffice": moves_suffice}
+    how = how if charts is chart else {}
+    atlas = charts(chart_key, target, exploration, **how)
     seen = atlas.target(target, bridged=trained or not atlas.good)
     return Seen(seen, Standardisation(atlas.maps[0]), atlas, atlas.num_gradient_evaluations)
 

@@ -9,8 +9,9 @@ from numpyro_bridge._core.stages import stage
 from numpyro_bridge._core.together import from_first
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.atlas.atlas import one_chart
+from numpyro_bridge.atlas.seen_target import pieces_of
 from numpyro_bridge.atlas.standardised_target import StandardisedTarget
-from numpyro_bridge.infer.annealed import annealed
+from numpyro_bridge.infer.annealed import annealed, annealed_on_charts
 from numpyro_bridge.infer.posterior import Posterior
 from numpyro_bridge.infer.seeing import Seen, stacked
 from numpyro_bridge.processes import Direct
@@ -102,5 +103,40 @@ def by_annealed_moves(
         metrics=None,
         report=report,
         atlas=atlas,
+    )
+    return posterior, report
+
+
+def by_moves_on_charts(
+    rng_key: RNGKey, seen: Seen, report: RunReport
+) -> tuple[Posterior[Any] | None, RunReport]:
+    """The posterior by annealed moves on every chart; None where training is better.
+
+    Args:
+        rng_key: Randomness of the paths by which the moves are chosen.
+        seen: The target on its charts.
+        report: What was done and spent so far. The one that is returned counts what was tried here.
+    """
+    start = time.perf_counter()
+    stage("choosing the annealed moves")
+    found = from_first(lambda: annealed_on_charts(rng_key, pieces_of(seen.target)))
+    took = time.perf_counter() - start
+    report = replace(
+        report,
+        num_gradient_evaluations=(report.num_gradient_evaluations or 0)
+        + found.num_gradient_evaluations,
+        seconds=Seconds(standardise=(report.seconds.standardise or 0.0) + took),
+    )
+    if found.processes is None:
+        return None, report
+    process = stacked(found.processes)
+    report = replace(report, process=type(process).__name__, objective=None)
+    posterior = Posterior(
+        process=process,
+        target=seen.target,
+        standardisation=seen.standardisation,
+        metrics=None,
+        report=report,
+        atlas=seen.atlas,
     )
     return posterior, report

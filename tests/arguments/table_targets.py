@@ -116,6 +116,7 @@ STAGES = {
             "exploration": NOTHING,
             "bend": FLAG,
             "divide": FLAG,
+            "moves_suffice": optional(NOTHING),
             "temper": optional(NOTHING),
             "max_rounds": COUNT,
             "max_gradient_evaluations": COUNT_OR_ZERO.also("huge"),

@@ -51,8 +51,8 @@ def test_few_heavy_weights_ask_for_a_bent_map_and_many_directions_do_not():
     many = 2.5 * rng.normal(size=2_000)
 
     def pays(log_weight, dim=100, num_steps=16):
-        return _pays_to_bend(_Tried(num_steps, 0.35, log_weight, 0), dim)
+        return _pays_to_bend(_Tried(num_steps, 0.35, 0), log_weight, dim)
 
     assert [pays(each) for each in (even, funnel, many)] == [False, True, False]
     assert not pays(funnel, dim=201)
-    assert pays(many, num_steps=128) and not pays(many, dim=601, num_steps=128)
+    assert pays(many, num_steps=256) and not pays(many, dim=601, num_steps=256)
