@@ -103,6 +103,8 @@ def measure(case: Case, data: Path) -> dict:
     start = time.perf_counter()
     found = PEERS[case.sampler](model, kwargs, case.key)
     seconds = time.perf_counter() - start
+    if not np.isfinite(found.log_evidence):
+        raise ValueError(f"the log evidence is {found.log_evidence}")
     row = {
         **case._asdict(),
         "reference": reference,

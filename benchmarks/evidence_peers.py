@@ -112,6 +112,10 @@ def by_nested_slices(model: Callable[..., Any], kwargs: dict[str, Any], key: int
         key_of_steps, step_key = jax.random.split(key_of_steps)
         state, info = step(step_key, state)
         dead.append(info)
+    if not dead:
+        raise ValueError(
+            "the evidence of the live points is no number, so that nothing was sampled"
+        )
     every = finalise(state, dead)
     log_weight = log_weights(weight_key, every)
     log_evidences = np.asarray(jax.nn.logsumexp(log_weight, axis=0))
