@@ -37,7 +37,7 @@ BATCH = 8
 
 FIRST_BY_MOVES = 30
 """From this dimension on a single chart is bent only where annealed moves are not enough: a bend
-takes a million gradients there, and moves whose weights are as even take a tenth of that."""
+takes a million gradients and more there, and moves to weights as even take a third of that."""
 
 MovesSuffice = Callable[
     [RNGKey, Target, AbstractMap, Float[np.ndarray, " draws"]], tuple[bool, int]
