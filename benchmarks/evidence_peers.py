@@ -1,6 +1,6 @@
 """Samplers that estimate the evidence, each from a model to weighted draws.
 
-Settings are those that the documentation of each recommends, or its defaults.
+What is not set here has the default of the package that it comes from.
 """
 
 from collections.abc import Callable
@@ -128,7 +128,7 @@ def by_nested_slices(model: Callable[..., Any], kwargs: dict[str, Any], key: int
 
 
 def by_jaxns(model: Callable[..., Any], kwargs: dict[str, Any], key: int) -> Estimate:
-    """NumPyro's own `NestedSampler`, with its defaults."""
+    """NumPyro's own `NestedSampler`, which may take more samples than by default."""
     from numpyro.contrib.nested_sampling import NestedSampler
 
     sampler = NestedSampler(model, constructor_kwargs={"max_samples": 1e6})

@@ -17,7 +17,7 @@ from numpyro_bridge.atlas.standardised_target import StandardisedTarget
 from numpyro_bridge.infer.annealed import annealed_on_charts, moves_suffice
 from numpyro_bridge.trajectories.ends import draw_end
 from tests.statistics import assert_same_mean
-from tests.targets import normal, two_modes
+from tests.targets import HEAVY, normal, two_modes
 
 DIM = 30
 STANDARD = normal(np.zeros(2), np.eye(2))
@@ -101,3 +101,7 @@ def test_charts_that_are_too_wide_are_mended_without_training(key):
     draws = posterior.sample(jax.random.key(1), 4_000)
     assert abs(draws.log_evidence - known.log_evidence) < 4 * draws.log_evidence_error
     assert draws.log_evidence_error < 0.02
+    weight = np.exp(np.asarray(draws.log_weight) - draws.log_evidence)
+    on_the_heavy_side = np.asarray(draws.sites["x"])[:, 0] > 0
+    # With two modes far apart the share of one is the mean of a weight that is zero elsewhere.
+    assert_same_mean(weight * on_the_heavy_side, HEAVY)
