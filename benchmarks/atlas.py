@@ -10,8 +10,6 @@ Every row is a fresh process, so its seconds include all compilation. Rows of th
 import argparse
 import itertools
 import json
-import re
-import subprocess
 import sys
 from collections.abc import Callable, Iterable
 from fnmatch import fnmatch
@@ -21,6 +19,7 @@ from typing import NamedTuple
 from benchmarks import atlas_measure, command_line, pages, rows
 from benchmarks.atlas_measure import Bridge, Case, Chains, Folders
 from benchmarks.atlas_targets import CASES, NAMES, load
+from benchmarks.fresh_process import row_or_reason
 
 HERE = Path(__file__).parent
 
@@ -82,22 +81,10 @@ def in_a_fresh_process(case: Case, sampler: str, folders: Folders, timeout: floa
     command = [sys.executable, "-m", "benchmarks.atlas", "--data", str(folders.data)]
     command += ["--one", case.target, str(case.key), "--samplers", sampler]
     command += [] if folders.cases is None else ["--cases", str(folders.cases)]
-    try:
-        run = subprocess.run(command, capture_output=True, text=True, timeout=timeout)
-    except subprocess.TimeoutExpired:
-        reason = f"no result after {timeout:g} seconds"
-    else:
-        if run.returncode == 0:
-            return json.loads(run.stdout.splitlines()[-1])
-        reason = last_error(run.stderr) or f"exit status {run.returncode}"
-    return {**SAMPLERS[sampler].failed(case, folders), "failed": reason}
-
-
-def last_error(text: str) -> str:
-    """The last line that names an error, else the last line; a table has no room for more."""
-    lines = [line for line in text.splitlines() if line.strip()]
-    errors = [line for line in lines if re.match(r"[\w.]+(Error|Exception|Interrupt)\b", line)]
-    return next(reversed([*lines[-1:], *errors[-1:]]), "").replace("|", "/")[:200]
+    found = row_or_reason(command, timeout)
+    if isinstance(found, dict):
+        return found
+    return {**SAMPLERS[sampler].failed(case, folders), "failed": found}
 
 
 def forget(path: Path, cases: Iterable[Case]) -> None:

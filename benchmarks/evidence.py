@@ -12,8 +12,6 @@ in `evidence.csv`; those that are there are not run again. The table is written 
 import argparse
 import itertools
 import json
-import os
-import subprocess
 import sys
 import time
 from fnmatch import fnmatch
@@ -23,6 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from benchmarks import command_line, pages, rows
+from benchmarks.fresh_process import row_or_reason
 
 HERE = Path(__file__).parent
 NORMALS = tuple(f"normals_{k}_{d}d" for k in (2, 4, 8) for d in (2, 5, 10, 20))
@@ -126,25 +125,15 @@ def measure(case: Case, data: Path) -> dict:
 
 def in_a_fresh_process(case: Case, data: Path, timeout: float) -> dict:
     """The row of a case, measured in a process of its own; a failure has one too."""
-    from benchmarks.atlas import last_error
-
     command = [sys.executable, "-m", "benchmarks.evidence", "--data", str(data), "--one"]
     command += list(map(str, case))
-    environment = os.environ | {"JAX_ENABLE_COMPILATION_CACHE": "0"}
-    try:
-        run = subprocess.run(
-            command, capture_output=True, text=True, timeout=timeout, env=environment
-        )
-    except subprocess.TimeoutExpired:
-        reason = f"no result after {timeout:g} seconds"
-    else:
-        if run.returncode == 0:
-            return json.loads(run.stdout.splitlines()[-1])
-        reason = last_error(run.stderr) or f"exit status {run.returncode}"
+    found = row_or_reason(command, timeout, {"JAX_ENABLE_COMPILATION_CACHE": "0"})
+    if isinstance(found, dict):
+        return found
     numbers = ("reference", "log_evidence", "log_evidence_error", "off")
     numbers += ("num_modes", "num_found", "masses_off", "seconds")
     nothing = dict.fromkeys(numbers)
-    return {**case._asdict(), **nothing, "failed": reason, **pages.commit_and_machine()}
+    return {**case._asdict(), **nothing, "failed": found, **pages.commit_and_machine()}
 
 
 # --- the page -------------------------------------------------------------------------------------
