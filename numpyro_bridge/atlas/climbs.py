@@ -1,21 +1,20 @@
 """Climbs to the tops of a density from many places at once, and the normal shape at each top."""
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.optimize import minimize
 from jaxtyping import Array, Bool, Float, Int
 
 from numpyro_bridge._core.quick_jit import quick_jit
 from numpyro_bridge._core.types import RNGKey, Scalar, Vector
 from numpyro_bridge.atlas.maps import DenseMap, lower_factor
+from numpyro_bridge.atlas.quasi_newton import lowest_from
 from numpyro_bridge.target import REPLACED_LOG_DENSITY, Target
 
-MAX_STEPS = 60
-"""Quasi-Newton steps of a climb."""
+MAX_STEPS, MAX_EVALUATIONS = 60, 120
+"""Quasi-Newton steps of a climb, and the gradients that they may take."""
 
 NEWTON_STEPS, MOST_HESSIANS = (3, 20), 120
 """Newton steps after it, at least and at most, and how many gradients their Hessians may take.
@@ -27,10 +26,8 @@ which a quasi-Newton method gets stuck where scales differ by many powers of ten
 SHARES = (1.0, 0.5, 0.2, 0.05, 0.01, 0.001)
 """Shares of a Newton step that are tried."""
 
-LINE_SEARCH_STEPS = 8
-
-SCALES = 1e-6, 1e3
-"""The smallest and the largest length that climbs may begin with."""
+THERE = 1e-6
+"""Newton steps end where the next one has a squared length below this, in standard deviations."""
 
 ARRIVED, ROUNDING = 0.01, 64
 """A climb has arrived where the next Newton step would be shorter than the root of the first
@@ -67,37 +64,16 @@ def climb_from(rng_key: RNGKey, target: Target, starts: Float[Array, "climbs dim
         return -target.log_density(position)
 
     def one(key, start):
-        options = {"maxiter": MAX_STEPS, "line_search_maxiter": LINE_SEARCH_STEPS}
-        scale = scale_at(cost, start)
-        climb = minimize(
-            lambda moved: cost(start + scale * moved), 0 * start, method="BFGS", options=options
-        )
-        end = start + scale * climb.x
-        end = jnp.where(jnp.all(jnp.isfinite(end)), end, start)
-
-        def newton(so_far, _):
-            position = so_far.next
-            step, factor, convex = _newton_step(cost, position)
-            candidates = position + jnp.asarray(SHARES, step.dtype)[:, None] * step
-            costs = jax.vmap(cost)(candidates)
-            best = jnp.argmin(jnp.where(jnp.isfinite(costs), costs, jnp.inf))
-            here = cost(position)
-            lower = costs[best] < here  # False where it is not finite
-            following = jnp.where(lower, candidates[best], position)
-            return _Newton(position, -here, step, factor, convex, following), None
-
-        nowhere, square = jnp.zeros_like(end), jnp.eye(end.size, dtype=end.dtype)
-        before = _Newton(end, nowhere[0], nowhere, square, jnp.asarray(False), end)
-        found, _ = jax.lax.scan(newton, before, length=num_newton + 1)
+        climb = lowest_from(cost, start, max_steps=MAX_STEPS, max_evaluations=MAX_EVALUATIONS)
+        found = _newton(cost, climb.position, num_newton)
         top, height, factor = found.position, found.height, found.factor
-        whitened = jax.scipy.linalg.solve_triangular(factor, found.step, lower=True)
         rounding = ROUNDING * jnp.finfo(height.dtype).eps * jnp.abs(height)
-        arrived = found.convex & (jnp.sum(whitened**2) < ARRIVED + rounding)
+        arrived = found.convex & (found.distance < ARRIVED + rounding)
         arrived = arrived & (height > REPLACED_LOG_DENSITY)
         arrived = arrived & _is_shaped_so(key, target, top, factor, height)
         log_det = jnp.sum(jnp.log(jnp.diagonal(factor)))
         log_mass = height + log_det + 0.5 * target.dim * np.log(2 * np.pi)
-        num = jnp.asarray(climb.njev) + 2 + (num_newton + 1) * (target.dim + 2 + len(SHARES))
+        num = climb.num_evaluations + found.num_steps * (target.dim + 2 + len(SHARES))
         return Tops(DenseMap(top, factor), log_mass, arrived & jnp.isfinite(log_mass), num)
 
     keys = jax.random.split(rng_key, len(starts))
@@ -111,12 +87,48 @@ class _Newton(NamedTuple):
 
     position: Vector
     height: Scalar
-    step: Vector
     factor: Float[Array, "dim dim"]
     """The lower-triangular factor of the inverse curvature at the position."""
     convex: Bool[Array, ""]
-    next: Vector
+    distance: Scalar
+    """The squared length of the step, in standard deviations."""
+    following: Vector
     """Where the step, or a share of it, leads."""
+    ended: Bool[Array, ""]
+    num_steps: Int[Array, ""]
+
+
+def _newton(cost, start: Vector, most_steps: int) -> _Newton:
+    """Newton steps until the next one would be short or lead nowhere lower."""
+
+    def goes_on(so_far: _Newton):
+        return ~so_far.ended & (so_far.num_steps <= most_steps)
+
+    def turn(so_far: _Newton) -> _Newton:
+        position = so_far.following
+        step, factor, convex = _newton_step(cost, position)
+        candidates = position + jnp.asarray(SHARES, step.dtype)[:, None] * step
+        costs = jax.vmap(cost)(candidates)
+        best = jnp.argmin(jnp.where(jnp.isfinite(costs), costs, jnp.inf))
+        here = cost(position)
+        lower = costs[best] < here  # False where it is not finite
+        distance = jnp.sum(jax.scipy.linalg.solve_triangular(factor, step, lower=True) ** 2)
+        return _Newton(
+            position=position,
+            height=-here,
+            factor=factor,
+            convex=convex,
+            distance=distance,
+            following=jnp.where(lower, candidates[best], position),
+            ended=~lower | (convex & (distance < THERE)),
+            num_steps=so_far.num_steps + 1,
+        )
+
+    nothing = jnp.zeros_like(start[0])
+    no = nothing > 0
+    square = jnp.eye(start.size, dtype=start.dtype)
+    first = _Newton(start, nothing, square, no, nothing, start, no, jnp.zeros((), int))
+    return jax.lax.while_loop(goes_on, turn, first)
 
 
 def _is_shaped_so(rng_key, target: Target, top, factor, height) -> Bool[Array, ""]:
@@ -128,21 +140,6 @@ def _is_shaped_so(rng_key, target: Target, top, factor, height) -> Bool[Array, "
     around = jax.vmap(target.log_density)(top + noise @ factor.T)
     drop = (height - jnp.mean(around)) / (0.5 * top.size)
     return (drop > 0.1) & (drop < 50)
-
-
-def scale_at(cost: Callable[[Vector], Scalar], start: Vector) -> Scalar:
-    """A length by the curvature along the gradient, for a first step that is about right.
-
-    With steps as long as the gradient, climbs in narrow modes would leave them at once.
-    """
-    gradient = jax.grad(cost)(start)
-    along = jax.lax.stop_gradient(gradient)
-    # In reverse mode, since a model need not have any other derivatives.
-    bend = jax.grad(lambda position: jax.grad(cost)(position) @ along)(start)
-    curvature = jnp.abs(along @ bend) / (along @ along)
-    known = jnp.isfinite(curvature) & (curvature > 0)
-    scale = jax.lax.rsqrt(jnp.where(known, curvature, 1.0))
-    return jnp.where(known, jnp.clip(scale, *SCALES), 1.0)
 
 
 def _newton_step(cost, position):

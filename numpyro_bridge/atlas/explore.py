@@ -22,7 +22,7 @@ from numpyro_bridge.atlas.fit_normal import (
 from numpyro_bridge.atlas.hiding import why_modes_may_hide
 from numpyro_bridge.atlas.maps import DenseMap, as_dense
 from numpyro_bridge.atlas.mixture_fit import numpy_generator, spread_out
-from numpyro_bridge.atlas.probes import IN_BETWEEN, NUM_GROUPS, num_probes, probed_starts
+from numpyro_bridge.atlas.probes import NUM_GROUPS, probed_starts
 from numpyro_bridge.atlas.stacked import row
 from numpyro_bridge.atlas.standardised_target import weights_of_draws
 from numpyro_bridge.atlas.starts import NUM_PRIOR_DRAWS, first_starts
@@ -32,9 +32,10 @@ from numpyro_bridge.target.undefined import undefined_at_prior_draws
 MAX_ROUNDS = 8
 """Rounds of climbs at most."""
 
-QUIET_ROUNDS, MANY_QUIET_ROUNDS, RARE = 2, 4, 0.02
-"""Rounds in a row without a new place that end the exploration of a posterior without a prior, in 8
-to 40 dimensions: the second number if a place was met by less than this share of the climbs."""
+QUIET_ROUNDS, MANY_QUIET_ROUNDS, RARE = 2, 4, (0.02, 0.2)
+"""Rounds in a row without a new place that end the exploration of a posterior with several places:
+the second number if a place was met by less than this share of the climbs, and of what each place
+would have if all were met as often."""
 
 MAX_CONTINUED = 2
 """How often climbs go on where most of them have not arrived."""
@@ -139,7 +140,7 @@ def _climbed(rng_key: RNGKey, target: Target, max_rounds: int) -> tuple[Explorat
     num = NUM_GROUPS if has_loops else num_climbs(target.dim, share_of_effort(target))
     rounds: list[Tops] = []
     places, mass, chosen = None, np.zeros(0), np.zeros(0, int)
-    counts, num_new, settled, climbing, quiet = chosen, 0, False, 0, 0
+    counts, num_new, settled, evaluations, quiet = chosen, 0, False, 0, 0
     share_arrived, undefined = 1.0, ""
     for key in split(rng_key, max_rounds):
         prior_key, start_key, shape_key = split(key, 3)
@@ -148,12 +149,13 @@ def _climbed(rng_key: RNGKey, target: Target, max_rounds: int) -> tuple[Explorat
             starts = first_starts(start_key, target, num, prior)
         else:
             probed = probed_starts(start_key, target, num, places, mass[chosen], prior)
-            starts = probed.starts
+            starts = on_device(probed.starts)
+            evaluations += probed.num_probes
             if prior is not None and probed.many_without and not undefined:
                 undefined = undefined_at_prior_draws(target, prior)
         found, spent, share = _until_most_arrive(shape_key, target, starts)
         share_arrived = share if places is None else share_arrived
-        climbing += spent
+        evaluations += spent
         rounds.append(found)
         tops = jax.tree.map(lambda *parts: np.concatenate(parts), *rounds)
         mass = np.where(tops.arrived, tops.log_mass, -np.inf).astype(float)
@@ -163,7 +165,7 @@ def _climbed(rng_key: RNGKey, target: Target, max_rounds: int) -> tuple[Explorat
         places = row(tops.normals, chosen)
         num_new = int(np.sum(chosen >= len(mass) - num))
         quiet = quiet + 1 if num_new == 0 else 0
-        wanted = _quiet_rounds(counts) if prior is None and target.dim in IN_BETWEEN else 1
+        wanted = _quiet_rounds(counts)
         settled = quiet > 0 and len(chosen) < MAX_PLACES
         if target.dim >= MANY_DIMENSIONS and len(chosen) == 1:
             settled, wanted = True, 0
@@ -171,7 +173,6 @@ def _climbed(rng_key: RNGKey, target: Target, max_rounds: int) -> tuple[Explorat
             break
     assert places is not None
     ends = np.asarray(tops.normals.location, float)
-    probing = (len(rounds) - 1) * num_probes(target.dim, has_prior=prior is not None)
     seen_normals = jax.tree.map(on_device, places)
     may_hide = ""
     if prior is None:
@@ -183,7 +184,7 @@ def _climbed(rng_key: RNGKey, target: Target, max_rounds: int) -> tuple[Explorat
         num_new=num_new,
         num_climbs=num * len(rounds),
         settled=settled,
-        num_gradient_evaluations=climbing + probing,
+        num_gradient_evaluations=evaluations,
         may_hide=may_hide,
         undefined=undefined,
     )
@@ -197,7 +198,9 @@ def _quiet_rounds(counts: np.ndarray) -> int:
     """
     if len(counts) <= 1:
         return 1
-    return MANY_QUIET_ROUNDS if np.min(counts) < RARE * np.sum(counts) else QUIET_ROUNDS
+    of_all, of_equal = RARE
+    rare = min(of_all, of_equal / len(counts)) * np.sum(counts)
+    return MANY_QUIET_ROUNDS if np.min(counts) < rare else QUIET_ROUNDS
 
 
 def _until_most_arrive(rng_key: RNGKey, target: Target, starts) -> tuple[Tops, int, float]:

@@ -5,13 +5,13 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.scipy.optimize import minimize
 from jaxtyping import Array, Bool, Float, Int
 
 from numpyro_bridge._core.quick_jit import quick_jit
 from numpyro_bridge._core.types import RNGKey, Scalar, Vector
-from numpyro_bridge.atlas.climbs import ARRIVED, ROUNDING, scale_at
+from numpyro_bridge.atlas.climbs import ARRIVED, ROUNDING
 from numpyro_bridge.atlas.maps import DenseMap
+from numpyro_bridge.atlas.quasi_newton import lowest_from
 from numpyro_bridge.target import Target
 
 NEWTON_LIMIT = 6_000
@@ -119,13 +119,8 @@ class _Climb(NamedTuple):
 
 def _mode(cost: Cost, start: Vector) -> DenseMap:
     """The mode that a start leads to, and the curvature there."""
-    options = {"maxiter": MAX_QUASI_NEWTON, "line_search_maxiter": 10}
-    scale = scale_at(cost, start)
-    climb = minimize(
-        lambda moved: cost(start + scale * moved), 0 * start, method="BFGS", options=options
-    )
-    end = start + scale * climb.x
-    end = jnp.where(jnp.all(jnp.isfinite(end)), end, start)
+    most = {"max_steps": MAX_QUASI_NEWTON, "max_evaluations": 2 * MAX_QUASI_NEWTON}
+    end = lowest_from(cost, start, **most).position
     zero = jnp.zeros((), end.dtype)
     first = _Climb(end, zero, jnp.eye(end.size, dtype=end.dtype), zero > 0, jnp.asarray(0))
     last = jax.lax.while_loop(

@@ -5,7 +5,6 @@ import math
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax.scipy.optimize import minimize
 from jaxtyping import Array, Float, Int
 
 from numpyro_bridge._core.finite import where
@@ -20,6 +19,7 @@ from numpyro_bridge.atlas.maps import (
     lower_factor,
 )
 from numpyro_bridge.atlas.partition import AbstractPartition, Piece
+from numpyro_bridge.atlas.quasi_newton import lowest_from
 from numpyro_bridge.atlas.standardised_target import StandardisedTarget
 from numpyro_bridge.target import Target
 
@@ -108,8 +108,8 @@ def _laplace(target: Target, starts: Starts) -> DenseMap:
         return -target.log_density(position)
 
     def one(start):
-        options = {"maxiter": 100, "line_search_maxiter": 10}
-        mode = _newton(cost, minimize(cost, start, method="BFGS", options=options).x)
+        end = lowest_from(cost, start, max_steps=100, max_evaluations=200).position
+        mode = _newton(cost, end)
         values, vectors = jnp.linalg.eigh(_hessian(cost)(mode))
         # Where the density does not curve down it shows no scale, and the scale is set to one.
         values = jnp.where(values > 1e-8, values, 1.0)

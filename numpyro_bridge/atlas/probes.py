@@ -7,11 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from numpyro_bridge._core.keys import split
 from numpyro_bridge._core.quick_jit import quick_jit
 from numpyro_bridge._core.types import RNGKey, Vector
+from numpyro_bridge.atlas.effort import share_of_effort
 from numpyro_bridge.atlas.maps import DenseMap, WhitenedMap
 from numpyro_bridge.atlas.stacked import padded, padded_logs, whitened
-from numpyro_bridge.atlas.starts import NUM_PRIOR_DRAWS, wide_draws
+from numpyro_bridge.atlas.starts import NUM_PRIOR_DRAWS, half_drawn_in, wide_draws
 from numpyro_bridge.target import REPLACED_LOG_DENSITY, Target
 from numpyro_bridge.target.undefined import LEAST_SHARE
 
@@ -19,15 +21,20 @@ NUM_GROUPS = 32
 """Groups of probes, each drawn in its own way; climbs start from the best of each."""
 
 GROUP_SIZE = 4 * NUM_PRIOR_DRAWS // NUM_GROUPS
-"""Probes in a group; a quarter of all of them are prior draws where there is a prior."""
+"""Probes of a group in one batch; a quarter of all of them are prior draws where there is a prior.
+"""
 
-TIMES_WITHOUT_PRIOR = 8
-"""Where there is no prior to draw from, groups are larger by this factor: a narrow mode in ten
-dimensions is hit by one in ten thousand probes."""
+BATCHES_WITHOUT_PRIOR = 8
+"""Batches where there is no prior to draw from: a narrow mode in ten dimensions is hit by one in
+ten thousand probes."""
 
 TIMES_IN_BETWEEN, IN_BETWEEN = 4, range(8, 41)
 """Without a prior there are more probes by this factor in so many dimensions. Fewer need no more,
 and beside a wide mode in more dimensions no affordable number of probes hits a narrow one."""
+
+BATCHES_OF_SEVERAL = 8
+"""Batches beside a prior, in as many dimensions, if there are several places already and the
+density is cheap: where there are several modes, there may well be narrow ones among them."""
 
 NEAR_SCALES = (0.0, 0.5), (0.125, 0.9), (0.75, 2.0), (1.0, 32.0)
 """How wide the groups around single places are, in standard deviations of these places, and up to
@@ -38,15 +45,17 @@ which draws that are a little wider than the place itself hit most often."""
 class Probed(NamedTuple):
     """What probes found."""
 
-    starts: Float[Array, "starts dim"]
+    starts: Float[np.ndarray, "starts dim"]
     """Where the next climbs start."""
-    share_without: Float[Array, ""]
+    share_without: float
     """The share of prior draws at which there is no density."""
+    num_probes: int
+    """How many there were."""
 
     @property
     def many_without(self) -> bool:
         """Whether there is no density at more of the prior draws than rounding explains."""
-        return float(self.share_without) > LEAST_SHARE
+        return self.share_without > LEAST_SHARE
 
 
 def probed_starts(
@@ -74,17 +83,26 @@ def probed_starts(
         prior: `NUM_PRIOR_DRAWS` draws from the prior; None where there is none.
     """
     rows, logs = _rows(places, log_mass)
-    size = num_probes(target.dim, has_prior=prior is not None) // NUM_GROUPS
-    probes = _draw(rng_key, rows, logs, prior, size)
-    return _best(target, rows, logs, probes, num // NUM_GROUPS, prior is not None)
+    best, without = None, 0.0
+    num_batches = _num_batches(target, len(log_mass), has_prior=prior is not None)
+    for key in split(rng_key, num_batches):
+        prior_key, probe_key = split(key)
+        if best is not None and prior is not None:
+            prior = target.prior_positions(prior_key, NUM_PRIOR_DRAWS)
+        found, share = _best_of_batch(probe_key, target, rows, logs, prior, num // NUM_GROUPS)
+        best = found if best is None else best.merged(found)
+        without += float(share) / num_batches
+    assert best is not None
+    return Probed(best.starts(num), without, num_batches * NUM_GROUPS * GROUP_SIZE)
 
 
-def num_probes(dim: int, *, has_prior: bool) -> int:
-    """How many probes a round of exploration evaluates."""
-    if has_prior:
-        return NUM_GROUPS * GROUP_SIZE
-    times = TIMES_WITHOUT_PRIOR * (TIMES_IN_BETWEEN if dim in IN_BETWEEN else 1)
-    return NUM_GROUPS * GROUP_SIZE * times
+def _num_batches(target: Target, num_places: int, *, has_prior: bool) -> int:
+    """How many batches of probes a round of exploration evaluates."""
+    in_between = target.dim in IN_BETWEEN
+    if not has_prior:
+        return BATCHES_WITHOUT_PRIOR * (TIMES_IN_BETWEEN if in_between else 1)
+    cheap = share_of_effort(target) == 1.0 and not target.innermost.has_loops
+    return BATCHES_OF_SEVERAL if in_between and cheap and num_places > 1 else 1
 
 
 def draw_probes(
@@ -96,10 +114,11 @@ def draw_probes(
     """Draw probes around places, between them, and from the prior.
 
     Half of the groups are drawn around single places, from near to far. A quarter are prior draws,
-    or wide where there is no prior. In an eighth each, probes are as wide as the places are apart,
-    or lie off one place by the difference of two others, as in patterns that repeat.
+    half of them drawn in, or wide where there is no prior. In an eighth each, probes are as wide as
+    the places are apart, or lie off one place by the difference of two others, as in patterns that
+    repeat.
     """
-    return _draw(rng_key, *_rows(places, log_mass), prior, GROUP_SIZE)
+    return _draw(rng_key, *_rows(places, log_mass), prior)
 
 
 def _rows(places: DenseMap, log_mass: Float[np.ndarray, " places"]):
@@ -108,51 +127,83 @@ def _rows(places: DenseMap, log_mass: Float[np.ndarray, " places"]):
     return rows, padded_logs(log_mass - np.max(log_mass))
 
 
+class _Best(NamedTuple):
+    """The best probes in each of several rows, best first: groups of probes, or places."""
+
+    probes: tuple[np.ndarray, ...]
+    excess: tuple[np.ndarray, ...]
+
+    def merged(self, other: "_Best") -> "_Best":
+        """The best of both in each row."""
+        both = [_best_of_both(*four) for four in zip(*self, *other, strict=True)]
+        return _Best(*zip(*both, strict=True))
+
+    def starts(self, num: int) -> np.ndarray:
+        """Those of the groups, and then the best at each place in turn."""
+        *of_groups, at_places = self.probes
+        dim = at_places.shape[-1]
+        in_turn = at_places.swapaxes(0, 1)
+        parts = [part.reshape(-1, dim) for part in (*of_groups, in_turn)]
+        return np.concatenate(parts)[:num]
+
+
+def _best_of_both(probes, excess, more_probes, more_excess):
+    all_probes = np.concatenate([probes, more_probes], axis=1)
+    all_excess = np.concatenate([excess, more_excess], axis=1)
+    order = np.argsort(-all_excess, axis=1, kind="stable")[:, : excess.shape[1]]
+    kept = np.take_along_axis(all_probes, order[..., None], axis=1)
+    return kept, np.take_along_axis(all_excess, order, axis=1)
+
+
+def _best_of_batch(rng_key: RNGKey, target: Target, places: WhitenedMap, log_mass, prior, num_each):
+    """The best of one batch of probes, and the share of prior draws without a density."""
+    probes = _draw(rng_key, places, log_mass, prior)
+    best, share_without = _best(target, places, log_mass, probes, num_each)
+    return jax.tree.map(np.asarray, best), share_without if prior is not None else 0.0
+
+
 @quick_jit
-def _draw(rng_key: RNGKey, places: WhitenedMap, log_mass, prior, size: int):
+def _draw(rng_key: RNGKey, places: WhitenedMap, log_mass, prior):
     near_key, wide_key, between_key = jax.random.split(rng_key, 3)
-    quarter = NUM_GROUPS // 4 * size
+    quarter = NUM_GROUPS // 4 * GROUP_SIZE
     if prior is None:
         prior = wide_draws(wide_key, quarter, places.location.shape[1], has_prior=False)
+    else:
+        prior = half_drawn_in(prior)
     near = _near(near_key, places, log_mass, 2 * quarter)
     return jnp.concatenate([near, prior, _between(between_key, places, log_mass, quarter)])
 
 
 @quick_jit
-def _best(
-    target: Target, places: WhitenedMap, log_mass, probes, num_each: int, has_prior: bool
-) -> Probed:
+def _best(target: Target, places: WhitenedMap, log_mass, probes, num_each: int):
     # Not all at once, since the data of a model may be large.
     excess, nearest = jax.lax.map(
         lambda x: _excess(target, places, log_mass, x),
         probes,
         batch_size=1 if target.innermost.has_loops else GROUP_SIZE,
     )
-    size = len(probes) // NUM_GROUPS
-    by_normal, by_heavy = excess.T.reshape(2, NUM_GROUPS, size)
+    by_normal, by_heavy = excess.T
     num_heavy = num_each // 2
     num_normal = (num_each - num_heavy + 1) // 2
-    _, best = jax.lax.top_k(by_normal, num_normal)
-    _, others = jax.lax.top_k(by_heavy, num_heavy)
-    index = jnp.concatenate([best, others], axis=1)
-    in_groups = (size * jnp.arange(NUM_GROUPS)[:, None] + index).ravel()
-    rest = NUM_GROUPS * num_each - len(in_groups)
-    at_places = _best_at_each_place(excess[:, 0], nearest, len(log_mass), rest)
-    half, quarter = len(probes) // 2, len(probes) // 4
-    from_prior = excess[half : half + quarter, 0]  # as `_draw` puts them together
-    share_without = jnp.mean(jnp.isneginf(from_prior)) if has_prior else jnp.zeros(())
-    return Probed(probes[jnp.concatenate([in_groups, at_places])], share_without)
+    num_at_places = NUM_GROUPS * (num_each - num_heavy - num_normal)
+    # What one place explains badly, though it is known, would otherwise be all that is looked at.
+    here = nearest == jnp.arange(len(log_mass))[:, None]
+    rows = (
+        (by_normal.reshape(NUM_GROUPS, GROUP_SIZE), num_normal, GROUP_SIZE),
+        (by_heavy.reshape(NUM_GROUPS, GROUP_SIZE), num_heavy, GROUP_SIZE),
+        (jnp.where(here, by_normal, -jnp.inf), -(-num_at_places // len(log_mass)), 0),
+    )
+    best = [_best_in_rows(probes, *one) for one in rows]
+    half, eighth = len(probes) // 2, len(probes) // 8
+    from_prior = by_normal[half : half + eighth]  # as `_draw` puts them together
+    return _Best(*zip(*best, strict=True)), jnp.mean(jnp.isneginf(from_prior))
 
 
-def _best_at_each_place(excess, nearest, num_places: int, num: int):
-    """The probes of most excess among those of which the same place explains most.
-
-    What one place explains badly, though it is known, would otherwise be all that is looked at.
-    """
-    num_each = -(-num // num_places)
-    here = nearest == jnp.arange(num_places)[:, None]
-    _, best = jax.lax.top_k(jnp.where(here, excess, -jnp.inf), num_each)
-    return best.T.ravel()[:num]
+def _best_in_rows(probes, excess, num: int, stride: int):
+    """The best probes of each row; a row starts so many probes after the one before."""
+    highest, index = jax.lax.top_k(excess, num)
+    index = index + stride * jnp.arange(len(excess))[:, None]
+    return probes[index], highest
 
 
 def _near(rng_key: RNGKey, places: WhitenedMap, log_mass, num: int):

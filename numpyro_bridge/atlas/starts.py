@@ -15,6 +15,9 @@ NUM_PRIOR_DRAWS = 4_096
 WIDTHS = -0.5, 1.0
 """Wide draws have standard deviations between ten to these powers."""
 
+NARROWEST = 0.03
+"""Some prior draws are drawn in towards their median, at most by this factor."""
+
 WIDTHS_WITHOUT_PRIOR = -3.0, 2.0
 """The same where there is no prior: how wide the posterior is, is anyone's guess then. A narrow one
 may be so steep that nothing can be told from far away."""
@@ -25,9 +28,10 @@ def first_starts(
 ) -> Float[Array, "{num} dim"]:
     """Draw the starts of the first climbs.
 
-    Where there is a prior, half of them are drawn from it, a quarter from wide normal
-    distributions, and a quarter as NUTS would start. Elsewhere three quarters are wide. A target
-    that takes longer at some positions than at others has no wide ones beside a prior.
+    Where there is a prior, half of them are drawn from it, half of these drawn in; a quarter are
+    from wide normal distributions, and a quarter as NUTS would start. Elsewhere three quarters are
+    wide. A target that takes longer at some positions than at others has no wide ones beside a
+    prior.
 
     Args:
         rng_key: The same key gives the same starts.
@@ -46,12 +50,26 @@ def _mixed(rng_key: RNGKey, starts, prior, wide_too: bool):
     if prior is None:
         wide = wide_draws(rng_key, 3 * num // 4, dim, has_prior=False)
         return starts.at[num - len(wide) :].set(wide)
-    usable = jnp.all(jnp.isfinite(prior[: num // 2]), axis=1, keepdims=True)
-    starts = starts.at[: num // 2].set(jnp.where(usable, prior[: num // 2], starts[: num // 2]))
+    drawn = half_drawn_in(prior[: num // 2])
+    usable = jnp.all(jnp.isfinite(drawn), axis=1, keepdims=True)
+    starts = starts.at[: num // 2].set(jnp.where(usable, drawn, starts[: num // 2]))
     if not wide_too:
         return starts
     wide = wide_draws(rng_key, num // 4, dim, has_prior=True)
     return starts.at[num - len(wide) :].set(wide)
+
+
+def half_drawn_in(prior: Float[Array, "draws dim"]) -> Float[Array, "draws dim"]:
+    """Draw the second half of prior draws in towards their median, from most to not at all.
+
+    In many dimensions all draws lie near one shell of the prior. A narrow mode in its inside is out
+    of sight from there, and in sight from near the middle.
+    """
+    half = len(prior) // 2
+    outer, inner = prior[:half], prior[half:]
+    middle = jnp.nanmedian(prior, axis=0)
+    factor = jnp.geomspace(NARROWEST, 1.0, len(inner), dtype=prior.dtype)
+    return jnp.concatenate([outer, middle + factor[:, None] * (inner - middle)])
 
 
 def wide_draws(
