@@ -13,8 +13,8 @@ ENOUGH_DECREASE, ENOUGH_FLATTER = 1e-4, 0.9
 """A step is taken where the cost falls by this share of what its slope promised, and where the
 slope along the step has become flatter by the other: the weak conditions of Wolfe."""
 
-GRADIENT_TOLERANCE = 1e-5
-"""A climb ends where no component of the gradient is larger."""
+TOLERANCE = 1e-10
+"""A climb ends where the next step promises to lower the cost by less than about this."""
 
 SCALES = 1e-6, 1e3
 """The smallest and the largest length that a climb may begin with."""
@@ -114,12 +114,8 @@ def _begun(height: Scalar, gradient: Vector) -> _Climb:
         num_trials=none,
         num_steps=none,
         num_evaluations=none + 1,
-        done=~jnp.isfinite(size) | _is_flat(gradient),
+        done=~jnp.isfinite(size) | (size == 0),
     )
-
-
-def _is_flat(gradient: Vector):
-    return jnp.max(jnp.abs(gradient)) < GRADIENT_TOLERANCE
 
 
 def _stepped(climb: _Climb, position, height, gradient, max_steps: int) -> _Climb:
@@ -143,7 +139,7 @@ def _stepped(climb: _Climb, position, height, gradient, max_steps: int) -> _Clim
     inverse = jnp.where(curved, updated, inverse)
     direction = -inverse @ gradient
     num_steps = climb.num_steps + 1
-    done = _is_flat(gradient) | (num_steps >= max_steps) | ~(gradient @ direction < 0)
+    done = (num_steps >= max_steps) | ~(gradient @ direction < -TOLERANCE)
     return climb._replace(
         position=position,
         cost=height,

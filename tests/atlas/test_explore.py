@@ -3,6 +3,8 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpyro
+import numpyro.distributions as dist
 import pytest
 from jax.tree_util import Partial
 
@@ -10,7 +12,7 @@ from numpyro_bridge.atlas import explore
 from numpyro_bridge.atlas.hiding import why_modes_may_hide
 from numpyro_bridge.atlas.maps import DenseMap
 from numpyro_bridge.atlas.stacked import row, stack
-from numpyro_bridge.target import target_from_log_density
+from numpyro_bridge.target import target_from_log_density, target_from_model
 from tests.mixtures import mixture
 
 
@@ -53,6 +55,24 @@ def test_a_narrow_mode_beside_a_wide_one_is_found_by_probes():
     assert len(seen.log_mass) == 2 and seen.settled
     np.testing.assert_allclose(seen.log_mass, known.log_mass, atol=1e-3)
     assert not explore(jax.random.key(2), known.target, max_rounds=1).settled
+
+
+@pytest.mark.slow
+def test_a_narrow_mode_inside_the_shell_of_the_prior_is_found(key):
+    """No draw of the prior comes near it, and climbs from them lead to the two wide modes."""
+    first, second, third = (
+        10.0 * np.linalg.qr(np.random.default_rng(0).normal(size=(10, 10)))[0][:3]
+    )
+    places = [first, 0.3 * second - first, 0.5 * third]
+    known = mixture([0.5, 0.3, 0.2], places, [2.0, 2.0, 0.6])
+
+    def in_a_box():
+        box = dist.Uniform(-30.0, 30.0).expand([10]).to_event(1)
+        numpyro.factor("modes", known.target.log_density(numpyro.sample("x", box)))
+
+    seen = explore(key, target_from_model(key, in_a_box))
+    assert len(seen.log_mass) == 3 and seen.settled
+    np.testing.assert_allclose(seen.log_mass, known.log_mass - 10 * np.log(60.0), atol=0.05)
 
 
 def modes_target(dim: int, df: float):
