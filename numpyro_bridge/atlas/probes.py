@@ -32,9 +32,8 @@ TIMES_IN_BETWEEN, IN_BETWEEN = 4, range(8, 41)
 """Without a prior there are more probes by this factor in so many dimensions. Fewer need no more,
 and beside a wide mode in more dimensions no affordable number of probes hits a narrow one."""
 
-BATCHES_OF_SEVERAL = 8
-"""Batches beside a prior, in as many dimensions, if there are several places already and the
-density is cheap: where there are several modes, there may well be narrow ones among them."""
+BATCHES_OF_CHEAP = 8
+"""Batches beside a prior, in as many dimensions, if the density is cheap to evaluate."""
 
 NEAR_SCALES = (0.0, 0.5), (0.125, 0.9), (0.75, 2.0), (1.0, 32.0)
 """How wide the groups around single places are, in standard deviations of these places, and up to
@@ -69,10 +68,13 @@ def probed_starts(
     """Choose starts where the density is higher than the places found so far explain.
 
     A probe costs one evaluation of the density, and a climb costs a hundred. So there are many
-    more probes than climbs, and climbs start from the best of them: those where the log density
-    exceeds that of the mixture of all places by most. The best are chosen within each group: tails
-    that are heavier than those of the mixture exceed it far away from everything, and would be all
-    that is looked at.
+    more probes than climbs, and climbs start from the best of them. Some are those where the log
+    density exceeds that of the mixture of all places by most. Others are those whose gradient turns
+    away most from the place that explains them: near a narrow mode it points there, long before the
+    density is any higher than the tails of a wide one.
+
+    The best are chosen within each group: tails that are heavier than those of the mixture exceed
+    it far away from everything, and would be all that is looked at.
 
     Args:
         rng_key: The same key gives the same starts.
@@ -84,7 +86,7 @@ def probed_starts(
     """
     rows, logs = _rows(places, log_mass)
     best, without = None, 0.0
-    num_batches = _num_batches(target, len(log_mass), has_prior=prior is not None)
+    num_batches = _num_batches(target, has_prior=prior is not None)
     for key in split(rng_key, num_batches):
         prior_key, probe_key = split(key)
         if best is not None and prior is not None:
@@ -96,13 +98,13 @@ def probed_starts(
     return Probed(best.starts(num), without, num_batches * NUM_GROUPS * GROUP_SIZE)
 
 
-def _num_batches(target: Target, num_places: int, *, has_prior: bool) -> int:
+def _num_batches(target: Target, *, has_prior: bool) -> int:
     """How many batches of probes a round of exploration evaluates."""
     in_between = target.dim in IN_BETWEEN
     if not has_prior:
         return BATCHES_WITHOUT_PRIOR * (TIMES_IN_BETWEEN if in_between else 1)
     cheap = share_of_effort(target) == 1.0 and not target.innermost.has_loops
-    return BATCHES_OF_SEVERAL if in_between and cheap and num_places > 1 else 1
+    return BATCHES_OF_CHEAP if in_between and cheap else 1
 
 
 def draw_probes(
@@ -176,22 +178,23 @@ def _draw(rng_key: RNGKey, places: WhitenedMap, log_mass, prior):
 
 @quick_jit
 def _best(target: Target, places: WhitenedMap, log_mass, probes, num_each: int):
+    # Turned, by normal densities, by heavy ones, at each place.
+    num_normal, num_turned, num_heavy, num_here = ((num_each + 3 - k) // 4 for k in range(4))
     # Not all at once, since the data of a model may be large.
-    excess, nearest = jax.lax.map(
-        lambda x: _excess(target, places, log_mass, x),
+    excess, turned, nearest = jax.lax.map(
+        lambda x: _excess(target, places, log_mass, x, num_turned > 0),
         probes,
         batch_size=1 if target.innermost.has_loops else GROUP_SIZE,
     )
     by_normal, by_heavy = excess.T
-    num_heavy = num_each // 2
-    num_normal = (num_each - num_heavy + 1) // 2
-    num_at_places = NUM_GROUPS * (num_each - num_heavy - num_normal)
     # What one place explains badly, though it is known, would otherwise be all that is looked at.
     here = nearest == jnp.arange(len(log_mass))[:, None]
+    of_each = -(-NUM_GROUPS * num_here // len(log_mass))
     rows = (
         (by_normal.reshape(NUM_GROUPS, GROUP_SIZE), num_normal, GROUP_SIZE),
+        (turned.reshape(NUM_GROUPS, GROUP_SIZE), num_turned, GROUP_SIZE),
         (by_heavy.reshape(NUM_GROUPS, GROUP_SIZE), num_heavy, GROUP_SIZE),
-        (jnp.where(here, by_normal, -jnp.inf), -(-num_at_places // len(log_mass)), 0),
+        (jnp.where(here, by_normal, -jnp.inf), of_each, 0),
     )
     best = [_best_in_rows(probes, *one) for one in rows]
     half, eighth = len(probes) // 2, len(probes) // 8
@@ -247,13 +250,14 @@ def _some(rng_key: RNGKey, log_mass, num: int):
 
 
 def _excess(
-    target: Target, places: WhitenedMap, log_mass, position: Vector
-) -> tuple[Float[Array, "2"], Int[Array, ""]]:
+    target: Target, places: WhitenedMap, log_mass, position: Vector, with_gradient: bool
+) -> tuple[Float[Array, "2"], Float[Array, ""], Int[Array, ""]]:
     """How much the log density exceeds that of the places, up to a constant, in nats.
 
     Once with normal densities at the places, once with Cauchy densities. The first notice a mode
-    far from its top, in many dimensions; to the second, tails of the places are no news. And which
-    place explains most of the position, by the normal densities.
+    far from its top, in many dimensions; to the second, tails of the places are no news. Then how
+    far the gradient turns away from the place that explains most of the position by the normal
+    densities, from -1 for not at all to 1, and which place this is.
     """
 
     def logs(place: WhitenedMap):
@@ -263,6 +267,20 @@ def _excess(
 
     parts = log_mass[:, None] + jax.vmap(logs)(places)
     explained = jax.nn.logsumexp(parts, axis=0)
-    log_density = target.log_density(position)
+    nearest = jnp.argmax(parts[:, 0])
+    if with_gradient:
+        log_density, gradient = jax.value_and_grad(target.log_density)(position)
+        turned = _turned(jax.tree.map(lambda leaf: leaf[nearest], places), position, gradient)
+    else:
+        log_density = target.log_density(position)
+        turned = -jnp.ones_like(log_density)
     known = jnp.isfinite(explained) & (log_density > REPLACED_LOG_DENSITY)
-    return jnp.where(known, log_density - explained, -jnp.inf), jnp.argmax(parts[:, 0])
+    excess = jnp.where(known, log_density - explained, -jnp.inf)
+    usable = jnp.any(known) & jnp.isfinite(turned)
+    return excess, jnp.where(usable, turned, -jnp.inf), nearest
+
+
+def _turned(place: WhitenedMap, position: Vector, gradient: Vector) -> Float[Array, ""]:
+    """How far a gradient turns away from a place, where this is a standard normal distribution."""
+    outward, uphill = place.inverse(position), place.factor.T @ gradient
+    return outward @ uphill / (jnp.linalg.norm(outward) * jnp.linalg.norm(uphill))
