@@ -70,8 +70,8 @@ def probed_starts(
     A probe costs one evaluation of the density, and a climb costs a hundred. So there are many
     more probes than climbs, and climbs start from the best of them. Some are those where the log
     density exceeds that of the mixture of all places by most. Others are those whose gradient turns
-    away most from the place that explains them: near a narrow mode it points there, long before the
-    density is any higher than the tails of a wide one.
+    away from all places: near a narrow mode it points there, long before the density is any higher
+    than the tails of a wide one.
 
     The best are chosen within each group: tails that are heavier than those of the mixture exceed
     it far away from everything, and would be all that is looked at.
@@ -256,8 +256,8 @@ def _excess(
 
     Once with normal densities at the places, once with Cauchy densities. The first notice a mode
     far from its top, in many dimensions; to the second, tails of the places are no news. Then how
-    far the gradient turns away from the place that explains most of the position by the normal
-    densities, from -1 for not at all to 1, and which place this is.
+    far the gradient turns away from every place, from -1, where it leads to one, to 1. And which
+    place explains most of the position by the normal densities.
     """
 
     def logs(place: WhitenedMap):
@@ -270,7 +270,8 @@ def _excess(
     nearest = jnp.argmax(parts[:, 0])
     if with_gradient:
         log_density, gradient = jax.value_and_grad(target.log_density)(position)
-        turned = _turned(jax.tree.map(lambda leaf: leaf[nearest], places), position, gradient)
+        each = jax.vmap(lambda place: _turned(place, position, gradient))(places)
+        turned = jnp.min(jnp.where(jnp.isfinite(log_mass), each, jnp.inf))
     else:
         log_density = target.log_density(position)
         turned = -jnp.ones_like(log_density)
