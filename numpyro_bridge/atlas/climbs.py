@@ -26,7 +26,7 @@ which a quasi-Newton method gets stuck where scales differ by many powers of ten
 SHARES = (1.0, 0.5, 0.2, 0.05, 0.01, 0.001)
 """Shares of a Newton step that are tried."""
 
-THERE = 1e-10
+THERE = 1e-14
 """Newton steps end where the next one has a squared length below this, in standard deviations."""
 
 ARRIVED, ROUNDING = 0.01, 64
