@@ -178,7 +178,7 @@ def _draw(rng_key: RNGKey, places: WhitenedMap, log_mass, prior):
 
 @quick_jit
 def _best(target: Target, places: WhitenedMap, log_mass, probes, num_each: int):
-    # Turned, by normal densities, by heavy ones, at each place.
+    # A quarter each, if there are four: by normal densities, by turning, by heavy ones, by place.
     num_normal, num_turned, num_heavy, num_here = ((num_each + 3 - k) // 4 for k in range(4))
     # Not all at once, since the data of a model may be large.
     excess, turned, nearest = jax.lax.map(
