@@ -32,8 +32,8 @@ TIMES_IN_BETWEEN, IN_BETWEEN = 4, range(8, 41)
 """Without a prior there are more probes by this factor in so many dimensions. Fewer need no more,
 and beside a wide mode in more dimensions no affordable number of probes hits a narrow one."""
 
-BATCHES_OF_CHEAP = 8
-"""Batches beside a prior, in as many dimensions, if the density is cheap to evaluate."""
+BATCHES_OF_CHEAP, SOME_DIMENSIONS = 8, range(3, 41)
+"""Batches beside a prior, in so many dimensions, if the density is cheap to evaluate."""
 
 NEAR_SCALES = (0.0, 0.5), (0.125, 0.9), (0.75, 2.0), (1.0, 32.0)
 """How wide the groups around single places are, in standard deviations of these places, and up to
@@ -100,11 +100,10 @@ def probed_starts(
 
 def _num_batches(target: Target, *, has_prior: bool) -> int:
     """How many batches of probes a round of exploration evaluates."""
-    in_between = target.dim in IN_BETWEEN
     if not has_prior:
-        return BATCHES_WITHOUT_PRIOR * (TIMES_IN_BETWEEN if in_between else 1)
+        return BATCHES_WITHOUT_PRIOR * (TIMES_IN_BETWEEN if target.dim in IN_BETWEEN else 1)
     cheap = share_of_effort(target) == 1.0 and not target.innermost.has_loops
-    return BATCHES_OF_CHEAP if in_between and cheap else 1
+    return BATCHES_OF_CHEAP if target.dim in SOME_DIMENSIONS and cheap else 1
 
 
 def draw_probes(
