@@ -140,7 +140,7 @@ class _Best(NamedTuple):
         return _Best(*zip(*both, strict=True))
 
     def starts(self, num: int) -> np.ndarray:
-        """Those of the groups, and then the best at each place in turn."""
+        """The best probes of each group, and then those at each place, one for each in turn."""
         *of_groups, at_places = self.probes
         dim = at_places.shape[-1]
         in_turn = at_places.swapaxes(0, 1)
