@@ -100,6 +100,14 @@ def normal_mixture(num: int, dim: int) -> NormalMixture:
     )
 
 
+def needle(dim: int) -> NormalMixture:
+    """A mode of standard deviation 0.25 and mass 0.7, at a distance of 9 from one of 1 and 0.3."""
+    means = np.zeros((2, dim))
+    means[1, 3] = 9.0
+    factors = np.asarray([1.0, 0.25])[:, None, None] * np.eye(dim)
+    return NormalMixture(np.asarray([0.3, 0.7]), means, factors, 0.0)
+
+
 def separation(difference, factors) -> float:
     """A distance in standard deviations of the mean of the two covariances."""
     covariance = np.mean(factors @ np.swapaxes(factors, 1, 2), axis=0)

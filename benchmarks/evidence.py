@@ -25,7 +25,9 @@ from benchmarks.fresh_process import row_or_reason
 
 HERE = Path(__file__).parent
 NORMALS = tuple(f"normals_{k}_{d}d" for k in (2, 4, 8) for d in (2, 5, 10, 20))
-NAMES = ("seeds", "sonar", *NORMALS, "gmm40_2d", "gmm40_50d", "lines_3", "lines_4")
+NEEDLE = "needle_12d"
+"""What is hardest: a mode that is far narrower than the other, in twelve dimensions."""
+NAMES = ("seeds", "sonar", *NORMALS, "gmm40_2d", "gmm40_50d", "lines_3", "lines_4", NEEDLE)
 SAMPLERS = ("bridge", "tempered_smc", "nested_slices", "jaxns", "pocomc", "dynesty")
 RIGHT = 0.05
 """A log evidence is right within so many nats."""
@@ -49,8 +51,12 @@ def load(name: str, data: Path) -> tuple[Any, dict[str, Any], float, Any]:
         name: One of `NAMES`.
         data: The folder of the benchmark data.
     """
-    from benchmarks import atlas_targets, targets
+    from benchmarks import atlas_densities, atlas_targets, targets
 
+    if name == NEEDLE:
+        density = atlas_densities.density_of(atlas_densities.needle(12))
+        log_volume = 12 * float(np.log(30.0))
+        return _in_a_box(density.target, 15.0), {}, -log_volume, density.modes
     if name in targets.NAMES:
         known = targets.load(name, data)
         return known.model, known.kwargs, known.reference.log_evidence, None

@@ -67,11 +67,11 @@ def probed_starts(
 ) -> Probed:
     """Choose starts where the density is higher than the places found so far explain.
 
-    A probe costs one evaluation of the density, and a climb costs a hundred. So there are many
-    more probes than climbs, and climbs start from the best of them. Some are those where the log
-    density exceeds that of the mixture of all places by most. Others are those whose gradient turns
-    away from all places: near a narrow mode it points there, long before the density is any higher
-    than the tails of a wide one.
+    A probe costs one evaluation of the density, or of its gradient, and a climb costs a hundred. So
+    there are many more probes than climbs, and climbs start from the best of them. Some are those
+    where the log density exceeds that of the mixture of all places by most. Others are those whose
+    gradient turns away from all places: near a narrow mode it points there, long before the density
+    is any higher than the tails of a wide one.
 
     The best are chosen within each group: tails that are heavier than those of the mixture exceed
     it far away from everything, and would be all that is looked at.
@@ -132,7 +132,8 @@ class _Best(NamedTuple):
     """The best probes in each of several rows, best first: groups of probes, or places."""
 
     probes: tuple[np.ndarray, ...]
-    excess: tuple[np.ndarray, ...]
+    scores: tuple[np.ndarray, ...]
+    """By which they are best: the excess of the density, or how far the gradient turns away."""
 
     def merged(self, other: "_Best") -> "_Best":
         """The best of both in each row."""
@@ -148,12 +149,12 @@ class _Best(NamedTuple):
         return np.concatenate(parts)[:num]
 
 
-def _best_of_both(probes, excess, more_probes, more_excess):
+def _best_of_both(probes, scores, more_probes, more_scores):
     all_probes = np.concatenate([probes, more_probes], axis=1)
-    all_excess = np.concatenate([excess, more_excess], axis=1)
-    order = np.argsort(-all_excess, axis=1, kind="stable")[:, : excess.shape[1]]
+    all_scores = np.concatenate([scores, more_scores], axis=1)
+    order = np.argsort(-all_scores, axis=1, kind="stable")[:, : scores.shape[1]]
     kept = np.take_along_axis(all_probes, order[..., None], axis=1)
-    return kept, np.take_along_axis(all_excess, order, axis=1)
+    return kept, np.take_along_axis(all_scores, order, axis=1)
 
 
 def _best_of_batch(rng_key: RNGKey, target: Target, places: WhitenedMap, log_mass, prior, num_each):
@@ -181,7 +182,7 @@ def _best(target: Target, places: WhitenedMap, log_mass, probes, num_each: int):
     num_normal, num_turned, num_heavy, num_here = ((num_each + 3 - k) // 4 for k in range(4))
     # Not all at once, since the data of a model may be large.
     excess, turned, nearest = jax.lax.map(
-        lambda x: _excess(target, places, log_mass, x, num_turned > 0),
+        lambda x: _looked_at(target, places, log_mass, x, num_turned > 0),
         probes,
         batch_size=1 if target.innermost.has_loops else GROUP_SIZE,
     )
@@ -201,10 +202,10 @@ def _best(target: Target, places: WhitenedMap, log_mass, probes, num_each: int):
     return _Best(*zip(*best, strict=True)), jnp.mean(jnp.isneginf(from_prior))
 
 
-def _best_in_rows(probes, excess, num: int, stride: int):
+def _best_in_rows(probes, scores, num: int, stride: int):
     """The best probes of each row; a row starts so many probes after the one before."""
-    highest, index = jax.lax.top_k(excess, num)
-    index = index + stride * jnp.arange(len(excess))[:, None]
+    highest, index = jax.lax.top_k(scores, num)
+    index = index + stride * jnp.arange(len(scores))[:, None]
     return probes[index], highest
 
 
@@ -248,7 +249,7 @@ def _some(rng_key: RNGKey, log_mass, num: int):
     return jax.random.categorical(rng_key, usable, shape=(num,))
 
 
-def _excess(
+def _looked_at(
     target: Target, places: WhitenedMap, log_mass, position: Vector, with_gradient: bool
 ) -> tuple[Float[Array, "2"], Float[Array, ""], Int[Array, ""]]:
     """How much the log density exceeds that of the places, up to a constant, in nats.

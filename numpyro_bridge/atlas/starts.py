@@ -15,12 +15,12 @@ NUM_PRIOR_DRAWS = 4_096
 WIDTHS = -0.5, 1.0
 """Wide draws have standard deviations between ten to these powers."""
 
-NARROWEST = 0.03
-"""Some prior draws are drawn in towards their median, at most by this factor."""
-
 WIDTHS_WITHOUT_PRIOR = -3.0, 2.0
 """The same where there is no prior: how wide the posterior is, is anyone's guess then. A narrow one
 may be so steep that nothing can be told from far away."""
+
+NARROWEST = 0.03
+"""Some prior draws are drawn in towards their median, at most by this factor."""
 
 
 def first_starts(

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from numpyro_bridge.atlas.probes import _excess, probed_starts
+from numpyro_bridge.atlas.probes import _looked_at, probed_starts
 from numpyro_bridge.atlas.stacked import row, whitened
 from numpyro_bridge.target import target_from_log_density
 from tests.mixtures import mixture
@@ -28,7 +28,7 @@ def test_the_gradient_tells_of_a_narrow_mode_far_from_its_top(key):
     place = whitened(row(known.normals, slice(1)))
 
     def looked(position):
-        return _excess(known.target, place, jnp.zeros(1), position, True)
+        return _looked_at(known.target, place, jnp.zeros(1), position, True)
 
     _, turned, _ = jax.vmap(looked)(around)
     excess_of_others, turned_of_others, _ = jax.vmap(looked)(others)
@@ -44,7 +44,7 @@ def test_a_gradient_that_leads_to_any_place_is_no_news(key):
     both = whitened(known.normals)
 
     def turned(log_mass):
-        look = jax.vmap(lambda x: _excess(known.target, both, log_mass, x, True)[1])
+        look = jax.vmap(lambda x: _looked_at(known.target, both, log_mass, x, True)[1])
         return look(around)
 
     np.testing.assert_allclose(turned(known.log_mass), -1.0, atol=1e-4)

@@ -65,6 +65,8 @@ def test_a_refit_has_the_evidence_of_its_own_data_and_explores_nothing(posterior
     assert draws.verdict.trustworthy
     assert "the charts began at those of other data" in draws.verdict.text
     assert fewer.atlas is not None and fewer.atlas.num_climbs == 0
+    # One look by probes, and fits from the best of them: nothing else is to be paid for.
+    assert (fewer.report.num_gradient_evaluations or 0) <= 16_384 + 8 * 100 * 64 + 4_096
 
 
 def test_other_sites_are_no_refit(posterior):
