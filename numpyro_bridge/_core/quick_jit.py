@@ -6,20 +6,30 @@ that they write, which is a large part of that. The code of the older emitters i
 save in long loops over exponentials.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache, wraps
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import equinox as eqx
 import jax
 from jax.core import Tracer
 
+from numpyro_bridge._core import ahead
 from numpyro_bridge._core.interrupts import raise_interrupt
 
+OPTIMISATION = "xla_backend_optimization_level"
+
 OPTIONS = {
-    "xla_backend_optimization_level": 1,  # more costs LLVM more seconds than a short run saves
+    OPTIMISATION: 1,  # more costs LLVM more seconds than a short run saves
     "xla_cpu_use_fusion_emitters": False,
 }
+
+FEW_NUMBERS = 10_000
+"""Densities and maps that hold fewer numbers are evaluated so quickly that their programs are not
+optimised at all: code that is three times as slow costs less time than its optimisation."""
+
+CHOSEN = "_chosen"
+"""The attribute of a program that returns what is called outside of compiled code."""
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -34,18 +44,60 @@ def quick_jit(function: Callable[Arguments, Result]) -> Callable[Arguments, Resu
     plain = eqx.filter_jit(function)
 
     @cache
-    def quick() -> Callable[Arguments, Result]:
-        return eqx.filter_jit(function, compiler_options=known_options())  # pyright: ignore[reportCallIssue]
+    def quick(optimised: bool) -> Callable[Arguments, Result]:
+        options = known_options(optimised)
+        return eqx.filter_jit(function, compiler_options=options)  # pyright: ignore[reportCallIssue]
+
+    def chosen(arguments: Any) -> Callable[Arguments, Result]:
+        on_cpu = jax.default_backend() == "cpu"
+        return quick(num_numbers(arguments) >= FEW_NUMBERS) if on_cpu else plain
+
+    return _awaited(function, plain, chosen)
+
+
+def full_jit(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """`eqx.filter_jit` for a program that `compile_ahead` may be asked to compile."""
+    plain = eqx.filter_jit(function)
+    return _awaited(function, plain, lambda _: plain)
+
+
+def _awaited(
+    function: Callable[Arguments, Result],
+    plain: Callable[Arguments, Result],
+    chosen: Callable[[Any], Callable[Arguments, Result]],
+) -> Callable[Arguments, Result]:
+    """Wait for what is being compiled in another thread, and call it."""
 
     @wraps(function)
     def call(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
         raise_interrupt()  # a run is a few dozen of these calls, with seconds between them
         leaves = jax.tree.leaves((args, kwargs))
-        nested = _inside_compiled_code() or any(isinstance(leaf, Tracer) for leaf in leaves)
-        on_cpu = jax.default_backend() == "cpu"
-        return (quick() if on_cpu and not nested else plain)(*args, **kwargs)
+        if _inside_compiled_code() or any(isinstance(leaf, Tracer) for leaf in leaves):
+            return plain(*args, **kwargs)
+        ahead.wait_for(call, args)
+        return chosen(args)(*args, **kwargs)
 
+    setattr(call, CHOSEN, chosen)
     return call
+
+
+def compile_ahead(program: Callable[..., Any], *arguments: Any) -> None:
+    """Trace a program of `quick_jit` now, and compile it in another thread.
+
+    A later call with arguments of the same shapes waits for that, and compiles nothing.
+
+    Args:
+        program: A function that `quick_jit` or `full_jit` has returned.
+        *arguments: Those of the call to come, or others of the same shapes.
+    """
+    raise_interrupt()
+    ahead.submit(program, getattr(program, CHOSEN)(arguments).lower, arguments)
+
+
+def num_numbers(arguments: Sequence[Any]) -> int:
+    """How many numbers are in those arguments that are modules, such as a target with its data."""
+    modules = [one for one in arguments if isinstance(one, eqx.Module)]
+    return sum(leaf.size for leaf in jax.tree.leaves(modules) if eqx.is_array(leaf))
 
 
 def _inside_compiled_code() -> bool:
@@ -54,8 +106,12 @@ def _inside_compiled_code() -> bool:
 
 
 @cache
-def known_options() -> dict[str, int | bool]:
-    """Leave out the options that this release of XLA does not have, since it would refuse them."""
+def known_options(optimised: bool = True) -> dict[str, int | bool]:
+    """Leave out the options that this release of XLA does not have, since it would refuse them.
+
+    Args:
+        optimised: Whether to optimise at all; nothing is where JAX is asked for that.
+    """
 
     def known(option: tuple[str, int | bool]) -> bool:
         try:
@@ -65,5 +121,6 @@ def known_options() -> dict[str, int | bool]:
         return True
 
     if jax.config.read("jax_disable_most_optimizations"):  # as the tests and the pages ask for
-        return dict(filter(known, {**OPTIONS, "xla_backend_optimization_level": 0}.items()))
-    return dict(filter(known, OPTIONS.items()))
+        optimised = False
+    wanted = OPTIONS if optimised else OPTIONS | {OPTIMISATION: 0}
+    return dict(filter(known, wanted.items()))

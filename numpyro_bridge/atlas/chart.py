@@ -15,14 +15,26 @@ from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.atlas.arguments import check_stage
 from numpyro_bridge.atlas.atlas import Atlas, Witness
 from numpyro_bridge.atlas.explore import Exploration
-from numpyro_bridge.atlas.fit_charts import Fitted, MovesSuffice, fit_charts
+from numpyro_bridge.atlas.fit_charts import (
+    Fitted,
+    MovesSuffice,
+    compile_charts_ahead,
+    fit_charts,
+)
+from numpyro_bridge.atlas.judge import compile_weighing_ahead
 from numpyro_bridge.atlas.mixture_fit import MAX_COMPONENTS
 from numpyro_bridge.atlas.one_by_one import one_by_one
 from numpyro_bridge.atlas.repair import WeightedNormals, divided, heaviest, with_uncovered
 from numpyro_bridge.atlas.stacked import row
 from numpyro_bridge.atlas.unexplained import with_unexplained
 from numpyro_bridge.atlas.walk import walked_out
-from numpyro_bridge.atlas.witness import Temper, temper, uncovered_by, witness_of
+from numpyro_bridge.atlas.witness import (
+    Temper,
+    compile_temper_ahead,
+    temper,
+    uncovered_by,
+    witness_of,
+)
 from numpyro_bridge.target import Target
 
 MAX_CHARTS = 64
@@ -94,6 +106,7 @@ def _charted(rng_key, target, exploration, fit, divide, temper, max_rounds, limi
     charts = heaviest((exploration.normals, exploration.log_mass), MAX_CHARTS)
     best = fit(fit_key, target, charts)
     stage("looking for what charts do not cover", charts=len(best.maps), ess=best.seen.ess)
+    compile_weighing_ahead(target, best.seen.partition)
     evaluations = exploration.num_gradient_evaluations + best.num_gradient_evaluations
     witness = _witness(witness_key, target, best, temper)
     evaluations += witness.num_gradient_evaluations
@@ -122,6 +135,13 @@ def _charted(rng_key, target, exploration, fit, divide, temper, max_rounds, limi
     uncovered = uncovered_by(last_key, target, best.seen, witness)
     atlas = _atlas(best, exploration, witness, uncovered, num_repairs, evaluations, reached)
     return replace(atlas, rough=rough)
+
+
+def compile_chart_ahead(rng_key: RNGKey, target: Target) -> None:
+    """Begin to compile what `chart` calls by its defaults, before exploration has ended."""
+    target = one_by_one(target)
+    compile_temper_ahead(rng_key, target)
+    compile_charts_ahead(rng_key, target)
 
 
 def _check_parts(exploration, bend, divide, moves_suffice, temper) -> None:
@@ -218,6 +238,7 @@ def _atlas(
         reached_limit=reached_limit,
         may_hide=exploration.may_hide,
         undefined=exploration.undefined,
+        num_prior_draws=exploration.num_prior_draws,
     )
 
 

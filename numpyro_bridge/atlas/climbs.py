@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from numpyro_bridge._core.quick_jit import quick_jit
+from numpyro_bridge._core.on_device import on_device
+from numpyro_bridge._core.quick_jit import compile_ahead, quick_jit
 from numpyro_bridge._core.types import RNGKey, Scalar, Vector
 from numpyro_bridge.atlas.maps import DenseMap, lower_factor
 from numpyro_bridge.atlas.quasi_newton import lowest_from
@@ -53,6 +54,12 @@ class Tops(NamedTuple):
     Newton step would be short."""
     num_evaluations: Int[Array, " climbs"]
     """Gradients that each climb evaluated; a Hessian counts as one for each dimension."""
+
+
+def compile_climbs_ahead(rng_key: RNGKey, target: Target, num: int) -> None:
+    """Begin to compile `climb_from` for so many starts."""
+    starts = on_device(np.zeros((num, target.dim)), jnp.result_type(float))
+    compile_ahead(climb_from, rng_key, target, starts)
 
 
 @quick_jit

@@ -11,7 +11,7 @@ from numpyro_bridge._core.keys import split
 from numpyro_bridge._core.on_device import on_device
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.atlas.arguments import check_stage
-from numpyro_bridge.atlas.climbs import Tops, climb_from
+from numpyro_bridge.atlas.climbs import Tops, climb_from, compile_climbs_ahead
 from numpyro_bridge.atlas.distinct import distinct_fits, distinct_tops
 from numpyro_bridge.atlas.effort import share_of_effort
 from numpyro_bridge.atlas.fit_normal import (
@@ -22,7 +22,12 @@ from numpyro_bridge.atlas.fit_normal import (
 from numpyro_bridge.atlas.hiding import why_modes_may_hide
 from numpyro_bridge.atlas.maps import DenseMap, as_dense
 from numpyro_bridge.atlas.mixture_fit import numpy_generator, spread_out
-from numpyro_bridge.atlas.probes import NUM_GROUPS, probed_starts
+from numpyro_bridge.atlas.probes import (
+    NUM_GROUPS,
+    Probed,
+    compile_probes_ahead,
+    probed_starts,
+)
 from numpyro_bridge.atlas.stacked import row
 from numpyro_bridge.atlas.standardised_target import weights_of_draws
 from numpyro_bridge.atlas.starts import NUM_PRIOR_DRAWS, first_starts
@@ -80,6 +85,9 @@ class Exploration(NamedTuple):
     """Why a mode may be hidden, in words; empty if nothing says so."""
     undefined: str = ""
     """At which share of prior draws the density is no number, in words; empty if at few."""
+    num_prior_draws: int | None = None
+    """At how many prior draws modes were looked for: zero if there is no prior, and None if nobody
+    looked."""
 
     def __repr__(self) -> str:
         """Say what is inside, not every number."""
@@ -141,18 +149,22 @@ def _climbed(rng_key: RNGKey, target: Target, max_rounds: int) -> tuple[Explorat
     rounds: list[Tops] = []
     places, mass, chosen = None, np.zeros(0), np.zeros(0, int)
     counts, num_new, settled, evaluations, quiet = chosen, 0, False, 0, 0
-    share_arrived, undefined = 1.0, ""
+    share_arrived, undefined, num_drawn = 1.0, "", 0
+    compile_climbs_ahead(rng_key, target, num)
     for key in split(rng_key, max_rounds):
         prior_key, start_key, shape_key = split(key, 3)
         prior = target.prior_positions(prior_key, NUM_PRIOR_DRAWS)
         if places is None:
             starts = first_starts(start_key, target, num, prior)
+            num_drawn += num // 4
+            if target.dim < MANY_DIMENSIONS:
+                compile_probes_ahead(start_key, target, num, prior)
         else:
             probed = probed_starts(start_key, target, num, places, mass[chosen], prior)
             starts = on_device(probed.starts)
             evaluations += probed.num_probes
-            if prior is not None and probed.many_without and not undefined:
-                undefined = undefined_at_prior_draws(target, prior)
+            num_drawn += probed.num_prior_draws
+            undefined = undefined or _where_undefined(target, probed, prior)
         found, spent, share = _until_most_arrive(shape_key, target, starts)
         share_arrived = share if places is None else share_arrived
         evaluations += spent
@@ -187,8 +199,16 @@ def _climbed(rng_key: RNGKey, target: Target, max_rounds: int) -> tuple[Explorat
         num_gradient_evaluations=evaluations,
         may_hide=may_hide,
         undefined=undefined,
+        num_prior_draws=0 if prior is None else num_drawn,
     )
     return seen, ends[np.all(np.isfinite(ends), axis=1)]
+
+
+def _where_undefined(target: Target, probed: Probed, prior) -> str:
+    """At which share of prior draws the density is no number, in words; empty if at few."""
+    if prior is None or not probed.many_without:
+        return ""
+    return undefined_at_prior_draws(target, prior)
 
 
 def _quiet_rounds(counts: np.ndarray) -> int:

@@ -8,14 +8,20 @@ from jaxtyping import Float
 
 from numpyro_bridge._core.keys import fold_in, split
 from numpyro_bridge._core.on_device import on_device
+from numpyro_bridge._core.quick_jit import compile_ahead
 from numpyro_bridge._core.types import RNGKey
-from numpyro_bridge.atlas.fit_coupling import SMALL_GAP, fit_coupling
+from numpyro_bridge.atlas.fit_coupling import (
+    SMALL_GAP,
+    compile_bending_ahead,
+    fit_coupling,
+    unbent,
+)
 from numpyro_bridge.atlas.fit_normal import PIECE_STEPS, climb_on_pieces, draws_per_step
-from numpyro_bridge.atlas.judge import Judgement, judge
+from numpyro_bridge.atlas.judge import Judgement, compile_judging_ahead, judge
 from numpyro_bridge.atlas.maps import AbstractMap, DenseMap
 from numpyro_bridge.atlas.partition import AbstractPartition, Piece
 from numpyro_bridge.atlas.repair import WeightedNormals
-from numpyro_bridge.atlas.stacked import joined, row, student_partition
+from numpyro_bridge.atlas.stacked import joined, row, standard_normal, student_partition
 from numpyro_bridge.atlas.standardised_target import gap_of, weights_of_draws
 from numpyro_bridge.target import Target
 
@@ -87,15 +93,19 @@ def fit_charts(
     if best.seen.good and best.seen.ess > FINE_ESS:
         return best
     partition = student_partition(normals, log_mass)
+    by_moves = moves_suffice is not None and len(log_mass) == 1 and target.dim >= FIRST_BY_MOVES
+    few = len(log_mass) <= MOST_BENT
+    if bend and few and not by_moves and not (best.seen.good and best.seen.ess > FAIR_ESS):
+        _compile_bends_ahead(bend_key, target, partition, normals)
     climbed = _climbed(climb_key, target, partition, normals)
     spent = best.num_gradient_evaluations + len(log_mass) * PIECE_STEPS * draws_per_step(target.dim)
     affine = _judged(judge_key, target, climbed, _rows(climbed), log_mass, spent)
     best = _better(best, affine)
     fair = best.seen.good and best.seen.ess > FAIR_ESS
-    if not bend or fair or len(log_mass) > MOST_BENT:
+    if not bend or fair or not few:
         return best
     spent = affine.num_gradient_evaluations
-    if moves_suffice is not None and len(log_mass) == 1 and target.dim >= FIRST_BY_MOVES:
+    if by_moves and moves_suffice is not None:
         key = fold_in(bend_key, 0)
         enough, asking = moves_suffice(key, target, best.maps[0], best.seen.log_weight)
         spent += asking
@@ -106,6 +116,24 @@ def fit_charts(
     if bending == 0:
         return best._replace(num_gradient_evaluations=spent)
     return _better(best, _judged(judge_key, target, climbed, maps, log_mass, spent + bending))
+
+
+def compile_charts_ahead(rng_key: RNGKey, target: Target) -> None:
+    """Begin to compile what `fit_charts` calls for a single chart, before its place is known."""
+    normals, log_mass = standard_normal(target.dim)
+    compile_judging_ahead(rng_key, target, _rows(normals))
+    partition = student_partition(normals, log_mass)
+    charts = np.zeros(BATCH, int)
+    rest = on_device(charts), row(normals, charts), on_device(1)
+    compile_ahead(climb_on_pieces, rng_key, target, partition, *rest)
+
+
+def _compile_bends_ahead(rng_key, target, partition: AbstractPartition, normals: DenseMap) -> None:
+    """Begin to compile what bends the charts, and judges them then."""
+    piece = Piece(target, partition, on_device(0))
+    compile_bending_ahead(rng_key, piece, row(normals, 0))
+    bent = [unbent(row(normals, chart)) for chart in range(len(normals.location))]
+    compile_judging_ahead(rng_key, target, bent)
 
 
 def _better(before: Fitted, after: Fitted) -> Fitted:

@@ -14,19 +14,14 @@ from jaxtyping import Array, Float, Int
 from numpyro_bridge._core.finite import all_finite, where
 from numpyro_bridge._core.keys import split
 from numpyro_bridge._core.on_device import on_device
-from numpyro_bridge._core.quick_jit import quick_jit
+from numpyro_bridge._core.quick_jit import compile_ahead, full_jit, quick_jit
 from numpyro_bridge._core.types import RNGKey, Scalar, Vector
-from numpyro_bridge.atlas.coupling import Coupling, CouplingMap, most_leading
+from numpyro_bridge.atlas.coupling import Coupling, CouplingMap, bent_alike
 from numpyro_bridge.atlas.maps import DenseMap, factor_and_rotation
 from numpyro_bridge.atlas.radial import Radial
 from numpyro_bridge.atlas.standardised_target import StandardisedTarget, gap_of, weights_of_draws
+from numpyro_bridge.atlas.steering import NUM_SCORES, Frame, frames_of, steering
 from numpyro_bridge.target import Target
-
-NUM_DRAWS = 16_384
-"""Number of scores that steering is found from."""
-
-THINNING, MANY_DIMENSIONS = 4, 64
-"""In many dimensions, directions are found from one in so many of these scores, to save time."""
 
 SHORT, LONG, BATCH = 300, 1_500, 256
 """Numbers of steps of a short and of a long fit, and of draws in each step.
@@ -35,17 +30,6 @@ Every number of steering directions gets a short fit, and only up to three of th
 long one, unless a short one is good enough.
 """
 
-STEERING_SHARES = (0.75, 0.2)
-"""Directions may steer if their strength is more than this share of that of the strongest.
-
-With too few steering directions the fit leaves a gap on coupled bananas, and with too many on a
-funnel, so that both numbers are tried, in one compiled program, and the higher ELBO decides;
-`python -m benchmarks.bent_maps` shows how many there are on each.
-"""
-
-LEADING_SHARES = (0.2, 0.0)
-"""The same for coordinates in place of directions; with 0, all that seem to steer at all."""
-
 SMALL_GAP, SMALL_WHERE_DEAR = 0.02, 0.05
 """A fit with a smaller gap to the evidence, in nats, is good enough, and no other is tried. Above
 `BRIEF` dimensions a long fit is dear: on a hierarchy of 100 it took ten seconds more, and raised
@@ -53,9 +37,6 @@ the ESS from 0.94 to 0.99."""
 
 AS_GOOD = 0.1
 """Short fits that miss the best one by no more than this share of the gap count as equally good."""
-
-LEAST_KNOWN = 0.3
-"""Directions are not tried where a smaller share of their strength is known from noise."""
 
 LARGE_GAP = 0.1
 """If the best fit with directions leaves a larger gap, in nats, coordinates are tried as well."""
@@ -69,14 +50,6 @@ LEARNING_RATE = 0.02
 
 LIGHT, HEAVIEST = 0.005, 1.0
 """The rate that the training of a stretch begins with, and the largest."""
-
-FEW_DIMENSIONS = 3
-"""Dimension up to which the fit is run twice, with the directions in either order.
-
-To lowest order, two shapes have the same third derivatives: the width of $b$ may depend on $a$, or
-the location of $a$ may depend on $b^2$. In few dimensions the wrong direction of the two may seem
-the stronger one, so both orders are tried and the higher ELBO decides.
-"""
 
 
 class BentMap(NamedTuple):
@@ -104,7 +77,7 @@ def fit_coupling(rng_key: RNGKey, target: Target, affine: DenseMap) -> BentMap:
     directions_key, start_key, fit_key, choice_key = split(rng_key, 4)
     standardised = StandardisedTarget(target, affine)
     fit = _fitted_quickly if target.dim <= BRIEF else _fitted
-    spent = NUM_DRAWS
+    spent = NUM_SCORES
 
     def tried(frame: Frame, num_iterations: int) -> _Trial:
         nonlocal spent
@@ -122,6 +95,22 @@ def fit_coupling(rng_key: RNGKey, target: Target, affine: DenseMap) -> BentMap:
         longer = [tried(trial.frame, LONG) for trial in _finalists(trials)]
         best = _best_first([*trials, *longer])[0]
     return BentMap(best.map, spent)
+
+
+def compile_bending_ahead(rng_key: RNGKey, target: Target, affine: DenseMap) -> None:
+    """Begin to compile what `fit_coupling` calls first."""
+    standardised = StandardisedTarget(target, affine)
+    compile_ahead(steering, rng_key, standardised)
+    fit = _fitted_quickly if target.dim <= BRIEF else _fitted
+    frame, number = np.eye(target.dim, dtype=affine.location.dtype), on_device(1)
+    compile_ahead(fit, rng_key, rng_key, standardised, frame, number, number)
+    compile_ahead(weights_of_draws, rng_key, unbent(affine), target)
+
+
+def unbent(affine: DenseMap) -> CouplingMap:
+    """A bent map of zeros, to compile programs by."""
+    shapes = eqx.filter_eval_shape(bent_alike, affine)
+    return jax.tree.map(lambda leaf: on_device(np.zeros(leaf.shape), leaf.dtype), shapes)
 
 
 class _Trial(NamedTuple):
@@ -149,7 +138,7 @@ def _finalists(trials: list[_Trial]) -> list[_Trial]:
 
 
 def _short_trials(
-    groups: "Sequence[Sequence[Frame]]", tried: "Callable[[Frame, int], _Trial]", small: float
+    groups: Sequence[Sequence[Frame]], tried: "Callable[[Frame, int], _Trial]", small: float
 ) -> list[_Trial]:
     """Short fits in each frame until one is good enough, the best one first."""
     trials: list[_Trial] = []
@@ -161,108 +150,6 @@ def _short_trials(
             if trials[0].gap < small:
                 return trials
     return trials
-
-
-class Frame(NamedTuple):
-    """Orthonormal directions, as columns, the first of which steer."""
-
-    directions: Float[np.ndarray, "dim dim"]
-    num_leading: int
-
-
-def frames_of(found: "Steering") -> tuple[list[Frame], list[Frame]]:
-    """The frames to try: first those of steering directions, then those of the coordinates.
-
-    Where the directions are noise, there are none of the first kind.
-    """
-    strength, directions, known, leading = map(np.asarray, found)
-    dim = strength.size
-    orders = [directions, directions[:, ::-1]] if 1 < dim <= FEW_DIMENSIONS else [directions]
-    numbers = numbers_of_leading(strength, STEERING_SHARES)
-    turned = [Frame(order, number) for order in orders for number in numbers]
-    order = np.argsort(-leading, kind="stable")
-    axes = np.eye(dim, dtype=directions.dtype)[:, order]
-    numbers = numbers_of_leading(leading[order], LEADING_SHARES)
-    along = [Frame(axes, number) for number in numbers] if dim > 1 else []
-    return ([] if along and known < LEAST_KNOWN else turned), along
-
-
-class Steering(NamedTuple):
-    """How the curvature of a log density changes, and along what."""
-
-    strength: Float[Array, " dim"]
-    """How much the curvature changes along each direction, the strongest first."""
-    directions: Float[Array, "dim dim"]
-    """The directions, orthonormal, as columns."""
-    known: Scalar
-    """The share of all strength that is not noise."""
-    leading: Float[Array, " dim"]
-    """How much the curvatures of the other coordinates change along each coordinate."""
-
-
-@quick_jit
-def steering(rng_key: RNGKey, target: StandardisedTarget) -> Steering:
-    """Find the directions along which the curvature of a log density changes, strongest first.
-
-    Averaged over standard normal noise, the third derivatives $T$ of the log density follow from
-    scores alone (Stein's identity). For a unit vector $v$, the matrix $T v$ says how the curvature
-    changes along $v$, and its squared norm is the strength of this direction. The strengths of all
-    directions, summed and divided by 12, are to lowest order the gap between the ELBO and the log
-    evidence, in nats.
-
-    Where many coordinates steer one other coordinate each, as local scales do, all directions are
-    about as strong, and none of them tells the two apart. Coordinates do: the sum of $T_{abb}^2$
-    over all other coordinates $b$ is large for those that steer. It is estimated by the products
-    of two independent estimates, so that noise adds nothing to it on average.
-    """
-    dim, dtype = target.dim, jnp.result_type(float)
-    noise = jax.random.normal(rng_key, (NUM_DRAWS // 2, dim), dtype)
-    noise = jnp.concatenate([noise, -noise])
-    score = jax.vmap(lambda x: target.at(x).score)(noise)
-    # Scores are cut to ten times a standard normal's length, so that no far draw dominates.
-    longest = 10 * math.sqrt(dim)
-    length = jnp.linalg.norm(score, axis=1, keepdims=True)
-    rest = score * (longest / jnp.maximum(length, longest)) + noise
-
-    some = THINNING if dim > MANY_DIMENSIONS else 1
-    halves = [(noise[half::2], rest[half::2]) for half in (0, 1)]
-    one, other = (_third(noise[::some], rest[::some]) for noise, rest in halves)
-    third = (one + other) / 2
-    values, vectors = jnp.linalg.eigh(jnp.einsum("abc,dbc->ad", third, third))
-    known = jnp.sum(one * other) / jnp.maximum(jnp.sum(values), jnp.finfo(dtype).tiny)
-    one, other = (_third_by_coordinate(noise, rest) for noise, rest in halves)
-    products = one * other
-    leading = jnp.sum(products, axis=1) - jnp.diagonal(products)
-    return Steering(values[::-1], vectors[:, ::-1], known, leading)
-
-
-def _third(noise, rest) -> Float[Array, "dim dim dim"]:
-    """The mean third derivatives, from noise and scores to which the noise was added."""
-    dim = noise.shape[1]
-
-    def second_moments(column):
-        return (noise * column[:, None]).T @ noise / len(noise) - jnp.mean(column) * jnp.eye(dim)
-
-    third = jax.lax.map(second_moments, rest.T)
-    return (third + third.transpose(1, 2, 0) + third.transpose(2, 0, 1)) / 3
-
-
-def _third_by_coordinate(noise, rest) -> Float[Array, "dim dim"]:
-    """How the curvature of each coordinate, a column, changes along each coordinate, a row."""
-    first = rest.T @ noise**2 / len(noise) - jnp.mean(rest, axis=0)[:, None]
-    second = noise.T @ (rest * noise) / len(noise)
-    return (first + 2 * second) / 3
-
-
-def numbers_of_leading(strength: np.ndarray, shares: Sequence[float]) -> list[int]:
-    """How many may steer: those not much weaker than the strongest; no number twice.
-
-    Args:
-        strength: How strong each direction or coordinate is, the strongest first.
-        shares: What share of the strongest the others must have.
-    """
-    most = most_leading(strength.size)
-    return sorted({max(1, int(np.sum(strength[:most] > share * strength[0]))) for share in shares})
 
 
 class _Bent(eqx.Module):
@@ -320,7 +207,7 @@ def _fitted_uncompiled(
     return _composed(target.map, bent)
 
 
-_fitted, _fitted_quickly = eqx.filter_jit(_fitted_uncompiled), quick_jit(_fitted_uncompiled)
+_fitted, _fitted_quickly = full_jit(_fitted_uncompiled), quick_jit(_fitted_uncompiled)
 
 
 def _loss(bent: _Bent, target: Target, noise: Float[Array, "draws dim"]) -> Scalar:

@@ -7,11 +7,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from numpyro_bridge._core.quick_jit import quick_jit
+from numpyro_bridge._core.quick_jit import compile_ahead, quick_jit
 from numpyro_bridge._core.types import RNGKey, Scalar, Vector
 from numpyro_bridge.atlas.climbs import ARRIVED, ROUNDING
 from numpyro_bridge.atlas.maps import DenseMap
 from numpyro_bridge.atlas.quasi_newton import lowest_from
+from numpyro_bridge.atlas.stacked import row, standard_normal
 from numpyro_bridge.target import Target
 
 NEWTON_LIMIT = 6_000
@@ -73,6 +74,14 @@ def normal_by_newton(
         again = _is_same(modes[0], mode)
         best.append(best[0] if again else _best_from(rng_key, target, mode))
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *modes, *best)
+
+
+def compile_newton_ahead(rng_key: RNGKey, target: Target) -> None:
+    """Begin to compile what `normal_by_newton` calls."""
+    place, _ = standard_normal(target.dim)
+    only = row(place, 0)
+    compile_ahead(_mode_from, target, only.location)
+    compile_ahead(_best_from, rng_key, target, only)
 
 
 def num_gradients(dim: int) -> int:

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 
 from numpyro_bridge._core.keys import fold_in, split
 from numpyro_bridge._core.on_device import on_device
-from numpyro_bridge._core.quick_jit import quick_jit
+from numpyro_bridge._core.quick_jit import compile_ahead, quick_jit
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge._core.weights import effective_sample_size, pareto_smooth, tail_share
 from numpyro_bridge.atlas.maps import AbstractMap
@@ -121,6 +121,12 @@ def judge(
     return _judged(key, target, maps, log_mass, NUM_DRAWS)
 
 
+def compile_judging_ahead(rng_key: RNGKey, target: Target, maps: Sequence[AbstractMap]) -> None:
+    """Begin to compile what `judge` calls for maps of these kinds."""
+    partition = mixture_partition(maps, np.zeros(len(maps)))
+    compile_ahead(_weighted, rng_key, target, partition, on_device(0))
+
+
 def _judged(rng_key, target: Target, maps, log_mass, num: int) -> Judgement:
     counts = _counts(log_mass, num)
     log_share = np.log(counts / counts.sum())
@@ -189,6 +195,12 @@ def log_weights_at(
         index = np.minimum(np.arange(first, first + BATCH), num - 1)
         batches.append(np.asarray(_weights_at(target, partition, position[index]), float))
     return tuple(np.concatenate(batches, axis=1)[:, :num])
+
+
+def compile_weighing_ahead(target: Target, partition: MixturePartition) -> None:
+    """Begin to compile what `log_weights_at` calls."""
+    position = on_device(np.zeros((BATCH, target.dim)), jnp.result_type(float))
+    compile_ahead(_weights_at, target, partition, position)
 
 
 @quick_jit

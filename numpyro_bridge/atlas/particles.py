@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 from numpyro_bridge._core.keys import fold_in
 from numpyro_bridge._core.normal import normal_log_prob
 from numpyro_bridge._core.on_device import on_device
-from numpyro_bridge._core.quick_jit import quick_jit
+from numpyro_bridge._core.quick_jit import compile_ahead, quick_jit
 from numpyro_bridge._core.types import RNGKey, Scalar
 from numpyro_bridge.atlas.fit_normal import DENSE_LIMIT
 from numpyro_bridge.atlas.maps import AbstractMap, DenseMap, identity_map
@@ -28,6 +28,9 @@ NUM_LEAPFROGS = 5
 """Leapfrog steps of each Hamiltonian move."""
 
 MAX_TEMPERATURES = 200
+
+TARGET_ESS = 0.7
+"""Effective share of the particles that a step in temperature leaves."""
 
 NUM_GROUPS = 2
 """Groups of particles that are tempered independently."""
@@ -108,7 +111,7 @@ def tempered_particles(
     target: Target,
     reference: Reference,
     *,
-    target_ess: float = 0.7,
+    target_ess: float = TARGET_ESS,
     num_moves: int = 4,
 ) -> Particles:
     """Carry draws of a reference to the target by adaptive tempering.
@@ -162,6 +165,17 @@ def tempered_particles(
         f"{MAX_TEMPERATURES} temperatures; start from a distribution that is closer, such as "
         "start=partial(from_normal, fit=True)"
     )
+
+
+def compile_tempering_ahead(
+    rng_key: RNGKey, target: Target, reference: Reference, *, num_moves: int
+) -> None:
+    """Begin to compile what `tempered_particles` calls for a reference of this kind."""
+    position = reference.position
+    reference = reference._replace(num_gradient_evaluations=0)
+    steps = on_device(np.zeros(NUM_GROUPS), position.dtype)
+    state = _in_groups(position)
+    compile_ahead(_tempering_step, rng_key, state, target, reference, steps, TARGET_ESS, num_moves)
 
 
 def _in_groups(position: Float[Array, "num dim"]):

@@ -10,6 +10,7 @@ masses are: poor ones cost efficiency, and never correctness.
 """
 
 import abc
+from collections.abc import Callable
 
 import equinox as eqx
 import jax
@@ -53,7 +54,7 @@ class StudentPartition(AbstractPartition):
     normals: WhitenedMap
 
     def log_responsibilities(self, position: Vector) -> Float[Array, " charts"]:
-        return jax.nn.log_softmax(self._log_parts(position))
+        return _log_shares(self.log_mass, lambda: self._log_parts(position))
 
     def _log_parts(self, position: Vector) -> Float[Array, " charts"]:
         dim = position.size
@@ -85,7 +86,7 @@ class MixturePartition(AbstractPartition):
     """The leading axis of every array counts the charts."""
 
     def log_responsibilities(self, position: Vector) -> Float[Array, " charts"]:
-        return jax.nn.log_softmax(self._log_parts(position))
+        return _log_shares(self.log_share, lambda: self._log_parts(position))
 
     def log_density(self, position: Vector) -> Scalar:
         """Log density of the whole mixture, up to the constant of a standard normal."""
@@ -102,6 +103,13 @@ class MixturePartition(AbstractPartition):
             return jnp.where(near & jnp.isfinite(log_density), log_density, -1e30)
 
         return self.log_share + jax.vmap(on_chart)(self.maps)
+
+
+def _log_shares(
+    of_all: Float[Array, " charts"], log_parts: Callable[[], Float[Array, " charts"]]
+) -> Float[Array, " charts"]:
+    """Logs of shares; a single chart has all of it, and nothing is evaluated or compiled."""
+    return jnp.zeros_like(of_all) if of_all.size == 1 else jax.nn.log_softmax(log_parts())
 
 
 class Piece(TargetWrapper):

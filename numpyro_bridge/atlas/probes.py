@@ -8,11 +8,12 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from numpyro_bridge._core.keys import split
-from numpyro_bridge._core.quick_jit import quick_jit
+from numpyro_bridge._core.on_device import on_device
+from numpyro_bridge._core.quick_jit import compile_ahead, quick_jit
 from numpyro_bridge._core.types import RNGKey, Vector
 from numpyro_bridge.atlas.effort import share_of_effort
 from numpyro_bridge.atlas.maps import DenseMap, WhitenedMap
-from numpyro_bridge.atlas.stacked import padded, padded_logs, whitened
+from numpyro_bridge.atlas.stacked import padded, padded_logs, standard_normal, whitened
 from numpyro_bridge.atlas.starts import NUM_PRIOR_DRAWS, half_drawn_in, wide_draws
 from numpyro_bridge.target import REPLACED_LOG_DENSITY, Target
 from numpyro_bridge.target.undefined import LEAST_SHARE
@@ -32,7 +33,7 @@ TIMES_IN_BETWEEN, IN_BETWEEN = 4, range(8, 41)
 """Without a prior there are more probes by this factor in so many dimensions. Fewer need no more,
 and beside a wide mode in more dimensions no affordable number of probes hits a narrow one."""
 
-BATCHES_OF_CHEAP, SOME_DIMENSIONS = 8, range(3, 41)
+BATCHES_OF_CHEAP, FEW_DIMENSIONS, MORE_DIMENSIONS = (32, 8), range(3, 8), range(8, 41)
 """Batches beside a prior, in so many dimensions, if the density is cheap to evaluate."""
 
 NEAR_SCALES = (0.0, 0.5), (0.125, 0.9), (0.75, 2.0), (1.0, 32.0)
@@ -50,6 +51,11 @@ class Probed(NamedTuple):
     """The share of prior draws at which there is no density."""
     num_probes: int
     """How many there were."""
+
+    @property
+    def num_prior_draws(self) -> int:
+        """How many of the probes are prior draws, not drawn in, where there is a prior."""
+        return self.num_probes // 8
 
     @property
     def many_without(self) -> bool:
@@ -98,12 +104,26 @@ def probed_starts(
     return Probed(best.starts(num), without, num_batches * NUM_GROUPS * GROUP_SIZE)
 
 
+def compile_probes_ahead(
+    rng_key: RNGKey, target: Target, num: int, prior: Float[Array, "draws dim"] | None
+) -> None:
+    """Begin to compile what `probed_starts` calls if there is one place."""
+    rows, logs = _rows(*standard_normal(target.dim))
+    compile_ahead(_draw, rng_key, rows, logs, prior)
+    probes = on_device(np.zeros((NUM_GROUPS * GROUP_SIZE, target.dim)), logs.dtype)
+    compile_ahead(_best, target, rows, logs, probes, num // NUM_GROUPS)
+
+
 def _num_batches(target: Target, *, has_prior: bool) -> int:
     """How many batches of probes a round of exploration evaluates."""
     if not has_prior:
         return BATCHES_WITHOUT_PRIOR * (TIMES_IN_BETWEEN if target.dim in IN_BETWEEN else 1)
-    cheap = share_of_effort(target) == 1.0 and not target.innermost.has_loops
-    return BATCHES_OF_CHEAP if target.dim in SOME_DIMENSIONS and cheap else 1
+    if share_of_effort(target) < 1.0 or target.innermost.has_loops:
+        return 1
+    in_few, in_more = BATCHES_OF_CHEAP
+    if target.dim in FEW_DIMENSIONS:
+        return in_few
+    return in_more if target.dim in MORE_DIMENSIONS else 1
 
 
 def draw_probes(

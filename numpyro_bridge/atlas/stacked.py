@@ -72,6 +72,13 @@ def mixture_partition(
     return MixturePartition(padded_logs(log_share), in_rows(maps))
 
 
+def standard_normal(dim: int) -> tuple[DenseMap, Float[np.ndarray, " 1"]]:
+    """A single place, and the log of its mass: it stands for those that are not known yet."""
+    dtype = jnp.result_type(float)
+    only = DenseMap(on_device(np.zeros(dim), dtype), on_device(np.eye(dim), dtype))
+    return stack([only]), np.zeros(1)
+
+
 def in_rows(maps: Sequence[AbstractMap]) -> AbstractMap:
     """The maps in one form, stacked, padded, and with the inverses of their factors.
 

@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from numpyro_bridge._core import weights
+from numpyro_bridge._core.quick_jit import full_jit
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.atlas.seen_target import SeenTarget
 from numpyro_bridge.processes import AbstractProcess
@@ -76,7 +76,7 @@ class BackwardRuns:
         return min(1.0, float(jnp.exp(log_ess)))
 
 
-@eqx.filter_jit
+@full_jit
 def backward_log_weights(
     rng_key: RNGKey,
     process: AbstractProcess[Any],

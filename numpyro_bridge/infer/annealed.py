@@ -11,10 +11,12 @@ from jaxtyping import Array, Float
 
 from numpyro_bridge._core.keys import fold_in, split
 from numpyro_bridge._core.on_device import on_device
+from numpyro_bridge._core.quick_jit import compile_ahead, full_jit
 from numpyro_bridge._core.types import RNGKey, Scalar
 from numpyro_bridge.atlas.explore import MANY_DIMENSIONS
 from numpyro_bridge.atlas.judge import quality_of
 from numpyro_bridge.atlas.maps import AbstractMap
+from numpyro_bridge.atlas.stacked import row, standard_normal
 from numpyro_bridge.atlas.standardisation import BEND_LIMIT, NUM_DRAWS, Standardisation, bent
 from numpyro_bridge.atlas.standardised_target import (
     StandardisedTarget,
@@ -186,6 +188,15 @@ def _tried(rng_key: RNGKey, target: StandardisedTarget, log_weight) -> _Tried:
     return _Tried(num_steps, STEP_SIZES[best], spent)
 
 
+def compile_trials_ahead(rng_key: RNGKey, target: Target) -> None:
+    """Begin to compile what tries moves in a single map, before it is known which map."""
+    place, _ = standard_normal(target.dim)
+    standardised = StandardisedTarget(target, row(place, 0))
+    process = UHA(rng_key, target.dim, num_steps=NUM_TRIED_STEPS)
+    process = _with_step_size(process, on_device(STEP_SIZES[0]))
+    compile_ahead(_log_weights, rng_key, process, standardised)
+
+
 def _process(rng_key: RNGKey, dim: int, tried: _Tried) -> AbstractProcess[Any]:
     if tried.num_steps == 0:
         return Direct(rng_key, dim)
@@ -199,7 +210,7 @@ def _with_step_size(process: UHA, size: Scalar) -> UHA:
     return eqx.tree_at(lambda p: p.scales.log_step_size, process, log_size)
 
 
-@eqx.filter_jit
+@full_jit
 def _log_weights(
     rng_key: RNGKey, process: UHA, target: StandardisedTarget
 ) -> Float[Array, " paths"]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from numpyro_bridge._core.keys import split
 from numpyro_bridge._core.on_device import on_device
+from numpyro_bridge._core.quick_jit import compile_ahead
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.atlas.atlas import Atlas, no_uncovered
 from numpyro_bridge.atlas.judge import LEAST_EXCESS, MARGIN
@@ -32,6 +33,7 @@ def covered(rng_key: RNGKey, posterior: Posterior[Any]) -> Posterior[Any]:
     atlas = posterior.atlas
     assert atlas is not None
     draw_key, check_key = split(rng_key)
+    _compile_ahead(check_key, posterior, atlas)
     own = np.asarray(posterior.sample(draw_key, NUM_DRAWS).log_weight, float)
     own = np.where(np.isnan(own), -np.inf, own)
     if not np.isfinite(np.max(own)):
@@ -41,6 +43,14 @@ def covered(rng_key: RNGKey, posterior: Posterior[Any]) -> Posterior[Any]:
     uncovered = _beyond(check_key, posterior, atlas, limit)
     judged = atlas.judged_again(estimate, uncovered)
     return replace(posterior, atlas=judged, doubts=judged.doubts)
+
+
+def _compile_ahead(rng_key: RNGKey, posterior: Posterior[Any], atlas: Atlas) -> None:
+    """Begin to compile the paths that are run back, while others are drawn."""
+    if atlas.witness.position is not None:
+        position = on_device(atlas.witness.position, jnp.result_type(float))
+        process, target = posterior.process, posterior.target
+        compile_ahead(backward_log_weights, rng_key, process, target, position)
 
 
 def _beyond(rng_key: RNGKey, posterior: Posterior[Any], atlas: Atlas, limit: float):

@@ -5,21 +5,23 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from numpyro_bridge._core.ahead import forget_waiting
 from numpyro_bridge._core.checks import check_function
 from numpyro_bridge._core.keys import split
 from numpyro_bridge._core.stages import stage
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.atlas.atlas import Atlas
-from numpyro_bridge.atlas.chart import Chart, Explore, chart
+from numpyro_bridge.atlas.chart import Chart, Explore, chart, compile_chart_ahead
 from numpyro_bridge.atlas.explore import MANY_DIMENSIONS, Exploration
-from numpyro_bridge.atlas.fit_large import normal_by_newton
+from numpyro_bridge.atlas.fit_charts import FIRST_BY_MOVES
+from numpyro_bridge.atlas.fit_large import compile_newton_ahead, normal_by_newton
 from numpyro_bridge.atlas.fit_normal import DENSE_LIMIT
 from numpyro_bridge.atlas.seen_target import SeenTarget, pieces_of
 from numpyro_bridge.atlas.stacked import stack
 from numpyro_bridge.atlas.standardisation import Standardisation
 from numpyro_bridge.atlas.standardisation import standardise as fit_one_map
 from numpyro_bridge.atlas.standardised_target import StandardisedTarget, weights_of_draws
-from numpyro_bridge.infer.annealed import moves_suffice
+from numpyro_bridge.infer.annealed import compile_trials_ahead, moves_suffice
 from numpyro_bridge.processes import AbstractProcess
 from numpyro_bridge.target import Target
 
@@ -69,8 +71,18 @@ def see(
     if target.dim > DENSE_LIMIT:
         stage("climbing to the mode")
         return _through_one_map(target, fit_one_map(rng_key, target, nonlinear=False))
+    try:
+        return _charted(rng_key, target, explore, charts, trained)
+    finally:
+        forget_waiting()
+
+
+def _charted(rng_key, target: Target, explore: Explore, charts: Chart, trained: bool) -> Seen:
+    """Explore a target and divide it into charts."""
     explore_key, chart_key = split(rng_key)
     stage("exploring")
+    if charts is chart:
+        _compile_ahead(chart_key, target, trained)
     exploration = explore(explore_key, target)
     stage("charting", places=len(exploration.log_mass))
     if target.dim >= MANY_DIMENSIONS and len(exploration.log_mass) == 1 and not trained:
@@ -82,6 +94,16 @@ def see(
     atlas = charts(chart_key, target, exploration, **how)
     seen = atlas.target(target, bridged=trained or not atlas.good)
     return Seen(seen, Standardisation(atlas.maps[0]), atlas, atlas.num_gradient_evaluations)
+
+
+def _compile_ahead(rng_key: RNGKey, target: Target, trained: bool) -> None:
+    """Begin to compile what will be called if there is one place, while it is looked for."""
+    if target.dim < MANY_DIMENSIONS:
+        compile_chart_ahead(rng_key, target)
+    elif not trained:
+        compile_newton_ahead(rng_key, target)
+    if not trained and target.dim >= FIRST_BY_MOVES:
+        compile_trials_ahead(rng_key, target)
 
 
 def _through_one_map(target: Target, chosen: Standardisation) -> Seen:

@@ -14,21 +14,23 @@ import pytest
 import numpyro_bridge as nb
 from numpyro_bridge.atlas.coupling import CouplingMap
 from numpyro_bridge.atlas.fit_coupling import (
-    STEERING_SHARES,
     BentMap,
-    Frame,
     _Bent,
     _finalists,
     _loss,
     _Trial,
     fit_coupling,
-    frames_of,
-    numbers_of_leading,
-    steering,
 )
 from numpyro_bridge.atlas.fit_normal import gaussian_vi
 from numpyro_bridge.atlas.maps import DenseMap
 from numpyro_bridge.atlas.standardised_target import StandardisedTarget, log_weights_of
+from numpyro_bridge.atlas.steering import (
+    STEERING_SHARES,
+    Frame,
+    frames_of,
+    numbers_of_leading,
+    steering,
+)
 from tests import targets
 from tests.bent_maps import compiled, random_map
 from tests.catalogue import narrow

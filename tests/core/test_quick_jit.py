@@ -1,5 +1,6 @@
 """A program that is compiled with little optimisation gives the same numbers, and may be nested."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -53,3 +54,23 @@ def test_nothing_is_optimised_where_jax_is_asked_for_that(asked):
         assert module.known_options.__wrapped__()[level] == (0 if asked else OPTIONS[level])
     finally:
         jax.config.update("jax_disable_most_optimizations", before)
+
+
+class Few(eqx.Module):
+    """A module that holds some numbers."""
+
+    numbers: jax.Array
+
+    def total(self):
+        return jnp.sum(self.numbers)
+
+
+def test_programs_of_small_modules_are_not_optimised_at_all():
+    """Arrays that are no module, such as positions, do not count."""
+    small, large = Few(jnp.zeros(3)), Few(jnp.zeros(module.FEW_NUMBERS))
+    many = jnp.zeros(2 * module.FEW_NUMBERS)
+    assert module.num_numbers((small, many, "text")) == 3
+    assert module.num_numbers((large, small)) == module.FEW_NUMBERS + 3
+    assert known_options(optimised=False)[module.OPTIMISATION] == 0
+    total = quick_jit(lambda module, x: module.total() + jnp.sum(x))
+    assert total(small, many) == total(large, many) == 0.0
