@@ -20,11 +20,15 @@ from numpyro_bridge.atlas.stacked import (
 )
 from numpyro_bridge.atlas.standardisation import Standardisation
 from numpyro_bridge.atlas.standardised_target import StandardisedTarget
+from numpyro_bridge.atlas.starts import WIDTHS_WITHOUT_PRIOR
 from numpyro_bridge.target import Target
 
 SMALLEST_SHARE = FEWEST / NUM_DRAWS
 """Share of the draws that the lightest charts make at least, as when they were judged."""
 
+UNMET = 3.0
+"""What has a chance of this number divided by that of the draws is met by none of them with a
+probability of five percent (the rule of three)."""
 
 MOST_SHARES = 8
 """Charts whose shares are printed."""
@@ -81,6 +85,8 @@ class Atlas(eqx.Module):
             there is none.
         undefined: At which share of prior draws the density is no number, in words; empty if at
             few.
+        num_prior_draws: At how many prior draws modes were looked for; zero if there is no prior,
+            None if none looked.
         reached_limit: The number of gradient evaluations that ended the repairs; None where they
             ended by themselves.
     """
@@ -103,6 +109,7 @@ class Atlas(eqx.Module):
     may_hide: str = ""
     rough: Float[np.ndarray, " dim"] | None = None
     undefined: str = ""
+    num_prior_draws: int | None = None
 
     def __repr__(self) -> str:
         """Say what is inside, not every number."""
@@ -210,10 +217,21 @@ def one_chart(
         + chosen.num_gradient_evaluations,
         may_hide=exploration.may_hide,
         undefined=exploration.undefined,
+        num_prior_draws=exploration.num_prior_draws,
     )
 
 
 def _notes(atlas: Atlas):
+    if atlas.num_prior_draws == 0:
+        yield (
+            "There is no prior to draw from: modes were looked for around those found, and within "
+            f"about {10 ** WIDTHS_WITHOUT_PRIOR[1]:.0f} of zero in every unconstrained coordinate."
+        )
+    elif atlas.num_prior_draws is not None:
+        yield (
+            f"Modes were looked for at {atlas.num_prior_draws:,} prior draws; one that fewer than "
+            f"1 in {_rounded(atlas.num_prior_draws / UNMET):,} of them lead to may be unseen."
+        )
     if atlas.witness.reason is not None:
         yield f"No particles looked for what the charts may lack: {atlas.witness.reason}."
     if atlas.reached_limit is not None:
@@ -225,6 +243,11 @@ def _notes(atlas: Atlas):
         yield sentence_about(atlas.rough)
     if atlas.undefined:
         yield atlas.undefined
+
+
+def _rounded(number: float) -> int:
+    """A number with two digits, and one at least."""
+    return max(1, int(float(f"{number:.1e}")))
 
 
 def _doubts(atlas: Atlas):

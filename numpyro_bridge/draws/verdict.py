@@ -151,5 +151,6 @@ def _tail_in_words(seen: Seen) -> str:
     if seen.pareto_k == -np.inf:
         return "weights without a tail"
     if seen.pareto_k > GOOD_PARETO_K:
-        return f"k-hat {seen.pareto_k:.2f} of a tail that carries at most {seen.tail_share:.1%}"
+        harmless = f"of a tail that does no harm (at most {seen.tail_share:.1%} of the mass)"
+        return f"k-hat {seen.pareto_k:.2f}, {harmless}"
     return f"k-hat {seen.pareto_k:.2f}"
