@@ -24,9 +24,13 @@ OPTIONS = {
     "xla_cpu_use_fusion_emitters": False,
 }
 
-FEW_NUMBERS = 10_000
-"""Densities and maps that hold fewer numbers are evaluated so quickly that their programs are not
-optimised at all: code that is three times as slow costs less time than its optimisation."""
+FEW_NUMBERS, FEW_DIMENSIONS = 1_500, 16
+"""Programs of `quick_jit` are not optimised at all where the density and its maps hold fewer
+numbers than this, in no more dimensions: code that is three times as slow costs less time there
+than its optimisation."""
+
+MANY_NUMBERS = 100_000
+"""Programs of `brief_jit` are not optimised where there are fewer numbers than this."""
 
 CHOSEN = "_chosen"
 """The attribute of a program that returns what is called outside of compiled code."""
@@ -41,6 +45,24 @@ def quick_jit(function: Callable[Arguments, Result]) -> Callable[Arguments, Resu
     On a CPU it is compiled with `OPTIONS`. Inside other compiled code, which has options of its
     own, and on other devices nothing is different from `eqx.filter_jit`.
     """
+    return _with_options(function, _is_large)
+
+
+def brief_jit(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """`quick_jit` for a program that evaluates a density at a few thousand positions at most."""
+    return _with_options(function, lambda arguments: num_numbers(arguments) >= MANY_NUMBERS)
+
+
+def full_jit(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """`eqx.filter_jit` for a program that `compile_ahead` may be asked to compile."""
+    plain = eqx.filter_jit(function)
+    return _awaited(function, plain, lambda _: plain)
+
+
+def _with_options(
+    function: Callable[Arguments, Result], pays_to_optimise: Callable[[Any], bool]
+) -> Callable[Arguments, Result]:
+    """A program that is compiled with `OPTIONS` on a CPU, and optimised where that pays."""
     plain = eqx.filter_jit(function)
 
     @cache
@@ -50,15 +72,9 @@ def quick_jit(function: Callable[Arguments, Result]) -> Callable[Arguments, Resu
 
     def chosen(arguments: Any) -> Callable[Arguments, Result]:
         on_cpu = jax.default_backend() == "cpu"
-        return quick(num_numbers(arguments) >= FEW_NUMBERS) if on_cpu else plain
+        return quick(pays_to_optimise(arguments)) if on_cpu else plain
 
     return _awaited(function, plain, chosen)
-
-
-def full_jit(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
-    """`eqx.filter_jit` for a program that `compile_ahead` may be asked to compile."""
-    plain = eqx.filter_jit(function)
-    return _awaited(function, plain, lambda _: plain)
 
 
 def _awaited(
@@ -87,7 +103,7 @@ def compile_ahead(program: Callable[..., Any], *arguments: Any) -> None:
     A later call with arguments of the same shapes waits for that, and compiles nothing.
 
     Args:
-        program: A function that `quick_jit` or `full_jit` has returned.
+        program: A function that `quick_jit`, `brief_jit` or `full_jit` has returned.
         *arguments: Those of the call to come, or others of the same shapes.
     """
     raise_interrupt()
@@ -96,8 +112,17 @@ def compile_ahead(program: Callable[..., Any], *arguments: Any) -> None:
 
 def num_numbers(arguments: Sequence[Any]) -> int:
     """How many numbers are in those arguments that are modules, such as a target with its data."""
-    modules = [one for one in arguments if isinstance(one, eqx.Module)]
-    return sum(leaf.size for leaf in jax.tree.leaves(modules) if eqx.is_array(leaf))
+    leaves = jax.tree.leaves(_modules(arguments))
+    return sum(leaf.size for leaf in leaves if eqx.is_array(leaf))
+
+
+def _is_large(arguments: Sequence[Any]) -> bool:
+    dim = max((getattr(module, "dim", 0) for module in _modules(arguments)), default=0)
+    return dim > FEW_DIMENSIONS or num_numbers(arguments) >= FEW_NUMBERS
+
+
+def _modules(arguments: Sequence[Any]) -> list[eqx.Module]:
+    return [one for one in arguments if isinstance(one, eqx.Module)]
 
 
 def _inside_compiled_code() -> bool:

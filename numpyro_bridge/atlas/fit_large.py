@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from numpyro_bridge._core.quick_jit import compile_ahead, quick_jit
+from numpyro_bridge._core.quick_jit import brief_jit, compile_ahead, quick_jit
 from numpyro_bridge._core.types import RNGKey, Scalar, Vector
 from numpyro_bridge.atlas.climbs import ARRIVED, ROUNDING
 from numpyro_bridge.atlas.maps import DenseMap
@@ -101,7 +101,7 @@ def _best_from(rng_key: RNGKey, target: Target, at_mode: DenseMap) -> DenseMap:
     return _with_highest_elbo(rng_key, lambda position: -target.log_density(position), at_mode)
 
 
-@quick_jit
+@brief_jit
 def _is_apart(one: DenseMap, other: DenseMap) -> Scalar:
     return jnp.max(jnp.abs(one.inverse(other.location)))
 

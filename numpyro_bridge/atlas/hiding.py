@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from numpyro_bridge._core.quick_jit import quick_jit
+from numpyro_bridge._core.quick_jit import brief_jit
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.atlas.maps import DenseMap
 from numpyro_bridge.target import Target
@@ -71,7 +71,7 @@ def tails_hide(rng_key: RNGKey, target: Target, places: DenseMap) -> bool:
     return bool(np.median(drops) < HEAVY * 0.5 * DISTANCE**2 * target.dim)
 
 
-@quick_jit
+@brief_jit
 def _drops(rng_key: RNGKey, target: Target, places: DenseMap) -> Float[Array, "places directions"]:
     """By how much the log density falls from each place to positions around it."""
     shape = (NUM_DIRECTIONS, target.dim)

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 
 from numpyro_bridge._core.keys import fold_in, split
 from numpyro_bridge._core.on_device import on_device
-from numpyro_bridge._core.quick_jit import compile_ahead, quick_jit
+from numpyro_bridge._core.quick_jit import brief_jit, compile_ahead
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge._core.weights import effective_sample_size, pareto_smooth, tail_share
 from numpyro_bridge.atlas.maps import AbstractMap
@@ -174,7 +174,7 @@ def _counts(log_mass: Float[np.ndarray, " charts"], num: int) -> np.ndarray:
     return np.maximum(np.round(share * num), FEWEST).astype(int)
 
 
-@quick_jit
+@brief_jit
 def _weighted(rng_key, target: Target, partition: MixturePartition, chart):
     transform = row(partition.maps, chart)
     noise = jax.random.normal(rng_key, (BATCH, target.dim), jnp.result_type(float))
@@ -203,7 +203,7 @@ def compile_weighing_ahead(target: Target, partition: MixturePartition) -> None:
     compile_ahead(_weights_at, target, partition, position)
 
 
-@quick_jit
+@brief_jit
 def _weights_at(target: Target, partition: MixturePartition, position):
     def one(x):
         log_density = target.log_density(x)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool
 
-from numpyro_bridge._core.quick_jit import quick_jit
+from numpyro_bridge._core.quick_jit import brief_jit
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.atlas.maps import DenseMap
 from numpyro_bridge.target import Target
@@ -26,7 +26,7 @@ ROUGH, ROUNDING = 0.003, 8
 how many units of its last place besides."""
 
 
-@quick_jit
+@brief_jit
 def are_rough(rng_key: RNGKey, target: Target, normals: DenseMap) -> Bool[Array, " places"]:
     """Whether the gradient of the log density is another than that of its values.
 

@@ -15,7 +15,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from numpyro_bridge._core.on_device import on_device
-from numpyro_bridge._core.quick_jit import quick_jit
+from numpyro_bridge._core.quick_jit import brief_jit
 from numpyro_bridge.atlas.coupling import CouplingMap, bent_alike
 from numpyro_bridge.atlas.maps import AbstractMap, DenseMap, WhitenedMap, inverse_of_lower
 from numpyro_bridge.atlas.partition import MixturePartition, StudentPartition
@@ -98,7 +98,7 @@ def whitened(maps: Any) -> Any:
     return maps
 
 
-@quick_jit
+@brief_jit
 def _whiten_all(normals: DenseMap) -> WhitenedMap:
     def whiten(normal: DenseMap) -> WhitenedMap:
         return WhitenedMap(normal.location, normal.factor, inverse_of_lower(normal.factor))

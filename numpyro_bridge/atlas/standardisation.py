@@ -17,7 +17,7 @@ from numpyro_bridge._core.checks import (
     described,
 )
 from numpyro_bridge._core.keys import split
-from numpyro_bridge._core.quick_jit import quick_jit
+from numpyro_bridge._core.quick_jit import brief_jit
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.atlas.arguments import check_stage
 from numpyro_bridge.atlas.explore import MANY_DIMENSIONS
@@ -313,7 +313,7 @@ def _elbos(maps: AbstractAffineMap, target: Target, noise) -> np.ndarray:
     return np.where(np.isfinite(elbos), elbos, -np.inf)
 
 
-@quick_jit
+@brief_jit
 def _all_elbos(maps: AbstractAffineMap, target: Target, noise):
     return jax.lax.map(lambda transform: elbo_of(transform, target, noise), maps)
 

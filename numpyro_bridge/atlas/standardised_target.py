@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from numpyro_bridge._core.quick_jit import quick_jit
+from numpyro_bridge._core.quick_jit import brief_jit
 from numpyro_bridge._core.types import RNGKey, Scalar, Vector
 from numpyro_bridge.atlas.maps import AbstractMap
 from numpyro_bridge.target import REPLACED_LOG_DENSITY, Point, Prior, Target
@@ -126,7 +126,7 @@ NUM_DRAWS = 1_024
 """Draws that maps are compared by: always as many, so that one compiled program makes them."""
 
 
-@quick_jit
+@brief_jit
 def weights_of_draws(
     rng_key: RNGKey, transform: AbstractMap, target: Target
 ) -> Float[Array, " draws"]:
@@ -158,7 +158,7 @@ def elbo_of(transform: AbstractMap, target: Target, noise: Float[Array, "draws d
     return jnp.mean(log_weights_of(transform, target, noise))
 
 
-@quick_jit
+@brief_jit
 def log_weights_of(
     transform: AbstractMap, target: Target, noise: Float[Array, "draws dim"]
 ) -> Float[Array, " draws"]:

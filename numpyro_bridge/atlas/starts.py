@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from numpyro_bridge._core.keys import split
-from numpyro_bridge._core.quick_jit import quick_jit
+from numpyro_bridge._core.quick_jit import brief_jit
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.target import Target
 
@@ -44,7 +44,7 @@ def first_starts(
     return _mixed(wide_key, starts, prior, not target.innermost.has_loops)
 
 
-@quick_jit
+@brief_jit
 def _mixed(rng_key: RNGKey, starts, prior, wide_too: bool):
     num, dim = starts.shape
     if prior is None:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 from numpyro import handlers
 
-from numpyro_bridge._core.quick_jit import quick_jit
+from numpyro_bridge._core.quick_jit import brief_jit
 from numpyro_bridge._core.types import RNGKey, Vector
 from numpyro_bridge.target.alone import alone
 from numpyro_bridge.target.sites import Repeatable
@@ -39,7 +39,7 @@ class PriorDraws(eqx.Module):
         return jax.vmap(draw)(jax.random.split(rng_key, self.num))
 
 
-@quick_jit
+@brief_jit
 def finite_draws(
     rng_key: RNGKey, draw: PriorDraws
 ) -> tuple[Float[Array, "num dim"], Bool[Array, " num"]]:

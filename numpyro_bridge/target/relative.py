@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
-from numpyro_bridge._core.quick_jit import quick_jit
+from numpyro_bridge._core.quick_jit import brief_jit, quick_jit
 from numpyro_bridge._core.types import RNGKey, Scalar, Vector
 from numpyro_bridge.target.arguments import holds_tracers
 from numpyro_bridge.target.base import Target
@@ -39,7 +39,7 @@ def with_reference(rng_key: RNGKey, target: Target) -> Target:
     return target.relative_to(position)
 
 
-@quick_jit
+@brief_jit
 def _highest(target: Target, starts: Float[Array, "starts dim"]) -> tuple[Vector, Scalar]:
     heights = jax.vmap(target.log_density)(starts)
     best = jnp.argmax(heights)

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from numpyro_bridge._core.on_device import on_device
-from numpyro_bridge._core.quick_jit import quick_jit
+from numpyro_bridge._core.quick_jit import brief_jit
 from numpyro_bridge._core.types import RNGKey, Vector
 from numpyro_bridge.target.arguments import holds_tracers
 from numpyro_bridge.target.point import Point
@@ -39,7 +39,7 @@ def no_starting_points(num: int, dim: int) -> StartingPoints:
     return StartingPoints(on_device(positions), on_device(np.zeros(num, bool)))
 
 
-@quick_jit
+@brief_jit
 def search(
     rng_key: RNGKey,
     found: StartingPoints,
