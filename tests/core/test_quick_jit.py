@@ -6,8 +6,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from numpyro_bridge._core import quick_jit as module
-from numpyro_bridge._core.quick_jit import OPTIONS, known_options, quick_jit
+from numpyro_bridge._core import quick_jit as quick
+from numpyro_bridge._core.quick_jit import (
+    FEW_DIMENSIONS,
+    FEW_NUMBERS,
+    MANY_NUMBERS,
+    OPTIMISATION,
+    OPTIONS,
+    brief_jit,
+    known_options,
+    num_numbers,
+    quick_jit,
+)
 
 pytestmark = pytest.mark.fast
 
@@ -42,7 +52,7 @@ def test_compiled_code_may_call_it_with_what_is_known():
 def test_an_option_that_this_release_of_xla_does_not_have_is_left_out(monkeypatch):
     assert known_options().keys() <= OPTIONS.keys()
     monkeypatch.setitem(OPTIONS, "xla_cpu_option_of_another_release", True)
-    assert "xla_cpu_option_of_another_release" not in module.known_options.__wrapped__()
+    assert "xla_cpu_option_of_another_release" not in quick.known_options.__wrapped__()
 
 
 @pytest.mark.parametrize("asked", [True, False])
@@ -51,26 +61,48 @@ def test_nothing_is_optimised_where_jax_is_asked_for_that(asked):
     before = jax.config.read("jax_disable_most_optimizations")
     jax.config.update("jax_disable_most_optimizations", asked)
     try:
-        assert module.known_options.__wrapped__()[level] == (0 if asked else OPTIONS[level])
+        assert quick.known_options.__wrapped__()[level] == (0 if asked else OPTIONS[level])
     finally:
         jax.config.update("jax_disable_most_optimizations", before)
 
 
 class Few(eqx.Module):
-    """A module that holds some numbers."""
+    """A module that holds some numbers, in some dimensions."""
 
     numbers: jax.Array
+    dim: int = 2
 
     def total(self):
         return jnp.sum(self.numbers)
 
 
-def test_programs_of_small_modules_are_not_optimised_at_all():
-    """Arrays that are no module, such as positions, do not count."""
-    small, large = Few(jnp.zeros(3)), Few(jnp.zeros(module.FEW_NUMBERS))
-    many = jnp.zeros(2 * module.FEW_NUMBERS)
-    assert module.num_numbers((small, many, "text")) == 3
-    assert module.num_numbers((large, small)) == module.FEW_NUMBERS + 3
-    assert known_options(optimised=False)[module.OPTIMISATION] == 0
-    total = quick_jit(lambda module, x: module.total() + jnp.sum(x))
-    assert total(small, many) == total(large, many) == 0.0
+MANY = jnp.zeros(2 * MANY_NUMBERS)
+SMALL, LARGE = Few(jnp.zeros(3)), Few(jnp.zeros(FEW_NUMBERS))
+
+
+def test_only_numbers_of_modules_count():
+    """Arrays that are no module, such as positions, do not."""
+    assert num_numbers((SMALL, MANY, "text")) == 3
+    assert num_numbers((LARGE, SMALL)) == FEW_NUMBERS + 3
+
+
+@pytest.mark.parametrize(
+    "jit, module, optimised",
+    [
+        (quick_jit, SMALL, False),
+        (quick_jit, LARGE, True),
+        (quick_jit, Few(jnp.zeros(3), FEW_DIMENSIONS + 1), True),
+        (brief_jit, LARGE, False),
+        (brief_jit, Few(MANY), True),
+    ],
+)
+def test_a_program_is_optimised_where_that_pays(jit, module, optimised, monkeypatch):
+    asked = []
+    monkeypatch.setattr(quick, "known_options", lambda pays: asked.append(pays) or {})
+    total = jit(lambda module, x: module.total() + jnp.sum(x))
+    assert total(module, MANY) == 0.0
+    assert asked == [optimised]
+
+
+def test_nothing_is_optimised_that_is_not_to_be():
+    assert known_options(optimised=False)[OPTIMISATION] == 0
