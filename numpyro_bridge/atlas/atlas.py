@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from numpyro_bridge.atlas.charted_target import ChartedTarget
-from numpyro_bridge.atlas.explore import MAX_PLACES, Exploration
+from numpyro_bridge.atlas.explore import MANY_DIMENSIONS, MAX_PLACES, Exploration
 from numpyro_bridge.atlas.judge import FEWEST, NUM_DRAWS, quality_of, suffices
 from numpyro_bridge.atlas.maps import AbstractMap, DenseMap
 from numpyro_bridge.atlas.roughness import sentence_about
@@ -29,6 +29,9 @@ SMALLEST_SHARE = FEWEST / NUM_DRAWS
 UNMET = 3.0
 """What has a chance of this number divided by that of the draws is met by none of them with a
 probability of five percent (the rule of three)."""
+
+FEW_DRAWS = 100
+"""With fewer prior draws than this it is not worth saying which modes they may all have missed."""
 
 MOST_SHARES = 8
 """Charts whose shares are printed."""
@@ -222,16 +225,8 @@ def one_chart(
 
 
 def _notes(atlas: Atlas):
-    if atlas.num_prior_draws == 0:
-        yield (
-            "There is no prior to draw from: modes were looked for around those found, and within "
-            f"about {10 ** WIDTHS_WITHOUT_PRIOR[1]:.0f} of zero in every unconstrained coordinate."
-        )
-    elif atlas.num_prior_draws is not None:
-        yield (
-            f"Modes were looked for at {atlas.num_prior_draws:,} prior draws; one that fewer than "
-            f"1 in {_rounded(atlas.num_prior_draws / UNMET):,} of them lead to may be unseen."
-        )
+    if atlas.num_prior_draws is not None:
+        yield _where_modes_were_looked_for(atlas, atlas.num_prior_draws)
     if atlas.witness.reason is not None:
         yield f"No particles looked for what the charts may lack: {atlas.witness.reason}."
     if atlas.reached_limit is not None:
@@ -245,9 +240,26 @@ def _notes(atlas: Atlas):
         yield atlas.undefined
 
 
-def _rounded(number: float) -> int:
-    """A number with two digits, and one at least."""
-    return max(1, int(float(f"{number:.1e}")))
+def _where_modes_were_looked_for(atlas: Atlas, num_prior_draws: int) -> str:
+    dim = atlas.normals.location.shape[1]
+    if num_prior_draws == 0:
+        # In many dimensions nobody looks any further where the first climbs agree.
+        further = dim < MANY_DIMENSIONS or atlas.num_places > 1
+        widest = f"{10 ** WIDTHS_WITHOUT_PRIOR[1]:.0f}"
+        return (
+            "There is no prior to draw from: modes were looked for by "
+            f"{atlas.num_climbs:,} climbs, from near zero to about {widest} away in every "
+            f"unconstrained coordinate{', and around those found' if further else ''}."
+        )
+    if num_prior_draws < FEW_DRAWS:
+        return (
+            f"Modes were looked for at no more than {num_prior_draws} prior draws; any but the "
+            "widest may be unseen."
+        )
+    return (
+        f"Modes were looked for at {num_prior_draws:,} prior draws; one that fewer than 1 in "
+        f"{float(f'{num_prior_draws / UNMET:.1e}'):,.0f} of them lead to may be unseen."
+    )
 
 
 def _doubts(atlas: Atlas):

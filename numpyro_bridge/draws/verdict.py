@@ -1,5 +1,6 @@
 """The verdict on draws: whether they can be trusted, and the reasons in words."""
 
+import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -151,6 +152,7 @@ def _tail_in_words(seen: Seen) -> str:
     if seen.pareto_k == -np.inf:
         return "weights without a tail"
     if seen.pareto_k > GOOD_PARETO_K:
-        harmless = f"of a tail that does no harm (at most {seen.tail_share:.1%} of the mass)"
+        at_most = math.ceil(1_000 * seen.tail_share) / 10
+        harmless = f"of a tail that does no harm (at most {at_most:.1f}% of the mass)"
         return f"k-hat {seen.pareto_k:.2f}, {harmless}"
     return f"k-hat {seen.pareto_k:.2f}"

@@ -112,9 +112,13 @@ def test_how_closely_modes_were_looked_for_is_a_note():
     many, _ = atlas_of(TWO, np.log(MASSES), num_prior_draws=16_448).notes
     assert "at 16,448 prior draws; one that fewer than 1 in 5,500 of them lead to may" in many
     few, _ = atlas_of(TWO, np.log(MASSES), num_prior_draws=16).notes
-    assert "at 16 prior draws; one that fewer than 1 in 5 of them lead to" in few
+    assert "at no more than 16 prior draws; any but the widest may be unseen" in few
     none, _ = atlas_of(TWO, np.log(MASSES), num_prior_draws=0).notes
-    assert "within about 100 of zero in every unconstrained coordinate" in none
+    assert "by 100 climbs, from near zero to about 100 away in every unconstrained" in none
+    assert none.endswith("and around those found.")
+    wide = normals_at([np.zeros(120)], [1.0])
+    brief, _ = atlas_of(wide, np.zeros(1), num_prior_draws=0).notes
+    assert brief.endswith("in every unconstrained coordinate.")
 
 
 @pytest.mark.fast
