@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from numpyro_bridge.atlas.charted_target import ChartedTarget
-from numpyro_bridge.atlas.explore import MANY_DIMENSIONS, MAX_PLACES, Exploration
+from numpyro_bridge.atlas.explore import MAX_PLACES, Exploration
 from numpyro_bridge.atlas.judge import FEWEST, NUM_DRAWS, quality_of, suffices
 from numpyro_bridge.atlas.maps import AbstractMap, DenseMap
 from numpyro_bridge.atlas.roughness import sentence_about
@@ -226,7 +226,7 @@ def one_chart(
 
 def _notes(atlas: Atlas):
     if atlas.num_prior_draws is not None:
-        yield _where_modes_were_looked_for(atlas, atlas.num_prior_draws)
+        yield _where_modes_were_looked_for(atlas.num_climbs, atlas.num_prior_draws)
     if atlas.witness.reason is not None:
         yield f"No particles looked for what the charts may lack: {atlas.witness.reason}."
     if atlas.reached_limit is not None:
@@ -240,16 +240,12 @@ def _notes(atlas: Atlas):
         yield atlas.undefined
 
 
-def _where_modes_were_looked_for(atlas: Atlas, num_prior_draws: int) -> str:
-    dim = atlas.normals.location.shape[1]
+def _where_modes_were_looked_for(num_climbs: int, num_prior_draws: int) -> str:
     if num_prior_draws == 0:
-        # In many dimensions nobody looks any further where the first climbs agree.
-        further = dim < MANY_DIMENSIONS or atlas.num_places > 1
-        widest = f"{10 ** WIDTHS_WITHOUT_PRIOR[1]:.0f}"
         return (
-            "There is no prior to draw from: modes were looked for by "
-            f"{atlas.num_climbs:,} climbs, from near zero to about {widest} away in every "
-            f"unconstrained coordinate{', and around those found' if further else ''}."
+            f"There is no prior to draw from: modes were looked for by {num_climbs:,} climbs, from "
+            f"near zero to about {10 ** WIDTHS_WITHOUT_PRIOR[1]:.0f} away in every unconstrained "
+            "coordinate, and around those found."
         )
     if num_prior_draws < FEW_DRAWS:
         return (

@@ -52,8 +52,9 @@ MAX_DEFICIT = 12.0
 """Places lighter than the heaviest by more nats than this are left out."""
 
 MANY_DIMENSIONS = 100
-"""From this dimension on a single place is believed after one round of climbs, which takes as long
-there as the rest of a run."""
+"""From this dimension on a single place is believed after one round of climbs from draws of the
+prior, since a round takes as long there as the rest of a run. Without a prior all starts lie around
+zero, and probes look for what these miss."""
 
 NUM_STARTS = 8
 """Starts of the climbs to normal distributions, where the density has no top."""
@@ -116,8 +117,8 @@ def explore(rng_key: RNGKey, target: Target, *, max_rounds: int = MAX_ROUNDS) ->
     A density may have no tops, as that of a centred hierarchy, which rises without limit; then the
     normal distributions of highest ELBO take their place.
 
-    In a hundred dimensions and more there are fewer climbs, and none after the first where these
-    agree.
+    In a hundred dimensions and more there are fewer climbs, and beside a prior none after the first
+    where these agree.
 
     Args:
         rng_key: The same key gives the same exploration.
@@ -157,7 +158,7 @@ def _climbed(rng_key: RNGKey, target: Target, max_rounds: int) -> tuple[Explorat
         if places is None:
             starts = first_starts(start_key, target, num, prior)
             num_drawn += num // 4
-            if target.dim < MANY_DIMENSIONS:
+            if target.dim < MANY_DIMENSIONS or prior is None:
                 compile_probes_ahead(start_key, target, num, prior)
         else:
             probed = probed_starts(start_key, target, num, places, mass[chosen], prior)
@@ -179,7 +180,7 @@ def _climbed(rng_key: RNGKey, target: Target, max_rounds: int) -> tuple[Explorat
         quiet = quiet + 1 if num_new == 0 else 0
         wanted = _quiet_rounds(counts)
         settled = quiet > 0 and len(chosen) < MAX_PLACES
-        if target.dim >= MANY_DIMENSIONS and len(chosen) == 1:
+        if target.dim >= MANY_DIMENSIONS and len(chosen) == 1 and prior is not None:
             settled, wanted = True, 0
         if len(chosen) == 0 or (settled and quiet >= wanted):
             break

@@ -33,6 +33,9 @@ TIMES_IN_BETWEEN, IN_BETWEEN = 4, range(8, 41)
 """Without a prior there are more probes by this factor in so many dimensions. Fewer need no more,
 and beside a wide mode in more dimensions no affordable number of probes hits a narrow one."""
 
+ONE_BATCH_FROM = 100
+"""From this dimension on there is one batch: a probe takes as long there as a step of a climb."""
+
 BATCHES_OF_CHEAP, FEW_DIMENSIONS, MORE_DIMENSIONS = (32, 8), range(3, 8), range(8, 41)
 """Batches beside a prior, in so many dimensions, if the density is cheap to evaluate."""
 
@@ -116,6 +119,8 @@ def compile_probes_ahead(
 
 def _num_batches(target: Target, *, has_prior: bool) -> int:
     """How many batches of probes a round of exploration evaluates."""
+    if target.dim >= ONE_BATCH_FROM:
+        return 1
     if not has_prior:
         return BATCHES_WITHOUT_PRIOR * (TIMES_IN_BETWEEN if target.dim in IN_BETWEEN else 1)
     if share_of_effort(target) < 1.0 or target.innermost.has_loops:

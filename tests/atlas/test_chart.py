@@ -115,10 +115,6 @@ def test_how_closely_modes_were_looked_for_is_a_note():
     assert "at no more than 16 prior draws; any but the widest may be unseen" in few
     none, _ = atlas_of(TWO, np.log(MASSES), num_prior_draws=0).notes
     assert "by 100 climbs, from near zero to about 100 away in every unconstrained" in none
-    assert none.endswith("and around those found.")
-    wide = normals_at([np.zeros(120)], [1.0])
-    brief, _ = atlas_of(wide, np.zeros(1), num_prior_draws=0).notes
-    assert brief.endswith("in every unconstrained coordinate.")
 
 
 @pytest.mark.fast

@@ -105,3 +105,12 @@ def test_climbs_that_hardly_ever_arrive_are_a_reason_for_doubt_in_many_dimension
 
     assert "90% of the first climbs were still on the way" in why(12, 0.1)
     assert why(12, 0.5) == why(8, 0.1) == ""
+
+
+@pytest.mark.slow
+def test_without_a_prior_probes_find_a_mode_that_is_far_from_zero_in_many_dimensions():
+    """All climbs start around zero, where the gradient leads to the other one."""
+    masses, places = [0.5, 0.5], [np.zeros(100), np.full(100, 15.0)]
+    seen = explore(jax.random.key(0), mixture(masses, places, [1.0, 1.0]).target)
+    assert sorted(np.round(seen.normals.location[:, 0])) == [0.0, 15.0] and seen.settled
+    np.testing.assert_allclose(seen.log_mass, np.log(0.5), atol=1e-4)
