@@ -81,8 +81,9 @@ class Judgement(NamedTuple):
 
     @property
     def share(self) -> Float[np.ndarray, " charts"]:
-        """The share of the mass that each chart is responsible for."""
-        return np.exp(self.log_mass - np.logaddexp.reduce(self.log_mass))
+        """The share of the mass that each chart is responsible for; zeros if there is no mass."""
+        whole = np.logaddexp.reduce(self.log_mass)
+        return np.exp(self.log_mass - whole) if np.isfinite(whole) else np.zeros(len(self.log_mass))
 
     def is_beyond(self, log_weight: Float[np.ndarray, " num"]) -> Bool[np.ndarray, " num"]:
         """Whether weights at other positions exceed those of all draws, by far."""

@@ -19,7 +19,6 @@ from numpyro_bridge.atlas.judge import Judgement, log_weights_at
 from numpyro_bridge.atlas.maps import DenseMap
 from numpyro_bridge.atlas.particles import (
     Particles,
-    Reference,
     compile_tempering_ahead,
     from_prior,
     from_wide,
@@ -102,23 +101,21 @@ def temper(
 def compile_temper_ahead(rng_key: RNGKey, target: Target) -> None:
     """Begin to compile what `temper` calls by its defaults, before there are any charts."""
     if target.dim <= TEMPERING_LIMIT and not is_heavy(target):
-        reference = _reference(rng_key, target, standard_normal(target.dim)[0], NUM_PARTICLES)
+        reference = from_prior(rng_key, target, NUM_PARTICLES)
+        if reference is None:
+            normals, _ = standard_normal(target.dim)
+            reference = from_wide(rng_key, normals, NUM_PARTICLES, scale=WIDTH)
         compile_tempering_ahead(rng_key, target, reference, num_moves=NUM_MOVES)
-
-
-def _reference(rng_key, target: Target, normals: DenseMap, num: int) -> Reference:
-    reference = from_prior(rng_key, target, num)
-    if reference is None:
-        reference = from_wide(rng_key, normals, num, scale=WIDTH)
-    return reference
 
 
 def _tempered(rng_key, target: Target, normals: DenseMap, seen: Judgement, num: int):
     start_key, temper_key = split(rng_key)
-    heavy = np.flatnonzero(seen.share > 1e-4)
-    if not len(heavy):
-        return "no chart carries any mass"
-    reference = _reference(start_key, target, row(normals, heavy), num)
+    reference = from_prior(start_key, target, num)
+    if reference is None:
+        heavy = np.flatnonzero(seen.share > 1e-4)
+        if not len(heavy):
+            return "no chart carries any mass"
+        reference = from_wide(start_key, row(normals, heavy), num, scale=WIDTH)
     try:
         return tempered_particles(temper_key, target, reference, num_moves=NUM_MOVES)
     except RuntimeError as error:

@@ -6,6 +6,8 @@ import importlib
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpyro
+import numpyro.distributions as dist
 import pytest
 
 from numpyro_bridge.atlas import Witness, temper
@@ -13,7 +15,7 @@ from numpyro_bridge.atlas.judge import judge
 from numpyro_bridge.atlas.particles import Particles
 from numpyro_bridge.atlas.stacked import row
 from numpyro_bridge.atlas.witness import uncovered_by, witness_of
-from numpyro_bridge.target import target_from_log_density
+from numpyro_bridge.target import target_from_log_density, target_from_model
 from tests.mixtures import mixture
 
 KNOWN = mixture([0.7, 0.3], [[0.0, 0.0], [9.0, 0.0]], [1.0, 0.5])
@@ -57,6 +59,22 @@ def test_tempered_particles_find_both_modes_from_charts_on_both():
     assert witness.log_evidence == pytest.approx(KNOWN.log_evidence, abs=0.3)
     assert np.mean(witness.position[:, 0] < 6) == pytest.approx(0.7, abs=0.08)
     assert len(uncovered_by(jax.random.key(4), KNOWN.target, seen_with(2), witness)) == 0
+
+
+def test_charts_without_mass_need_a_prior_to_temper_from():
+    """Particles see most where charts see nothing."""
+    nothing = seen_with(1)._replace(log_mass=np.array([-np.inf]))
+    why = temper(jax.random.key(3), KNOWN.target, row(KNOWN.normals, slice(1)), nothing)
+    assert why == "no chart carries any mass"
+    model = target_from_model(jax.random.key(0), two_numbers)
+    particles = temper(jax.random.key(3), model, row(KNOWN.normals, slice(1)), nothing)
+    assert isinstance(particles, Particles)
+    assert particles.log_evidence == pytest.approx(0.0, abs=0.1)
+
+
+def two_numbers():
+    """Two standard normal numbers, and no data."""
+    numpyro.sample("x", dist.Normal(0, 1).expand([2]).to_event(1))
 
 
 @pytest.mark.fast
