@@ -49,7 +49,7 @@ def submit(program: Callable[..., Any], lower: Callable[..., Any], arguments: An
     try:
         lowered = lower(*arguments)
     except Exception:
-        return  # whoever calls the program has the error
+        return  # whoever calls the program traces it again, and has the error
     known = program, _described(arguments)
     _pending.append(_Pending(*known, _threads().submit(_compiled_or_not, lowered)))
 
@@ -77,7 +77,7 @@ def _compiled_or_not(lowered: Any) -> None:
     try:
         lowered.compile()
     except Exception:
-        pass  # as above
+        pass  # whoever calls the program compiles it again, and has the error
 
 
 def _described(arguments: Any) -> tuple[Any, list[Any]]:

@@ -26,7 +26,7 @@ OPTIONS = {
 
 FEW_NUMBERS, FEW_DIMENSIONS = 1_500, 16
 """Programs of `quick_jit` are not optimised at all where the density and its maps hold fewer
-numbers than this, in no more dimensions: code that is three times as slow costs less time there
+numbers than this, in no more dimensions: code that is several times as slow costs less time there
 than its optimisation."""
 
 MANY_NUMBERS = 100_000
@@ -42,8 +42,9 @@ Result = TypeVar("Result")
 def quick_jit(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
     """`eqx.filter_jit` for a program that runs about as long as it takes to compile.
 
-    On a CPU it is compiled with `OPTIONS`. Inside other compiled code, which has options of its
-    own, and on other devices nothing is different from `eqx.filter_jit`.
+    On a CPU it is compiled with `OPTIONS`, and not optimised at all for a small density. Inside
+    other compiled code, which has options of its own, and on other devices nothing is different
+    from `eqx.filter_jit`.
     """
     return _with_options(function, _is_large)
 
@@ -137,15 +138,16 @@ def known_options(optimised: bool = True) -> dict[str, int | bool]:
     Args:
         optimised: Whether to optimise at all; nothing is where JAX is asked for that.
     """
-
-    def known(option: tuple[str, int | bool]) -> bool:
-        try:
-            jax.jit(lambda: 0, compiler_options=dict([option])).lower().compile()
-        except jax.errors.JaxRuntimeError:
-            return False
-        return True
-
     if jax.config.read("jax_disable_most_optimizations"):  # as the tests and the pages ask for
         optimised = False
     wanted = OPTIONS if optimised else OPTIONS | {OPTIMISATION: 0}
-    return dict(filter(known, wanted.items()))
+    return {name: value for name, value in wanted.items() if _is_known(name)}
+
+
+@cache
+def _is_known(option: str) -> bool:
+    try:
+        jax.jit(lambda: 0, compiler_options={option: OPTIONS[option]}).lower().compile()
+    except jax.errors.JaxRuntimeError:
+        return False
+    return True

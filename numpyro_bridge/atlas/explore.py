@@ -157,7 +157,7 @@ def _climbed(rng_key: RNGKey, target: Target, max_rounds: int) -> tuple[Explorat
         prior = target.prior_positions(prior_key, NUM_PRIOR_DRAWS)
         if places is None:
             starts = first_starts(start_key, target, num, prior)
-            num_drawn += num // 4
+            num_drawn += num // 4  # the others are drawn in, wide, or as NUTS would start
             if target.dim < MANY_DIMENSIONS or prior is None:
                 compile_probes_ahead(start_key, target, num, prior)
         else:
