@@ -1,6 +1,6 @@
 """Chart a posterior: fit maps to its pieces, judge their draws, and repair what is not covered."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
@@ -22,6 +22,7 @@ from numpyro_bridge.atlas.fit_charts import (
     fit_charts,
 )
 from numpyro_bridge.atlas.judge import compile_weighing_ahead
+from numpyro_bridge.atlas.maps import AbstractMap
 from numpyro_bridge.atlas.mixture_fit import MAX_COMPONENTS
 from numpyro_bridge.atlas.one_by_one import one_by_one
 from numpyro_bridge.atlas.repair import WeightedNormals, divided, heaviest, with_uncovered
@@ -125,8 +126,7 @@ def _charted(rng_key, target, exploration, fit, divide, temper, max_rounds, limi
             break
         num_repairs += 1
         stage(f"charting again, round {number + 1}", charts=len(best.maps), ess=best.seen.ess)
-        known = best.maps if repair.added and len(repair.charts[1]) > len(best.maps) else ()
-        fitted = fit(again_key, target, repair.charts, known=known)
+        fitted = fit(again_key, target, repair.charts, known=repair.known)
         evaluations += fitted.num_gradient_evaluations
         best, goes_on = _improved(best, fitted, added=repair.added)
         if repair.added and not goes_on:
@@ -175,6 +175,8 @@ class _Repair(NamedTuple):
 
     charts: WeightedNormals | None
     """None where nothing is to be repaired."""
+    known: Sequence[AbstractMap] = ()
+    """Maps of the first of these charts, which may still do."""
     added: bool = False
     """Whether some were added to those that are there."""
     num_gradient_evaluations: int = 0
@@ -189,17 +191,19 @@ def _repair(rng_key, target, best: Fitted, witness: Witness, uncovered, divide: 
     if divide and not seen.good and len(best.maps) == 1 and by_moves:
         return _Repair(None)
     if divide and not seen.good and seen.ess > 0 and len(best.maps) <= MAX_COMPONENTS:
-        charts = divided(rng_key, target, seen, witness.position)
-        if len(charts[1]) > 1 or len(best.maps) > 1:
-            return _Repair(charts)
-    # Particles and probes may lie outside of poor charts without being a mode of their own.
-    if not (seen.good or seen.ess == 0 or not divide):
+        charts, stayed = divided(
+            rng_key, target, (best.normals, seen.log_mass), seen, witness.position
+        )
+        if len(charts[1]) > len(best.maps):
+            return _Repair(charts, [best.maps[chart] for chart in stayed])
+    # Particles and probes may lie outside of a poor chart without being a mode of their own.
+    if not (seen.good or seen.ess == 0 or not divide or len(best.maps) > 1):
         return _Repair(None)
     if len(uncovered) and witness.position is not None:
         share = len(uncovered) / len(witness.position)
         charts = best.normals, seen.log_mass
         charts = with_uncovered(rng_key, charts, seen, uncovered, share, MAX_CHARTS)
-        return _Repair(charts, added=True)
+        return _Repair(charts, _known(best, charts), added=True)
     walk_key, probe_key = split(rng_key)
     walk = walked_out(walk_key, target, seen)
     walking = walk.num_gradient_evaluations
@@ -208,10 +212,15 @@ def _repair(rng_key, target, best: Fitted, witness: Witness, uncovered, divide: 
         for number, (ends, share) in enumerate(zip(walk.ends, walk.shares, strict=True)):
             key = fold_in(walk_key, number)
             charts = with_uncovered(key, charts, seen, ends, share, MAX_CHARTS)
-        return _Repair(charts, True, walking)
+        return _Repair(charts, _known(best, charts), True, walking)
     found = with_unexplained(probe_key, target, best.normals, seen, MAX_CHARTS)
     spent = walking + found.num_gradient_evaluations
-    return _Repair(found.charts, True, spent, found.rough)
+    return _Repair(found.charts, _known(best, found.charts), True, spent, found.rough)
+
+
+def _known(best: Fitted, charts: WeightedNormals | None) -> Sequence[AbstractMap]:
+    """The maps that are there, if all of them stay."""
+    return best.maps if charts is not None and len(charts[1]) > len(best.maps) else ()
 
 
 def _atlas(

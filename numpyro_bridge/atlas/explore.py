@@ -12,16 +12,11 @@ from numpyro_bridge._core.on_device import on_device
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.atlas.arguments import check_stage
 from numpyro_bridge.atlas.climbs import Tops, climb_from, compile_climbs_ahead
-from numpyro_bridge.atlas.distinct import distinct_fits, distinct_tops
+from numpyro_bridge.atlas.distinct import distinct_tops
 from numpyro_bridge.atlas.effort import share_of_effort
-from numpyro_bridge.atlas.fit_normal import (
-    NUM_STEPS,
-    draws_per_step,
-    gaussian_vi,
-)
 from numpyro_bridge.atlas.hiding import why_modes_may_hide
-from numpyro_bridge.atlas.maps import DenseMap, as_dense
-from numpyro_bridge.atlas.mixture_fit import numpy_generator, spread_out
+from numpyro_bridge.atlas.highest_elbo import normals_of_highest_elbo
+from numpyro_bridge.atlas.maps import DenseMap
 from numpyro_bridge.atlas.probes import (
     NUM_GROUPS,
     Probed,
@@ -29,7 +24,6 @@ from numpyro_bridge.atlas.probes import (
     probed_starts,
 )
 from numpyro_bridge.atlas.stacked import row
-from numpyro_bridge.atlas.standardised_target import weights_of_draws
 from numpyro_bridge.atlas.starts import NUM_PRIOR_DRAWS, first_starts
 from numpyro_bridge.target import Target
 from numpyro_bridge.target.undefined import undefined_at_prior_draws
@@ -55,9 +49,6 @@ MANY_DIMENSIONS = 100
 """From this dimension on a single place is believed after one round of climbs from draws of the
 prior, since a round takes as long there as the rest of a run. Without a prior all starts lie around
 zero, and probes look for what these miss."""
-
-NUM_STARTS = 8
-"""Starts of the climbs to normal distributions, where the density has no top."""
 
 
 class Exploration(NamedTuple):
@@ -128,8 +119,18 @@ def explore(rng_key: RNGKey, target: Target, *, max_rounds: int = MAX_ROUNDS) ->
     check_stage(rng_key, target)
     max_rounds = check_count("max_rounds", max_rounds, 1)
     climb_key, fit_key = split(rng_key)
-    seen, ends = _climbed(climb_key, target, max_rounds)
-    return seen if len(seen.log_mass) else _normals_of_highest_elbo(fit_key, target, seen, ends)
+    seen, tops = _climbed(climb_key, target, max_rounds)
+    if len(seen.log_mass):
+        return seen
+    fits = normals_of_highest_elbo(fit_key, target, tops)
+    return seen._replace(
+        normals=fits.normals,
+        log_mass=fits.elbo,
+        num_at_place=tuple(map(int, fits.counts)),
+        num_new=0,
+        settled=True,
+        num_gradient_evaluations=seen.num_gradient_evaluations + fits.num_evaluations,
+    )
 
 
 def num_climbs(dim: int, effort: float = 1.0) -> int:
@@ -143,8 +144,8 @@ def num_climbs(dim: int, effort: float = 1.0) -> int:
     return NUM_GROUPS * int(np.clip(min(by_cost // NUM_GROUPS, 8 * effort), 1, 8))
 
 
-def _climbed(rng_key: RNGKey, target: Target, max_rounds: int) -> tuple[Exploration, np.ndarray]:
-    """What the climbs found, and the positions where they ended."""
+def _climbed(rng_key: RNGKey, target: Target, max_rounds: int) -> tuple[Exploration, Tops]:
+    """What the climbs found, and where all of them ended."""
     has_loops = target.innermost.has_loops
     num = NUM_GROUPS if has_loops else num_climbs(target.dim, share_of_effort(target))
     rounds: list[Tops] = []
@@ -185,7 +186,6 @@ def _climbed(rng_key: RNGKey, target: Target, max_rounds: int) -> tuple[Explorat
         if len(chosen) == 0 or (settled and quiet >= wanted):
             break
     assert places is not None
-    ends = np.asarray(tops.normals.location, float)
     seen_normals = jax.tree.map(on_device, places)
     may_hide = ""
     if prior is None:
@@ -202,7 +202,7 @@ def _climbed(rng_key: RNGKey, target: Target, max_rounds: int) -> tuple[Explorat
         undefined=undefined,
         num_prior_draws=0 if prior is None else num_drawn,
     )
-    return seen, ends[np.all(np.isfinite(ends), axis=1)]
+    return seen, tops
 
 
 def _where_undefined(target: Target, probed: Probed, prior) -> str:
@@ -242,30 +242,3 @@ def _until_most_arrive(rng_key: RNGKey, target: Target, starts) -> tuple[Tops, i
             break
         starts = tops.normals.location
     return tops, spent, shares[0]
-
-
-def _normals_of_highest_elbo(
-    rng_key: RNGKey, target: Target, seen: Exploration, ends: np.ndarray
-) -> Exploration:
-    """Climb to normal distributions, from where NUTS would start and from ends that are apart."""
-    start_key, spread_key, fit_key, draw_key = split(rng_key, 4)
-    starts = target.initial_positions(start_key, NUM_STARTS)
-    if len(ends):
-        scaled = ends / (np.std(ends, axis=0) + 1e-12)
-        apart = spread_out(numpy_generator(spread_key), scaled, NUM_STARTS // 2)
-        starts = starts.at[: len(apart)].set(on_device(ends[apart], starts.dtype))
-    normals = jax.vmap(as_dense)(gaussian_vi(fit_key, target, starts))
-    log_weights = [weights_of_draws(draw_key, row(normals, k), target) for k in range(NUM_STARTS)]
-    elbo = np.asarray([np.mean(np.asarray(one, float)) for one in log_weights])
-    # Where all are hopeless, one of them is kept all the same.
-    elbo = np.where(np.isfinite(elbo), np.maximum(elbo, -1e10), -1e10)
-    chosen, counts = distinct_fits(normals, elbo, max_deficit=7.0, max_number=NUM_STARTS)
-    cost = NUM_STARTS * NUM_STEPS * draws_per_step(target.dim)
-    return seen._replace(
-        normals=row(normals, chosen),
-        log_mass=elbo[chosen],
-        num_at_place=tuple(map(int, counts)),
-        num_new=0,
-        settled=True,
-        num_gradient_evaluations=seen.num_gradient_evaluations + cost,
-    )

@@ -36,7 +36,12 @@ NEARLY_NORMAL = 0.01
 """A normal distribution this close to its piece, in nats, leaves no reason to bend the map."""
 
 NEGLIGIBLE = 0.02
-"""A chart with a smaller share of the mass is not bent."""
+"""A chart that has a smaller share of the mass is not bent, unless its weights are so uneven that
+its share may be larger: a normal distribution at the top of a valley that bends sees little of it.
+"""
+
+MOST_UNSEEN = 10.0
+"""By so many nats at most may the mass of a chart be larger than its weights say."""
 
 BATCH = 8
 """Charts that climb in one call of the compiled program."""
@@ -176,11 +181,10 @@ def _bent(
     draw_key, fit_key = split(rng_key)
     maps, cost = list(affine), 0
     for number, transform in enumerate(affine):
-        if share[number] < NEGLIGIBLE:
-            continue
         piece = Piece(target, partition, on_device(number))
         before = weights_of_draws(draw_key, transform, piece)
-        if gap_of(before) < NEARLY_NORMAL:
+        gap = gap_of(before)
+        if gap < NEARLY_NORMAL or share[number] < NEGLIGIBLE * np.exp(-min(gap, MOST_UNSEEN)):
             continue
         if number < len(known):
             again = weights_of_draws(draw_key, known[number], piece)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from numpyro_bridge._core.keys import fold_in, split
 from numpyro_bridge._core.on_device import on_device
@@ -196,6 +196,22 @@ def log_weights_at(
         index = np.minimum(np.arange(first, first + BATCH), num - 1)
         batches.append(np.asarray(_weights_at(target, partition, position[index]), float))
     return tuple(np.concatenate(batches, axis=1)[:, :num])
+
+
+def nearest_chart(
+    partition: MixturePartition, position: Float[np.ndarray, "num dim"]
+) -> Int[np.ndarray, " num"]:
+    """The number of the chart that is most responsible for each position."""
+    nearest = []
+    for first in range(0, len(position), BATCH):
+        index = np.minimum(np.arange(first, first + BATCH), len(position) - 1)
+        nearest.append(np.asarray(_nearest_charts(partition, position[index])))
+    return np.concatenate(nearest)[: len(position)]
+
+
+@brief_jit
+def _nearest_charts(partition: MixturePartition, position):
+    return jax.vmap(lambda x: jnp.argmax(partition.log_responsibilities(x)))(position)
 
 
 def compile_weighing_ahead(target: Target, partition: MixturePartition) -> None:

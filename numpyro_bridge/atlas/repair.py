@@ -1,13 +1,16 @@
 """Repair: new charts where the weights of draws are heavy, or where particles are uncovered."""
 
+from typing import NamedTuple
+
+import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 
-from numpyro_bridge._core.keys import split
+from numpyro_bridge._core.keys import fold_in, split
 from numpyro_bridge._core.on_device import on_device
 from numpyro_bridge._core.types import RNGKey
-from numpyro_bridge.atlas.judge import Judgement
+from numpyro_bridge.atlas.judge import LIGHT_TAIL, Judgement, nearest_chart, quality_of
 from numpyro_bridge.atlas.maps import DenseMap
 from numpyro_bridge.atlas.mixture_fit import fit_mixture, numpy_generator
 from numpyro_bridge.atlas.particles import refreshed
@@ -18,20 +21,42 @@ from numpyro_bridge.target import Target
 POOL = 1_500
 """Draws that are resampled by their weights, to divide heavy charts by."""
 
+UNEVEN, NEGLIGIBLE = 0.8, 0.02
+"""A chart is divided if its own draws are worth less than the first share of independent ones, and
+more than the second share of the mass is on it."""
+
 WeightedNormals = tuple[DenseMap, Float[np.ndarray, " _"]]
 """Normal distributions at the places of charts, stacked, and the log of the mass of each."""
+
+
+class Divided(NamedTuple):
+    """Charts of which some were divided."""
+
+    charts: WeightedNormals
+    """Those that stayed come first."""
+    stayed: Int[np.ndarray, " _"]
+    """The numbers of the charts that stayed as they are."""
 
 
 def divided(
     rng_key: RNGKey,
     target: Target,
+    charts: WeightedNormals,
     seen: Judgement,
     particles: Float[np.ndarray, "num dim"] | None,
-) -> WeightedNormals:
-    """Divide the whole posterior anew, by a mixture of normal distributions fitted to points.
+) -> Divided:
+    """Divide the charts whose weights are heavy, each by a mixture of normal distributions.
 
-    The points are the charts' own draws, resampled by their weights, and the particles, all of them
-    moved by a few Hamiltonian steps.
+    The mixture is fitted to the chart's share of the draws, resampled by their weights, and of the
+    particles, all of them moved by a few Hamiltonian steps. A chart with few of these stays as it
+    is: a light mode is not given up because another one is hard to cover.
+
+    Args:
+        rng_key: Randomness of the points and of the fits.
+        target: The target in its own coordinates.
+        charts: The charts so far, and their masses.
+        seen: What their draws say.
+        particles: Particles of an independent method; None where there are none.
     """
     pick_key, move_key, fit_key = split(rng_key, 3)
     points = resampled(numpy_generator(pick_key), seen, POOL)
@@ -41,8 +66,31 @@ def divided(
     inside = on_device(_solved(whole, points))
     moved = np.asarray(refreshed(move_key, StandardisedTarget(target, whole), inside))
     moved = moved[np.all(np.isfinite(moved), axis=1)]
-    mixture = fit_mixture(numpy_generator(fit_key), moved)
-    return _composed(whole, mixture), seen.log_evidence + np.log(mixture.weight)
+    normals, log_mass = charts
+    owner = nearest_chart(seen.partition, np.asarray(jax.vmap(whole)(on_device(moved))))
+    stayed, parts, masses = [], [], []
+    for number, (mass, is_heavy) in enumerate(zip(log_mass, _heavy(seen), strict=True)):
+        own = moved[owner == number]
+        if is_heavy and len(own) > 4 * target.dim:
+            mixture = fit_mixture(numpy_generator(fold_in(fit_key, number)), own)
+            if len(mixture.weight) > 1:
+                parts.append(_composed(whole, mixture))
+                masses.append(mass + np.log(mixture.weight))
+                continue
+        stayed.append(number)
+    kept = np.asarray(stayed, int)
+    every = joined([row(normals, kept), *parts]) if len(kept) else joined(parts)
+    return Divided((every, np.concatenate([log_mass[kept], *masses])), kept)
+
+
+def _heavy(seen: Judgement) -> Bool[np.ndarray, " charts"]:
+    """Whether the weights of each chart are heavy; all are divided where none is to blame."""
+    each = [quality_of(own) for own in (seen.log_weight[:, None] + seen.log_responsibility).T]
+    ess, tail = np.asarray(each).T
+    # A chart's own draws are about as many as its share of the mass, and others hardly count.
+    uneven = (ess < UNEVEN * seen.share) & (seen.share > NEGLIGIBLE)
+    heavy = uneven | (tail * seen.share > LIGHT_TAIL)
+    return heavy if np.any(heavy) else np.ones(len(each), bool)
 
 
 def with_uncovered(

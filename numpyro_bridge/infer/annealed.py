@@ -24,7 +24,7 @@ from numpyro_bridge.atlas.standardised_target import (
     log_weights_of,
     weights_of_draws,
 )
-from numpyro_bridge.infer.need import SMALL_GAP
+from numpyro_bridge.infer.need import SMALL_GAP, is_felt
 from numpyro_bridge.processes import UHA, AbstractProcess, Direct
 from numpyro_bridge.target import Target
 from numpyro_bridge.trajectories.ends import draw_end
@@ -126,17 +126,24 @@ class MovesOnCharts(NamedTuple):
     num_gradient_evaluations: int
 
 
-def annealed_on_charts(rng_key: RNGKey, pieces: Sequence[StandardisedTarget]) -> MovesOnCharts:
+def annealed_on_charts(
+    rng_key: RNGKey, pieces: Sequence[StandardisedTarget], share: Float[np.ndarray, " charts"]
+) -> MovesOnCharts:
     """Choose moves that need no training for the charts, if few steps are enough on each of them.
 
     Args:
         rng_key: Randomness of the paths.
         pieces: The target on each chart.
+        share: The share of the mass on each chart; one that is too light to matter has no say.
     """
     tried, spent = [], 0
-    for number, piece in enumerate(pieces):
+    for number, (piece, part) in enumerate(zip(pieces, share, strict=True)):
         draw_key, path_key = split(fold_in(rng_key, number))
         log_weight = np.asarray(weights_of_draws(draw_key, piece.map, piece.base), float)
+        if not is_felt(gap_of(log_weight), part, len(pieces)):
+            tried.append(_Tried(0, STEP_SIZES[0], 0))
+            spent += len(log_weight)
+            continue
         tried.append(_tried(path_key, piece, log_weight))
         spent += len(log_weight) + tried[-1].spent
         if tried[-1].num_steps > MANY_STEPS:

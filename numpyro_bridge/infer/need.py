@@ -6,6 +6,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import numpy as np
+from jaxtyping import Float
 
 from numpyro_bridge._core.keys import fold_in
 from numpyro_bridge._core.types import RNGKey
@@ -19,9 +20,26 @@ NUM_PATHS = 500
 SMALL_GAP = 0.05
 """An untrained process whose ELBO is about so close to the log evidence, in nats, is left alone."""
 
+LARGEST_GAP = 20.0
+"""A larger gap counts as so many nats: it says only that the map is poor."""
+
+
+def is_felt(gap: float, share: float, num_charts: int) -> bool:
+    """Whether the gap of one chart matters to all charts together.
+
+    Args:
+        gap: Between the ELBO and the log evidence of the chart's piece, in nats.
+        share: The share of the mass on the chart.
+        num_charts: How many charts there are.
+    """
+    return bool(gap > SMALL_GAP and share * min(gap, LARGEST_GAP) > SMALL_GAP / num_charts)
+
 
 def needs_training(
-    rng_key: RNGKey, processes: Sequence[AbstractProcess[Any]], pieces: Sequence[StandardisedTarget]
+    rng_key: RNGKey,
+    processes: Sequence[AbstractProcess[Any]],
+    pieces: Sequence[StandardisedTarget],
+    share: Float[np.ndarray, " charts"],
 ) -> list[bool]:
     """Whether the process of each chart needs training; a single chart always does.
 
@@ -29,6 +47,7 @@ def needs_training(
         rng_key: Randomness of the paths.
         processes: An untrained process for each chart, all of one kind.
         pieces: The target on each chart.
+        share: The share of the mass on each chart.
     """
     if len(pieces) == 1:
         return [True]
@@ -36,7 +55,7 @@ def needs_training(
         gap_of(np.asarray(_log_weights(fold_in(rng_key, number), process, piece)))
         for number, (process, piece) in enumerate(zip(processes, pieces, strict=True))
     ]
-    needed = [gap > SMALL_GAP for gap in gaps]
+    needed = [is_felt(gap, part, len(gaps)) for gap, part in zip(gaps, share, strict=True)]
     # The charts together were not good enough, so that one of them has to improve.
     return needed if any(needed) else [True] * len(pieces)
 

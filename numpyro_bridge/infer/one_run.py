@@ -12,6 +12,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from numpyro_bridge._core.functions import name_of
 from numpyro_bridge._core.interrupts import forget_interrupt
@@ -24,7 +25,7 @@ from numpyro_bridge._core.writing import check_writable
 from numpyro_bridge.atlas.seen_target import pieces_of, seen_through, view_of
 from numpyro_bridge.atlas.standardised_target import StandardisedTarget
 from numpyro_bridge.infer.absolute import absolute
-from numpyro_bridge.infer.coverage import covered
+from numpyro_bridge.infer.coverage import Covered, covered
 from numpyro_bridge.infer.need import needs_training
 from numpyro_bridge.infer.posterior import Posterior
 from numpyro_bridge.infer.seeing import (
@@ -94,7 +95,13 @@ def _posterior(sampler, rng_key: RNGKey, args, kwargs) -> Posterior[Any]:
         if atlas is None:
             raise
         return on_charts_after_interrupt(process_key, target, seen, report)
-    return posterior if atlas is None else _covered(last_key, posterior)
+    if atlas is None:
+        return posterior
+    judged = _covered(last_key, posterior)
+    if sampler.process is None and judged.loses_mass:
+        seen = seen._replace(target=atlas.target(target, bridged=False))
+        return on_charts_alone(process_key, seen, posterior.report)
+    return judged.posterior
 
 
 def _check_same_settings(sampler, rng_key: RNGKey) -> None:
@@ -168,21 +175,19 @@ def _bridged(sampler, process_key, fit_key, target: Target, seen: Seen, report: 
     return _trained(sampler, process_key, fit_key, seen, report)
 
 
-def _covered(rng_key, posterior: Posterior[Any]) -> Posterior[Any]:
+def _covered(rng_key, posterior: Posterior[Any]) -> Covered:
     def judged():
         stage("looking for what the sampler does not cover")
-        after = covered(rng_key, posterior)
-        return after.atlas, after.doubts
+        after, loses_mass = covered(rng_key, posterior)
+        return after.atlas, after.doubts, loses_mass
 
     try:
-        atlas, doubts = from_first(judged)
-        return replace(posterior, atlas=atlas, doubts=doubts)
+        atlas, doubts, loses_mass = from_first(judged)
+        return Covered(replace(posterior, atlas=atlas, doubts=doubts), loses_mass)
     except KeyboardInterrupt:
         forget_interrupt()
-        return with_doubt(
-            posterior,
-            "Ctrl-C was pressed before it was known whether all of the posterior is covered.",
-        )
+        doubt = "Ctrl-C was pressed before it was known whether all of the posterior is covered."
+        return Covered(with_doubt(posterior, doubt))
 
 
 def _trained(sampler, process_key, fit_key, seen: Seen, report: RunReport) -> Posterior[Any]:
@@ -195,7 +200,8 @@ def _trained(sampler, process_key, fit_key, seen: Seen, report: RunReport) -> Po
     needed = [True] * len(pieces)
     if sampler.process is None:
         key = fold_in(fit_key, 1)
-        needed = from_first(lambda: needs_training(key, processes, pieces))
+        share = np.ones(1) if seen.atlas is None else seen.atlas.share
+        needed = from_first(lambda: needs_training(key, processes, pieces, share))
     trainings = []
     for number, (key, piece) in enumerate(zip(keys, pieces, strict=True)):
         if needed[number]:

@@ -119,7 +119,9 @@ def by_moves_on_charts(
     """
     start = time.perf_counter()
     stage("choosing the annealed moves")
-    found = from_first(lambda: annealed_on_charts(rng_key, pieces_of(seen.target)))
+    assert seen.atlas is not None
+    share = seen.atlas.share
+    found = from_first(lambda: annealed_on_charts(rng_key, pieces_of(seen.target), share))
     took = time.perf_counter() - start
     report = replace(
         report,

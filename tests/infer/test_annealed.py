@@ -64,9 +64,12 @@ def test_moves_are_enough_for_many_small_skews_and_not_for_one_narrow_neck(key):
     assert not moves_suffice(key, target, transform, few)[0]
 
 
+EQUAL = np.array([0.5, 0.5])
+
+
 def test_charts_have_steps_in_common_and_their_evidence_is_exact(key):
     pieces = [wide(0.6), wide(1.0)]
-    processes, spent = annealed_on_charts(key, pieces)
+    processes, spent = annealed_on_charts(key, pieces, EQUAL)
     assert processes is not None and spent > 0
     assert len({process.num_steps for process in processes}) == 1
 
@@ -81,8 +84,11 @@ def test_charts_have_steps_in_common_and_their_evidence_is_exact(key):
 
 
 def test_moves_are_refused_where_no_chart_or_a_hopeless_one_is_to_blame(key):
-    assert annealed_on_charts(key, [wide(1.0), wide(1.0)]).processes is None
-    assert annealed_on_charts(key, [wide(1.0), wide(0.003)]).processes is None
+    assert annealed_on_charts(key, [wide(1.0), wide(1.0)], EQUAL).processes is None
+    hopeless = [wide(0.6), wide(0.003)]
+    assert annealed_on_charts(key, hopeless, EQUAL).processes is None
+    # Unless it is so light that nobody would notice.
+    assert annealed_on_charts(key, hopeless, np.array([1 - 1e-4, 1e-4])).processes is not None
 
 
 def test_charts_that_are_too_wide_are_mended_without_training(key):

@@ -20,10 +20,12 @@ def piece(scale: float) -> StandardisedTarget:
     return StandardisedTarget(target, DenseMap(jnp.zeros(2), scale * jnp.eye(2)))
 
 
-def needed(*scales: float) -> list[bool]:
+def needed(*scales: float, share: tuple[float, ...] | None = None) -> list[bool]:
     make = partial(nb.CMCD, num_steps=4, control=narrow(8), diffusion=0.1)
     processes = [make(key, 2) for key in jax.random.split(jax.random.key(0), len(scales))]
-    return needs_training(jax.random.key(1), processes, [piece(scale) for scale in scales])
+    of_each = np.full(len(scales), 1 / len(scales)) if share is None else np.asarray(share)
+    pieces = [piece(scale) for scale in scales]
+    return needs_training(jax.random.key(1), processes, pieces, of_each)
 
 
 def test_charts_that_are_good_without_training_are_left_alone():
@@ -33,3 +35,7 @@ def test_charts_that_are_good_without_training_are_left_alone():
 def test_where_no_chart_stands_out_all_are_trained():
     assert needed(1.0, 1.0) == [True, True]
     assert needed(1.0) == [True]
+
+
+def test_a_chart_that_is_too_light_to_be_felt_is_left_alone():
+    assert needed(3.0, 3.0, share=(0.999, 0.001)) == [True, False]
