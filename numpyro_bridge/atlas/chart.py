@@ -6,7 +6,7 @@ from functools import partial
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from numpyro_bridge._core.checks import check_count, check_flag, check_function, check_instance
 from numpyro_bridge._core.keys import fold_in, split
@@ -73,9 +73,9 @@ def chart(
 
     Every place becomes a chart: a normal distribution, which is then improved by natural-gradient
     steps on the chart's piece of the target, and bent where that pays. Draws of the charts are
-    weighted. Where the weights are heavy the charts are divided anew. Where particles of an
-    independent method lie that no chart covers, or probes find mass that no draw goes to, charts
-    are added. A few rounds of this are enough, or a bridge has to do the rest.
+    weighted. Charts whose weights are heavy are divided. Where particles of an independent method
+    lie that no chart covers, or probes find mass that no draw goes to, charts are added. A few
+    rounds of this are enough, or a bridge has to do the rest.
 
     Args:
         rng_key: The same key gives the same atlas.
@@ -105,7 +105,7 @@ def _charted(rng_key, target, exploration, fit, divide, temper, max_rounds, limi
     target = one_by_one(target)
     fit_key, witness_key, repair_key, last_key = split(rng_key, 4)
     charts = heaviest((exploration.normals, exploration.log_mass), MAX_CHARTS)
-    best = fit(fit_key, target, charts)
+    best, place = fit(fit_key, target, charts), np.arange(len(charts[1]))
     stage("looking for what charts do not cover", charts=len(best.maps), ess=best.seen.ess)
     compile_weighing_ahead(target, best.seen.partition)
     evaluations = exploration.num_gradient_evaluations + best.num_gradient_evaluations
@@ -116,7 +116,7 @@ def _charted(rng_key, target, exploration, fit, divide, temper, max_rounds, limi
         round_key = fold_in(repair_key, number)
         divide_key, check_key, again_key = split(round_key, 3)
         uncovered = uncovered_by(check_key, target, best.seen, witness)
-        repair = _repair(divide_key, target, best, witness, uncovered, dividing)
+        repair = _repair(divide_key, target, best, place, witness, uncovered, dividing)
         evaluations += repair.num_gradient_evaluations
         rough = repair.rough if rough is None else rough
         if repair.charts is None:
@@ -129,6 +129,7 @@ def _charted(rng_key, target, exploration, fit, divide, temper, max_rounds, limi
         fitted = fit(again_key, target, repair.charts, known=repair.known)
         evaluations += fitted.num_gradient_evaluations
         best, goes_on = _improved(best, fitted, added=repair.added)
+        place = _places(repair, place) if best is fitted else place
         if repair.added and not goes_on:
             break
         dividing = dividing and goes_on  # what no chart covers may still be added
@@ -175,6 +176,8 @@ class _Repair(NamedTuple):
 
     charts: WeightedNormals | None
     """None where nothing is to be repaired."""
+    place: Int[np.ndarray, " charts"] | None = None
+    """From which place each of them comes; None where charts were added to those that are there."""
     known: Sequence[AbstractMap] = ()
     """Maps of the first of these charts, which may still do."""
     added: bool = False
@@ -184,18 +187,31 @@ class _Repair(NamedTuple):
     """A place with mass by the numbers, which rounding makes meaningless."""
 
 
-def _repair(rng_key, target, best: Fitted, witness: Witness, uncovered, divide: bool) -> _Repair:
+def _places(repair: _Repair, before: Int[np.ndarray, " _"]) -> Int[np.ndarray, " charts"]:
+    """From which place each chart comes; all that were added in a round count as one."""
+    if repair.place is not None:
+        return repair.place
+    assert repair.charts is not None
+    num = len(repair.charts[1])
+    if num <= len(before):  # some have made room
+        return np.arange(num)
+    return np.concatenate([before, np.full(num - len(before), np.max(before) + 1)])
+
+
+def _repair(
+    rng_key, target, best: Fitted, place, witness: Witness, uncovered, divide: bool
+) -> _Repair:
     """Divide charts whose weights are heavy; otherwise add charts on what none of them covers."""
     seen = best.seen
     by_moves = best.left_to_moves or target.dim >= MENDED_BY_MOVES
     if divide and not seen.good and len(best.maps) == 1 and by_moves:
         return _Repair(None)
     if divide and not seen.good and seen.ess > 0 and len(best.maps) <= MAX_COMPONENTS:
-        charts, stayed = divided(
-            rng_key, target, (best.normals, seen.log_mass), seen, witness.position
-        )
-        if len(charts[1]) > len(best.maps):
-            return _Repair(charts, [best.maps[chart] for chart in stayed])
+        charts = best.normals, seen.log_mass
+        parts = divided(rng_key, target, charts, place, seen, witness.position)
+        known = [best.maps[chart] for chart in parts.stayed]
+        if len(known) < len(best.maps) and len(parts.place) > 1:
+            return _Repair(parts.charts, parts.place, known)
     # Particles and probes may lie outside of a poor chart without being a mode of their own.
     if not (seen.good or seen.ess == 0 or not divide or len(best.maps) > 1):
         return _Repair(None)
@@ -203,7 +219,7 @@ def _repair(rng_key, target, best: Fitted, witness: Witness, uncovered, divide: 
         share = len(uncovered) / len(witness.position)
         charts = best.normals, seen.log_mass
         charts = with_uncovered(rng_key, charts, seen, uncovered, share, MAX_CHARTS)
-        return _Repair(charts, _known(best, charts), added=True)
+        return _Repair(charts, None, _known(best, charts), added=True)
     walk_key, probe_key = split(rng_key)
     walk = walked_out(walk_key, target, seen)
     walking = walk.num_gradient_evaluations
@@ -212,10 +228,10 @@ def _repair(rng_key, target, best: Fitted, witness: Witness, uncovered, divide: 
         for number, (ends, share) in enumerate(zip(walk.ends, walk.shares, strict=True)):
             key = fold_in(walk_key, number)
             charts = with_uncovered(key, charts, seen, ends, share, MAX_CHARTS)
-        return _Repair(charts, _known(best, charts), True, walking)
+        return _Repair(charts, None, _known(best, charts), True, walking)
     found = with_unexplained(probe_key, target, best.normals, seen, MAX_CHARTS)
     spent = walking + found.num_gradient_evaluations
-    return _Repair(found.charts, _known(best, found.charts), True, spent, found.rough)
+    return _Repair(found.charts, None, _known(best, found.charts), True, spent, found.rough)
 
 
 def _known(best: Fitted, charts: WeightedNormals | None) -> Sequence[AbstractMap]:

@@ -14,7 +14,7 @@ from numpyro_bridge.atlas.climbs import Tops
 from numpyro_bridge.atlas.distinct import distinct_fits
 from numpyro_bridge.atlas.effort import share_of_effort
 from numpyro_bridge.atlas.fit_normal import NUM_STEPS, climb, draws_per_step
-from numpyro_bridge.atlas.maps import DenseMap
+from numpyro_bridge.atlas.maps import DenseMap, as_dense
 from numpyro_bridge.atlas.mixture_fit import numpy_generator, spread_out
 from numpyro_bridge.atlas.stacked import row
 from numpyro_bridge.atlas.standardised_target import weights_of_draws
@@ -59,7 +59,8 @@ def normals_of_highest_elbo(rng_key: RNGKey, target: Target, tops: Tops) -> Fits
     elbo, turns = np.full(NUM_STARTS, -np.inf), 0
     for key in split(fit_key, MAX_TURNS if share_of_effort(target) == 1.0 else 1):
         before, turns = elbo, turns + 1
-        normals = climb(key, target, normals, num_iterations=NUM_STEPS, num_draws=num_draws)
+        climbed = climb(key, target, normals, num_iterations=NUM_STEPS, num_draws=num_draws)
+        normals = jax.vmap(as_dense)(climbed)
         each = [weights_of_draws(draw_key, row(normals, k), target) for k in range(NUM_STARTS)]
         elbo = np.asarray([np.mean(np.asarray(one, float)) for one in each])
         elbo = np.where(np.isfinite(elbo), np.maximum(elbo, HOPELESS), HOPELESS)

@@ -22,8 +22,11 @@ POOL = 1_500
 """Draws that are resampled by their weights, to divide heavy charts by."""
 
 UNEVEN, NEGLIGIBLE = 0.8, 0.02
-"""A chart is divided if its own draws are worth less than the first share of independent ones, and
-more than the second share of the mass is on it."""
+"""The weights of a chart are heavy if its own draws are worth less than the first share of
+independent ones, and more than the second share of the mass is on it."""
+
+FEWEST = 4
+"""So many points for each dimension, or more, are what charts of a place are fitted to."""
 
 WeightedNormals = tuple[DenseMap, Float[np.ndarray, " _"]]
 """Normal distributions at the places of charts, stacked, and the log of the mass of each."""
@@ -34,6 +37,8 @@ class Divided(NamedTuple):
 
     charts: WeightedNormals
     """Those that stayed come first."""
+    place: Int[np.ndarray, " charts"]
+    """From which place each chart comes."""
     stayed: Int[np.ndarray, " _"]
     """The numbers of the charts that stayed as they are."""
 
@@ -42,19 +47,21 @@ def divided(
     rng_key: RNGKey,
     target: Target,
     charts: WeightedNormals,
+    place: Int[np.ndarray, " charts"],
     seen: Judgement,
     particles: Float[np.ndarray, "num dim"] | None,
 ) -> Divided:
-    """Divide the charts whose weights are heavy, each by a mixture of normal distributions.
+    """Divide anew what belongs to a place where weights are heavy, by a mixture of normals.
 
-    The mixture is fitted to the chart's share of the draws, resampled by their weights, and of the
-    particles, all of them moved by a few Hamiltonian steps. A chart with few of these stays as it
-    is: a light mode is not given up because another one is hard to cover.
+    The mixture is fitted to the draws of the place's charts, resampled by their weights, and to
+    the particles there, all of them moved by a few Hamiltonian steps. The charts of other places
+    stay: a light mode is not given up because another one is hard to cover.
 
     Args:
         rng_key: Randomness of the points and of the fits.
         target: The target in its own coordinates.
         charts: The charts so far, and their masses.
+        place: From which place each chart comes; those of one place are divided together.
         seen: What their draws say.
         particles: Particles of an independent method; None where there are none.
     """
@@ -66,25 +73,23 @@ def divided(
     inside = on_device(_solved(whole, points))
     moved = np.asarray(refreshed(move_key, StandardisedTarget(target, whole), inside))
     moved = moved[np.all(np.isfinite(moved), axis=1)]
+    owner = place[nearest_chart(seen.partition, np.asarray(jax.vmap(whole)(on_device(moved))))]
+    heavy = np.unique(place[_heavy(seen)])
+    enough = [one for one in heavy if np.sum(owner == one) > FEWEST * target.dim]
     normals, log_mass = charts
-    owner = nearest_chart(seen.partition, np.asarray(jax.vmap(whole)(on_device(moved))))
-    stayed, parts, masses = [], [], []
-    for number, (mass, is_heavy) in enumerate(zip(log_mass, _heavy(seen), strict=True)):
-        own = moved[owner == number]
-        if is_heavy and len(own) > 4 * target.dim:
-            mixture = fit_mixture(numpy_generator(fold_in(fit_key, number)), own)
-            if len(mixture.weight) > 1:
-                parts.append(_composed(whole, mixture))
-                masses.append(mass + np.log(mixture.weight))
-                continue
-        stayed.append(number)
-    kept = np.asarray(stayed, int)
-    every = joined([row(normals, kept), *parts]) if len(kept) else joined(parts)
-    return Divided((every, np.concatenate([log_mass[kept], *masses])), kept)
+    stayed = np.flatnonzero(~np.isin(place, enough))
+    parts, masses, places = [row(normals, stayed)], [log_mass[stayed]], [place[stayed]]
+    for one in enough:
+        mixture = fit_mixture(numpy_generator(fold_in(fit_key, int(one))), moved[owner == one])
+        parts.append(_composed(whole, mixture))
+        masses.append(np.logaddexp.reduce(log_mass[place == one]) + np.log(mixture.weight))
+        places.append(np.full(len(mixture.weight), one))
+    every = joined([part for part in parts if len(part.location)])
+    return Divided((every, np.concatenate(masses)), np.concatenate(places), stayed)
 
 
 def _heavy(seen: Judgement) -> Bool[np.ndarray, " charts"]:
-    """Whether the weights of each chart are heavy; all are divided where none is to blame."""
+    """Whether the weights of each chart are heavy; those of all are where none is to blame."""
     each = [quality_of(own) for own in (seen.log_weight[:, None] + seen.log_responsibility).T]
     ess, tail = np.asarray(each).T
     # A chart's own draws are about as many as its share of the mass, and others hardly count.

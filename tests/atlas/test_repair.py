@@ -33,8 +33,9 @@ def test_dividing_a_ring_raises_the_effective_sample_size():
     wide = normals_at([[0.0, 0.0]], [3.0])
     before = judge(judge_key, target, rows_of(wide), np.zeros(1))
     assert before.ess < 0.5
-    (normals, log_mass), stayed = divided(divide_key, target, (wide, before.log_mass), before, None)
-    assert len(log_mass) > 3 and len(stayed) == 0
+    charts, one = (wide, before.log_mass), np.zeros(1, int)
+    (normals, log_mass), place, stayed = divided(divide_key, target, charts, one, before, None)
+    assert len(log_mass) > 3 and len(stayed) == 0 and not np.any(place)
     np.testing.assert_allclose(np.logaddexp.reduce(log_mass), before.log_evidence, atol=1e-9)
     after = judge(again_key, target, rows_of(normals), log_mass)
     assert after.good and after.ess > 1.5 * before.ess
@@ -45,20 +46,22 @@ def test_dividing_a_ring_raises_the_effective_sample_size():
 @pytest.mark.slow
 def test_a_light_mode_stays_when_a_heavy_one_is_divided():
     """A ring of nearly all the mass, and a normal mode of one percent beside it."""
-    share, place = 0.01, jnp.asarray([30.0, 0.0])
+    share, centre = 0.01, jnp.asarray([30.0, 0.0])
     log_ring = np.log(2 * np.pi * RADIUS * WIDTH * np.sqrt(2 * np.pi))
 
     def both(x):
-        log_mode = np.log(share) - np.log(2 * np.pi) - 0.5 * jnp.sum((x - place) ** 2)
+        log_mode = np.log(share) - np.log(2 * np.pi) - 0.5 * jnp.sum((x - centre) ** 2)
         return jnp.logaddexp(np.log(1 - share) - log_ring + ring(x), log_mode)
 
     target = target_from_log_density(both, 2)
     judge_key, divide_key = jax.random.split(jax.random.key(0))
-    charts = normals_at([[0.0, 0.0], place], [3.0, 1.0])
-    seen = judge(judge_key, target, rows_of(charts), np.log([0.99, 0.01]))
-    (normals, log_mass), stayed = divided(divide_key, target, (charts, seen.log_mass), seen, None)
+    normals = normals_at([[0.0, 0.0], centre], [3.0, 1.0])
+    seen = judge(judge_key, target, rows_of(normals), np.log([0.99, 0.01]))
+    charts, place = (normals, seen.log_mass), np.array([4, 7])
+    (normals, log_mass), place, stayed = divided(divide_key, target, charts, place, seen, None)
     assert stayed.tolist() == [1] and len(log_mass) > 4
-    np.testing.assert_array_equal(normals.location[0], place)
+    assert place.tolist() == [7] + [4] * (len(log_mass) - 1)
+    np.testing.assert_array_equal(normals.location[0], centre)
     assert log_mass[0] == seen.log_mass[1] == pytest.approx(np.log(share), abs=0.3)
     np.testing.assert_allclose(np.logaddexp.reduce(log_mass[1:]), seen.log_mass[0], atol=1e-9)
 
