@@ -206,14 +206,16 @@ def _repair(
     by_moves = best.left_to_moves or target.dim >= MENDED_BY_MOVES
     if divide and not seen.good and len(best.maps) == 1 and by_moves:
         return _Repair(None)
-    if divide and not seen.good and seen.ess > 0 and len(best.maps) <= MAX_COMPONENTS:
+    few = len(best.maps) <= MAX_COMPONENTS
+    if divide and not seen.good and seen.ess > 0 and few:
         charts = best.normals, seen.log_mass
         parts = divided(rng_key, target, charts, place, seen, witness.position)
         known = [best.maps[chart] for chart in parts.stayed]
         if len(known) < len(best.maps) and len(parts.place) > 1:
             return _Repair(parts.charts, parts.place, known)
     # Particles and probes may lie outside of a poor chart without being a mode of their own.
-    if not (seen.good or seen.ess == 0 or not divide or len(best.maps) > 1):
+    several = few and len(best.maps) > 1
+    if not (seen.good or seen.ess == 0 or not divide or several):
         return _Repair(None)
     if len(uncovered) and witness.position is not None:
         share = len(uncovered) / len(witness.position)
