@@ -29,18 +29,21 @@ def numpy_generator(rng_key: RNGKey) -> np.random.Generator:
     return np.random.default_rng(numbers_of_key(rng_key))
 
 
-def fit_mixture(rng: np.random.Generator, points: Float[np.ndarray, "num dim"]) -> NormalMixture:
+def fit_mixture(
+    rng: np.random.Generator, points: Float[np.ndarray, "num dim"], most: int = MAX_COMPONENTS
+) -> NormalMixture:
     """The mixture that explains points best by the Bayesian information criterion.
 
     Args:
         rng: Randomness of the first centres.
         points: One a row; roughly in standardised coordinates, since covariances are shrunk a
             little towards the identity times their own scale.
+        most: Number of components at most.
     """
     num, dim = points.shape
     parameters = 1 + dim + dim * (dim + 1) / 2
     # A component needs twice as many points as there are dimensions, or its covariance is noise.
-    most = max(1, min(MAX_COMPONENTS, num // (2 * (dim + 1))))
+    most = max(1, min(most, num // (2 * (dim + 1))))
     candidates = [_fitted(rng, points, number) for number in range(1, most + 1)]
     criteria = [
         number * parameters * np.log(num) - 2 * log_likelihood

@@ -12,7 +12,7 @@ from numpyro_bridge._core.on_device import on_device
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.atlas.judge import LIGHT_TAIL, Judgement, nearest_chart, quality_of
 from numpyro_bridge.atlas.maps import DenseMap
-from numpyro_bridge.atlas.mixture_fit import fit_mixture, numpy_generator
+from numpyro_bridge.atlas.mixture_fit import MAX_COMPONENTS, fit_mixture, numpy_generator
 from numpyro_bridge.atlas.particles import refreshed
 from numpyro_bridge.atlas.stacked import joined, row, stack
 from numpyro_bridge.atlas.standardised_target import StandardisedTarget
@@ -79,8 +79,10 @@ def divided(
     normals, log_mass = charts
     stayed = np.flatnonzero(~np.isin(place, enough))
     parts, masses, places = [row(normals, stayed)], [log_mass[stayed]], [place[stayed]]
+    most = max(2, MAX_COMPONENTS // max(len(enough), 1))  # every chart may have to be bent
     for one in enough:
-        mixture = fit_mixture(numpy_generator(fold_in(fit_key, int(one))), moved[owner == one])
+        rng = numpy_generator(fold_in(fit_key, int(one)))
+        mixture = fit_mixture(rng, moved[owner == one], most)
         parts.append(_composed(whole, mixture))
         masses.append(np.logaddexp.reduce(log_mass[place == one]) + np.log(mixture.weight))
         places.append(np.full(len(mixture.weight), one))
