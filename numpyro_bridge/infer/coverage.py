@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
 
 from numpyro_bridge._core.keys import split
 from numpyro_bridge._core.on_device import on_device
@@ -16,6 +15,7 @@ from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.atlas.atlas import Atlas, no_uncovered
 from numpyro_bridge.atlas.judge import LEAST_EXCESS, MARGIN, SAME_EVIDENCE, quality_of
 from numpyro_bridge.atlas.judge import NUM_DRAWS as NUM_CHART_DRAWS
+from numpyro_bridge.atlas.mixture_fit import numpy_generator
 from numpyro_bridge.atlas.particles import refreshed
 from numpyro_bridge.atlas.repair import normal_of
 from numpyro_bridge.atlas.standardised_target import StandardisedTarget
@@ -25,6 +25,9 @@ from numpyro_bridge.infer.posterior import Posterior
 
 NUM_DRAWS = 1_000
 """Draws of the sampler that the weights of particles are compared with."""
+
+NUM_BACK = 1_024
+"""Draws of the charts from which paths are run back; as many as there are particles, mostly."""
 
 ENOUGH_ESS = 0.1
 """Charts whose draws are worth a smaller share of independent ones are no measure of a sampler."""
@@ -36,18 +39,25 @@ class Covered(NamedTuple):
     posterior: Posterior[Any]
     """The same, with a doubt for what particles see and the sampler does not."""
     loses_mass: bool = False
-    """Whether the charts by themselves cover more: their evidence is higher by more than chance."""
+    """Whether the charts by themselves cover more, by more than chance."""
 
 
-def covered(rng_key: RNGKey, posterior: Posterior[Any]) -> Covered:
+def covered(
+    rng_key: RNGKey, posterior: Posterior[Any], alone: Posterior[Any] | None = None
+) -> Covered:
     """Judge a posterior again, by particles and by the charts that it was made from.
 
     A path is run back from every particle. One whose weight exceeds that of all draws of the
     sampler lies where the sampler does not go.
+
+    Args:
+        rng_key: Randomness of draws and paths.
+        posterior: The sampler on its charts.
+        alone: The charts without any sampler, to compare it with; None for no comparison.
     """
     atlas = posterior.atlas
     assert atlas is not None
-    draw_key, check_key = split(rng_key)
+    draw_key, check_key, compare_key = split(rng_key, 3)
     _compile_ahead(check_key, posterior, atlas)
     own = np.asarray(posterior.sample(draw_key, NUM_DRAWS).log_weight, float)
     own = np.where(np.isnan(own), -np.inf, own)
@@ -57,24 +67,65 @@ def covered(rng_key: RNGKey, posterior: Posterior[Any]) -> Covered:
     limit = max(estimate + LEAST_EXCESS, float(np.max(own)) + MARGIN)
     uncovered = _beyond(check_key, posterior, atlas, limit)
     judged = atlas.judged_again(estimate, uncovered)
-    loses_mass = _is_lower(own, estimate, atlas)
-    return Covered(replace(posterior, atlas=judged, doubts=judged.doubts), loses_mass)
+    loses_mass = alone is not None and _loses_mass(compare_key, posterior, alone, own)
+    doubts = (*judged.doubts, *_doubts_about_evidence(own, estimate, atlas))
+    return Covered(replace(posterior, atlas=judged, doubts=doubts), loses_mass)
 
 
-def _is_lower(own: Float[np.ndarray, " draws"], estimate: float, atlas: Atlas) -> bool:
-    """Whether an evidence is below that of the charts alone, by more than chance.
+def _doubts_about_evidence(own: np.ndarray, estimate: float, atlas: Atlas):
+    """A sentence where the charts alone had a higher evidence than the sampler on them has.
 
-    Training by the reverse divergence may draw a sampler in from arms of the posterior which its
-    chart covered, if thinly. Both estimates are unbiased, so that the lower one lacks something.
+    A few heavy draws of a chart may be all that shows of an arm which no path of the sampler
+    reaches. Both estimates lack nothing on average, so two errors are reason enough to doubt.
     """
     ess, _ = quality_of(own)
     if atlas.ess < ENOUGH_ESS or ess == 0:
+        return
+    chance = math.hypot(_error(ess, float(len(own))), _error(atlas.ess, float(NUM_CHART_DRAWS)))
+    more = atlas.log_evidence - estimate
+    if more > 2 * chance:
+        yield (
+            f"Draws of the charts alone gave a log evidence that is higher by {more:.3f} ± "
+            f"{chance:.3f}: the sampler may leave out some of the posterior."
+        )
+
+
+def _loses_mass(
+    rng_key: RNGKey, posterior: Posterior[Any], alone: Posterior[Any], own: np.ndarray
+) -> bool:
+    """Whether a sampler leaves out what its charts cover, by more than chance.
+
+    Training by the reverse divergence may draw a sampler in from arms of the posterior which its
+    chart covered, if thinly. Its own weights know nothing of these. So draws of the charts are
+    resampled by their weights, and paths are run back from them: one over the mean of the inverse
+    weights is an evidence that lacks nothing, and hardly scatters where the sampler is too narrow.
+    """
+    draw_key, pick_key, back_key = split(rng_key, 3)
+    draws = alone.sample(draw_key, NUM_CHART_DRAWS)
+    log_weight = np.asarray(draws.log_weight, float)
+    ess, _ = quality_of(log_weight)
+    own_ess, _ = quality_of(own)
+    if ess < ENOUGH_ESS or own_ess == 0:
         return False
-    chance = math.hypot(_error(ess, len(own)), _error(atlas.ess, NUM_CHART_DRAWS))
-    return atlas.log_evidence - estimate > 3 * chance + SAME_EVIDENCE
+    weight = np.exp(log_weight - np.max(log_weight))
+    chosen = numpy_generator(pick_key).choice(len(weight), NUM_BACK, p=weight / weight.sum())
+    position = on_device(np.asarray(draws.position)[chosen], jnp.result_type(float))
+    back, finite = backward_log_weights(back_key, posterior.process, posterior.target, position)
+    inverse = -np.asarray(back, float)[np.asarray(finite)]
+    if len(inverse) < 0.5 * NUM_BACK:
+        return False
+    backward = np.log(len(inverse)) - np.logaddexp.reduce(inverse)
+    forward = np.logaddexp.reduce(own) - np.log(len(own))
+    back_ess, _ = quality_of(inverse)
+    chance = math.hypot(
+        _error(own_ess, float(len(own))),
+        # Resampled draws are worth no more than those they were taken from.
+        _error(back_ess, 1 / (1 / NUM_BACK + 1 / (ess * NUM_CHART_DRAWS))),
+    )
+    return bool(backward - forward > 3 * chance + SAME_EVIDENCE)
 
 
-def _error(ess: float, num: int) -> float:
+def _error(ess: float, num: float) -> float:
     """Standard error of a log evidence by so many draws, in nats."""
     return math.sqrt((1 / ess - 1) / num)
 

@@ -97,10 +97,13 @@ def _posterior(sampler, rng_key: RNGKey, args, kwargs) -> Posterior[Any]:
         return on_charts_after_interrupt(process_key, target, seen, report)
     if atlas is None:
         return posterior
-    judged = _covered(last_key, posterior)
-    if sampler.process is None and judged.loses_mass:
-        seen = seen._replace(target=atlas.target(target, bridged=False))
-        return on_charts_alone(process_key, seen, posterior.report)
+    alone = None
+    if sampler.process is None:
+        on_charts = seen._replace(target=atlas.target(target, bridged=False))
+        alone = on_charts_alone(process_key, on_charts, posterior.report)
+    judged = _covered(last_key, posterior, alone)
+    if alone is not None and judged.loses_mass:
+        return alone
     return judged.posterior
 
 
@@ -175,10 +178,10 @@ def _bridged(sampler, process_key, fit_key, target: Target, seen: Seen, report: 
     return _trained(sampler, process_key, fit_key, seen, report)
 
 
-def _covered(rng_key, posterior: Posterior[Any]) -> Covered:
+def _covered(rng_key, posterior: Posterior[Any], alone: Posterior[Any] | None) -> Covered:
     def judged():
         stage("looking for what the sampler does not cover")
-        after, loses_mass = covered(rng_key, posterior)
+        after, loses_mass = covered(rng_key, posterior, alone)
         return after.atlas, after.doubts, loses_mass
 
     try:
