@@ -53,6 +53,11 @@ def suffices(ess: float, tail_share: float) -> bool:
     return ess > GOOD_ESS and tail_share < GOOD_TAIL
 
 
+def evidence_error(ess: float, num: float | int) -> float:
+    """Standard error of a log evidence by draws of which this share is effective, in nats."""
+    return math.sqrt((1 / ess - 1) / num) if ess > 0 else math.inf
+
+
 class Judgement(NamedTuple):
     """What the draws of charts say about them."""
 
@@ -72,7 +77,7 @@ class Judgement(NamedTuple):
     @property
     def log_evidence_error(self) -> float:
         """Standard error of the log evidence, in nats."""
-        return math.sqrt((1 / self.ess - 1) / len(self.log_weight)) if self.ess > 0 else math.inf
+        return evidence_error(self.ess, len(self.log_weight))
 
     @property
     def good(self) -> bool:

@@ -1,4 +1,4 @@
-"""Coverage: particles of an independent method judge a trained sampler from outside."""
+"""Coverage: a sampler is judged from outside, by particles and by the charts it was made from."""
 
 import math
 from dataclasses import replace
@@ -13,7 +13,13 @@ from numpyro_bridge._core.on_device import on_device
 from numpyro_bridge._core.quick_jit import compile_ahead
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.atlas.atlas import Atlas, no_uncovered
-from numpyro_bridge.atlas.judge import LEAST_EXCESS, MARGIN, SAME_EVIDENCE, quality_of
+from numpyro_bridge.atlas.judge import (
+    LEAST_EXCESS,
+    MARGIN,
+    SAME_EVIDENCE,
+    evidence_error,
+    quality_of,
+)
 from numpyro_bridge.atlas.judge import NUM_DRAWS as NUM_CHART_DRAWS
 from numpyro_bridge.atlas.mixture_fit import numpy_generator
 from numpyro_bridge.atlas.particles import refreshed
@@ -37,7 +43,7 @@ class Covered(NamedTuple):
     """A posterior that was judged from outside."""
 
     posterior: Posterior[Any]
-    """The same, with a doubt for what particles see and the sampler does not."""
+    """The same, with doubts for what particles or charts see and the sampler does not."""
     loses_mass: bool = False
     """Whether the charts by themselves cover more, by more than chance."""
 
@@ -59,31 +65,38 @@ def covered(
     assert atlas is not None
     draw_key, check_key, compare_key = split(rng_key, 3)
     _compile_ahead(check_key, posterior, atlas)
-    own = np.asarray(posterior.sample(draw_key, NUM_DRAWS).log_weight, float)
-    own = np.where(np.isnan(own), -np.inf, own)
+    _, own = _drawn(draw_key, posterior, NUM_DRAWS)
     if not np.isfinite(np.max(own)):
         return Covered(posterior)  # The verdict on such draws needs no further doubt.
     estimate = float(np.logaddexp.reduce(own) - np.log(len(own)))
+    error = evidence_error(quality_of(own)[0], len(own))
     limit = max(estimate + LEAST_EXCESS, float(np.max(own)) + MARGIN)
     uncovered = _beyond(check_key, posterior, atlas, limit)
     judged = atlas.judged_again(estimate, uncovered)
-    loses_mass = alone is not None and _loses_mass(compare_key, posterior, alone, own)
-    doubts = (*judged.doubts, *_doubts_about_evidence(own, estimate, atlas))
+    doubts = (*judged.doubts, *_doubts_about_evidence(estimate, error, atlas))
+    loses_mass = False
+    # Where evaluations are so dear that there are no particles, no further paths are run back.
+    if alone is not None and atlas.witness.position is not None:
+        loses_mass = _loses_mass(compare_key, posterior, alone, estimate, error)
     return Covered(replace(posterior, atlas=judged, doubts=doubts), loses_mass)
 
 
-def _doubts_about_evidence(own: np.ndarray, estimate: float, atlas: Atlas):
+def _drawn(rng_key: RNGKey, posterior: Posterior[Any], num: int) -> tuple[np.ndarray, np.ndarray]:
+    """Positions of draws, and their log weights, of which none is NaN."""
+    draws = posterior.sample(rng_key, num)
+    log_weight = np.asarray(draws.log_weight, float)
+    return np.asarray(draws.position), np.where(np.isnan(log_weight), -np.inf, log_weight)
+
+
+def _doubts_about_evidence(estimate: float, error: float, atlas: Atlas):
     """A sentence where the charts alone had a higher evidence than the sampler on them has.
 
     A few heavy draws of a chart may be all that shows of an arm which no path of the sampler
     reaches. Both estimates lack nothing on average, so two errors are reason enough to doubt.
     """
-    ess, _ = quality_of(own)
-    if atlas.ess < ENOUGH_ESS or ess == 0:
-        return
-    chance = math.hypot(_error(ess, float(len(own))), _error(atlas.ess, float(NUM_CHART_DRAWS)))
+    chance = math.hypot(error, evidence_error(atlas.ess, NUM_CHART_DRAWS))
     more = atlas.log_evidence - estimate
-    if more > 2 * chance:
+    if atlas.ess >= ENOUGH_ESS and more > 2 * chance:
         yield (
             f"Draws of the charts alone gave a log evidence that is higher by {more:.3f} ± "
             f"{chance:.3f}: the sampler may leave out some of the posterior."
@@ -91,7 +104,11 @@ def _doubts_about_evidence(own: np.ndarray, estimate: float, atlas: Atlas):
 
 
 def _loses_mass(
-    rng_key: RNGKey, posterior: Posterior[Any], alone: Posterior[Any], own: np.ndarray
+    rng_key: RNGKey,
+    posterior: Posterior[Any],
+    alone: Posterior[Any],
+    estimate: float,
+    error: float,
 ) -> bool:
     """Whether a sampler leaves out what its charts cover, by more than chance.
 
@@ -101,33 +118,22 @@ def _loses_mass(
     weights is an evidence that lacks nothing, and hardly scatters where the sampler is too narrow.
     """
     draw_key, pick_key, back_key = split(rng_key, 3)
-    draws = alone.sample(draw_key, NUM_CHART_DRAWS)
-    log_weight = np.asarray(draws.log_weight, float)
+    position, log_weight = _drawn(draw_key, alone, NUM_CHART_DRAWS)
     ess, _ = quality_of(log_weight)
-    own_ess, _ = quality_of(own)
-    if ess < ENOUGH_ESS or own_ess == 0:
+    if ess < ENOUGH_ESS:
         return False
     weight = np.exp(log_weight - np.max(log_weight))
     chosen = numpy_generator(pick_key).choice(len(weight), NUM_BACK, p=weight / weight.sum())
-    position = on_device(np.asarray(draws.position)[chosen], jnp.result_type(float))
-    back, finite = backward_log_weights(back_key, posterior.process, posterior.target, position)
+    ends = on_device(position[chosen], jnp.result_type(float))
+    back, finite = backward_log_weights(back_key, posterior.process, posterior.target, ends)
     inverse = -np.asarray(back, float)[np.asarray(finite)]
     if len(inverse) < 0.5 * NUM_BACK:
         return False
     backward = np.log(len(inverse)) - np.logaddexp.reduce(inverse)
-    forward = np.logaddexp.reduce(own) - np.log(len(own))
-    back_ess, _ = quality_of(inverse)
-    chance = math.hypot(
-        _error(own_ess, float(len(own))),
-        # Resampled draws are worth no more than those they were taken from.
-        _error(back_ess, 1 / (1 / NUM_BACK + 1 / (ess * NUM_CHART_DRAWS))),
-    )
-    return bool(backward - forward > 3 * chance + SAME_EVIDENCE)
-
-
-def _error(ess: float, num: float) -> float:
-    """Standard error of a log evidence by so many draws, in nats."""
-    return math.sqrt((1 / ess - 1) / num)
+    # Resampled draws are worth no more than those they were taken from.
+    worth = 1 / (1 / NUM_BACK + 1 / (ess * NUM_CHART_DRAWS))
+    chance = math.hypot(error, evidence_error(quality_of(inverse)[0], worth))
+    return bool(backward - estimate > 3 * chance + SAME_EVIDENCE)
 
 
 def _compile_ahead(rng_key: RNGKey, posterior: Posterior[Any], atlas: Atlas) -> None:

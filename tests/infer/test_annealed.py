@@ -85,6 +85,7 @@ def test_charts_have_steps_in_common_and_their_evidence_is_exact(key):
 
 def test_moves_are_refused_where_no_chart_or_a_hopeless_one_is_to_blame(key):
     assert annealed_on_charts(key, [wide(1.0), wide(1.0)], EQUAL).processes is None
+    assert annealed_on_charts(key, [wide(1.0), wide(0.003)], EQUAL).processes is None
     hopeless = [wide(0.6), wide(0.003)]
     assert annealed_on_charts(key, hopeless, EQUAL).processes is None
     # Unless it is so light that nobody would notice.
