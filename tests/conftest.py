@@ -13,12 +13,14 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 # Tests compile many small programs that run once: fast code is not worth its price.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 # How XLA generates code by default takes more than twice as long to compile as how it did before,
-# which the JAX of Python 3.11 can still do. On Python 3.12 the tests run with the default.
-if version("jaxlib").startswith("0.10.") and "fusion_emitters" not in os.getenv("XLA_FLAGS", ""):
-    os.environ["XLA_FLAGS"] = (
-        "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1 "
-        + os.getenv("XLA_FLAGS", "")
-    )
+# which the JAX of Python 3.11 can still do. XLA refuses flags that it does not know, so that other
+# releases than these get none.
+if "opt_preset" not in os.getenv("XLA_FLAGS", ""):
+    before = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+    preset = "--xla_cpu_opt_preset=FAST_COMPILE"
+    quick = {"0.10": f"{before} {preset}", "0.12": preset}
+    release = ".".join(version("jaxlib").split(".")[:2])
+    os.environ["XLA_FLAGS"] = f"{quick.get(release, '')} {os.getenv('XLA_FLAGS', '')}"
 # `make test-fast` keeps what was compiled. Each worker has a folder of its own: JAX writes these
 # files in place, and who reads at the same time would see half of one.
 if "JAX_COMPILATION_CACHE_DIR" in os.environ:
@@ -38,8 +40,8 @@ jax.config.update("jax_enable_x64", True)
 
 
 VERSIONED = (
-    "arguments",
-    "compare",
+    "compare/test_finished_runs",
+    "compare/test_side_by_side",
     "core",
     "draws/test_arviz",
     "draws/test_inference_data",
@@ -67,9 +69,16 @@ VERSIONED = (
 read, files and copies, and what leaves for other libraries. They are marked `versions`."""
 
 
+LONG = ("test_honesty", "test_examples", "core/test_together")
+"""Files that take minutes. They come first, so that no worker waits for another at the end."""
+
+
 def pytest_collection_modifyitems(items):
-    """Mark the tests that the second Python of `.ci/run` repeats, beside the fast ones."""
-    places = tuple(str(Path(__file__).parent / place) for place in VERSIONED)
+    """Mark the tests that the second Python of `.ci/run` repeats; put the longest ones first."""
+    long, places = (
+        tuple(str(Path(__file__).parent / place) for place in some) for some in (LONG, VERSIONED)
+    )
+    items.sort(key=lambda item: not str(item.path).startswith(long))
     for item in items:
         if str(item.path).startswith(places):
             item.add_marker("versions")

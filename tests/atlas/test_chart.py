@@ -157,7 +157,8 @@ def test_more_places_than_charts_are_named_and_nothing_is_trained(key):
         return jax.nn.logsumexp(-0.5 * jnp.sum((x - grid) ** 2, axis=1))
 
     target = nb.target_from_log_density(log_density, 2)
-    posterior = nb.BridgeSampler(target, progress_bar=False).run(key)
+    explore = functools.partial(nb.atlas.explore, max_rounds=3)  # there are eight by default
+    posterior = nb.BridgeSampler(target, explore=explore, progress_bar=False).run(key)
     assert posterior.report.process == "Direct" and posterior.atlas.overflows
     assert posterior.atlas.num_charts == 64 and posterior.atlas.num_repairs == 0
     draws = posterior.sample(key, 1_000)

@@ -36,7 +36,7 @@ def sampler(devices, **settings):
     return nb.BridgeSampler(
         either_side,
         process=partial(nb.CMCD, num_steps=2, control=SMALL),
-        num_trajectories=16,
+        num_trajectories=12,
         devices=devices,
         **{"num_iterations": 30, "progress_bar": False, **settings},
     )
@@ -130,7 +130,7 @@ def fail() -> None:
 def main(case: str, process: int, num: int, port: int, folder: Path) -> None:
     """Do a case as one of several processes."""
     numpyro.enable_x64()
-    jax.config.update("jax_num_cpu_devices", 2 if num == 2 else 1)
+    jax.config.update("jax_num_cpu_devices", 2)
     jax.distributed.initialize(
         f"127.0.0.1:{port}", num, process, heartbeat_timeout_seconds=10, shutdown_timeout_seconds=10
     )

@@ -31,6 +31,7 @@ def sampler_on(devices, num_trajectories=16, **settings):
     )
 
 
+@pytest.mark.slow
 def test_trajectories_are_divided_among_devices_and_the_numbers_are_those_of_one():
     devices = jax.devices()
     assert len(devices) == 2
@@ -68,6 +69,7 @@ def test_draws_need_not_divide_evenly_among_devices(monkeypatch):
     assert shared.report.num_gradient_evaluations == alone.report.num_gradient_evaluations
 
 
+@pytest.mark.slow
 def test_a_mesh_divides_trajectories_along_one_axis_and_leaves_the_other_to_data():
     devices = np.array(jax.devices())
     along = Mesh(devices.reshape(1, 2), ("rows", "trajectories"))

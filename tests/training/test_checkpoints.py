@@ -86,6 +86,7 @@ def wider(x):
     return -0.25 * jnp.sum(x**2)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_another_sampler_or_loss_is_refused(tmp_path):
     """Also where the arrays that are trained are the same."""
     run = partial(short_run, tmp_path / "checkpoint", normal)
