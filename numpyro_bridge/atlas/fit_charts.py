@@ -10,6 +10,7 @@ from numpyro_bridge._core.keys import fold_in, split
 from numpyro_bridge._core.on_device import on_device
 from numpyro_bridge._core.quick_jit import compile_ahead
 from numpyro_bridge._core.types import RNGKey
+from numpyro_bridge.atlas.coupling import CouplingMap
 from numpyro_bridge.atlas.fit_coupling import (
     SMALL_GAP,
     compile_bending_ahead,
@@ -17,11 +18,22 @@ from numpyro_bridge.atlas.fit_coupling import (
     unbent,
 )
 from numpyro_bridge.atlas.fit_normal import PIECE_STEPS, climb_on_pieces, draws_per_step
-from numpyro_bridge.atlas.judge import Judgement, compile_judging_ahead, judge
+from numpyro_bridge.atlas.judge import (
+    Judgement,
+    compile_judging_ahead,
+    draws_of_chart,
+    judge,
+)
 from numpyro_bridge.atlas.maps import AbstractMap, DenseMap
 from numpyro_bridge.atlas.partition import AbstractPartition, Piece
-from numpyro_bridge.atlas.repair import WeightedNormals
-from numpyro_bridge.atlas.stacked import joined, row, standard_normal, student_partition
+from numpyro_bridge.atlas.repair import WeightedNormals, normal_of
+from numpyro_bridge.atlas.stacked import (
+    joined,
+    row,
+    stack,
+    standard_normal,
+    student_partition,
+)
 from numpyro_bridge.atlas.standardised_target import gap_of, weights_of_draws
 from numpyro_bridge.target import Target
 
@@ -39,6 +51,9 @@ NEGLIGIBLE = 0.02
 """A chart that has a smaller share of the mass is not bent, unless its weights are so uneven that
 its share may be larger: a normal distribution at the top of a valley that bends sees little of it.
 """
+
+MOST_REFITS = 2
+"""How often several charts are bent again, the second time only if they are not good by then."""
 
 MOST_UNSEEN = 10.0
 """By so many nats at most may the mass of a chart be larger than its weights say."""
@@ -120,7 +135,45 @@ def fit_charts(
     maps, bending = _bent(bend_key, target, partition, _rows(climbed), share, known)
     if bending == 0:
         return best._replace(num_gradient_evaluations=spent)
-    return _better(best, _judged(judge_key, target, climbed, maps, log_mass, spent + bending))
+    bent = _judged(judge_key, target, climbed, maps, log_mass, spent + bending)
+    if len(maps) == 1:
+        return _better(best, bent)
+    return _bent_again(bend_key, judge_key, target, best, bent)
+
+
+def _bent_again(bend_key, judge_key, target: Target, best: Fitted, bent: Fitted) -> Fitted:
+    """Bend several charts once more, each on all that its bent map reaches.
+
+    A normal distribution at the top of a valley that bends is narrow, and the partition by such
+    normals cuts off the ends of the valley: a wide chart elsewhere claims them, and cannot reach
+    them. One with the mean and covariance of the bent map is as long as the valley.
+    """
+    affine, bent = _rows(bent.normals), _with_moments(bend_key, target, bent)
+    best = _better(best, bent)
+    for number in range(1, MOST_REFITS + 1):
+        seen, key = bent.seen, fold_in(bend_key, number)
+        partition = student_partition(bent.normals, seen.log_mass)
+        maps, cost = _bent(key, target, partition, affine, seen.share, bent.maps)
+        if cost == 0:
+            break
+        spent = bent.num_gradient_evaluations + cost
+        bent = _judged(judge_key, target, bent.normals, maps, seen.log_mass, spent)
+        bent = _with_moments(key, target, bent)
+        best = _better(best, bent)
+        if bent.seen.good and bent.seen.ess > FAIR_ESS:
+            break
+    return best
+
+
+def _with_moments(rng_key, target: Target, fitted: Fitted) -> Fitted:
+    """The same charts, where the normal distribution of a bent one has the moments of its draws."""
+    normals = [
+        normal_of(draws_of_chart(rng_key, target, fitted.seen.partition, number))
+        if isinstance(transform, CouplingMap)
+        else row(fitted.normals, number)
+        for number, transform in enumerate(fitted.maps)
+    ]
+    return fitted._replace(normals=stack(normals))
 
 
 def compile_charts_ahead(rng_key: RNGKey, target: Target) -> None:
@@ -186,15 +239,18 @@ def _bent(
         gap = gap_of(before)
         if gap < NEARLY_NORMAL or share[number] < NEGLIGIBLE * np.exp(-min(gap, MOST_UNSEEN)):
             continue
+        candidates = [(transform, before)]
         if number < len(known):
             again = weights_of_draws(draw_key, known[number], piece)
-            if gap_of(again) < SMALL_GAP:
-                maps[number] = known[number]
-                continue
-        key = fold_in(fit_key, number)
-        bent, spent = fit_coupling(key, piece, transform)
-        cost += spent
-        after = weights_of_draws(draw_key, bent, piece)
-        if np.mean(np.asarray(after)) > np.mean(np.asarray(before)):
-            maps[number] = bent
+            candidates.append((known[number], again))
+        if gap_of(candidates[-1][1]) > SMALL_GAP:
+            bent, spent = fit_coupling(fold_in(fit_key, number), piece, transform)
+            candidates.append((bent, weights_of_draws(draw_key, bent, piece)))
+            cost += spent
+        maps[number] = max(candidates, key=lambda one: _elbo(one[1]))[0]
     return maps, cost
+
+
+def _elbo(log_weight) -> float:
+    """The mean of log weights; one that is no number is worse than any other."""
+    return float(np.nan_to_num(np.mean(np.asarray(log_weight, float)), nan=-np.inf))

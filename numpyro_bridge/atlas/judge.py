@@ -127,6 +127,13 @@ def judge(
     return _judged(key, target, maps, log_mass, NUM_DRAWS)
 
 
+def draws_of_chart(
+    rng_key: RNGKey, target: Target, partition: MixturePartition, chart: int
+) -> Float[np.ndarray, "num dim"]:
+    """A thousand draws of one chart, by the program that judges charts."""
+    return np.asarray(_weighted(rng_key, target, partition, on_device(chart))[0], float)
+
+
 def compile_judging_ahead(rng_key: RNGKey, target: Target, maps: Sequence[AbstractMap]) -> None:
     """Begin to compile what `judge` calls for maps of these kinds."""
     partition = mixture_partition(maps, np.zeros(len(maps)))
