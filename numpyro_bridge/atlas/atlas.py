@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from numpyro_bridge._core.positions import in_words, middle_one
 from numpyro_bridge.atlas.charted_target import ChartedTarget
 from numpyro_bridge.atlas.explore import MAX_PLACES, Exploration
 from numpyro_bridge.atlas.judge import FEWEST, NUM_DRAWS, quality_of, suffices
@@ -261,12 +262,12 @@ def _where_modes_were_looked_for(num_climbs: int, num_prior_draws: int) -> str:
 def _doubts(atlas: Atlas):
     witness = atlas.witness
     if len(atlas.uncovered) and witness.position is not None:
-        centre = np.array2string(np.mean(atlas.uncovered, axis=0)[:6], precision=3, separator=", ")
+        one = in_words(middle_one(np.asarray(atlas.uncovered, float)))
         share = len(atlas.uncovered) / len(witness.position)
         yield (
             f"{share:.1%} of the particles of an independent method lie where the sampler does not "
-            f"go, around the unconstrained position {centre}: some of the posterior is probably "
-            "missing."
+            f"go, one of them at the unconstrained position {one}: some of the posterior is "
+            "probably missing."
         )
     # Where all particles are covered, an evidence that is too high is that of particles which
     # hardly mixed: mass that is missing would hold some of them.

@@ -36,7 +36,7 @@ and beside a wide mode in more dimensions no affordable number of probes hits a 
 ONE_BATCH_FROM = 100
 """From this dimension on there is one batch: a probe takes as long there as a step of a climb."""
 
-BATCHES_OF_CHEAP, FEW_DIMENSIONS, MORE_DIMENSIONS = (32, 8), range(3, 8), range(8, 41)
+BATCHES_OF_CHEAP, FEW_DIMENSIONS, MORE_DIMENSIONS = (32, 8), range(1, 8), range(8, 41)
 """Batches beside a prior, in so many dimensions, if the density is cheap to evaluate."""
 
 NEAR_SCALES = (0.0, 0.5), (0.125, 0.9), (0.75, 2.0), (1.0, 32.0)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool
 
+from numpyro_bridge._core.positions import in_words
 from numpyro_bridge._core.quick_jit import brief_jit
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.atlas.maps import DenseMap
@@ -50,7 +51,7 @@ def are_rough(rng_key: RNGKey, target: Target, normals: DenseMap) -> Bool[Array,
 
 def sentence_about(position: np.ndarray) -> str:
     """What to tell of a place where the density is rough."""
-    where = np.array2string(np.asarray(position)[:6], precision=3, separator=", ")
+    where = in_words(np.asarray(position, float))
     precision = jnp.finfo(jnp.result_type(float)).bits
     more = (
         "With numpyro.enable_x64() it may be known."

@@ -1,7 +1,6 @@
 """Draws: values of named sites and one log weight per draw, and what the weights say of them."""
 
 import warnings as python_warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -22,6 +21,8 @@ from numpyro_bridge._core.checks import (
 )
 from numpyro_bridge._core.doors import check_unforked
 from numpyro_bridge._core.types import RNGKey
+from numpyro_bridge.draws.facts import facts_about
+from numpyro_bridge.draws.float_limits import doubts_about_numbers
 from numpyro_bridge.draws.html import MOST_ROWS, html_of_draws
 from numpyro_bridge.draws.prediction import model_of, pointwise_log_likelihood
 from numpyro_bridge.draws.summary import Table, table_lines, table_of
@@ -29,9 +30,6 @@ from numpyro_bridge.draws.verdict import ReliabilityWarning, Seen, Verdict, verd
 from numpyro_bridge.target import Target, remarks
 from numpyro_bridge.target.reference import spacing
 from numpyro_bridge.training.report import RunReport
-
-MOST_CHARTS_SHOWN = 8
-"""Charts whose masses are printed."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -266,9 +264,22 @@ class Draws:
             self.ess,
             self.pareto_k,
             self.tail_share,
-            (*self.warnings, *self.target.doubts, *remarks.coarse(self._resolution)),
+            (
+                *self.warnings,
+                *self.target.doubts,
+                *remarks.coarse(self._resolution),
+                *self._doubts_about_numbers,
+            ),
             (*self.notes, *self.target.notes),
         )
+
+    @cached_property
+    def _doubts_about_numbers(self) -> tuple[str, ...]:
+        if self._num_unusable:  # which is doubt enough
+            return ()
+        weight = np.exp(np.asarray(self._smoothed.log_weight, float))
+        shapes = self.target.sites
+        return tuple(doubts_about_numbers(self.sites, shapes, weight, self._strata))
 
     @property
     def weights_are_useless(self) -> bool:
@@ -307,41 +318,14 @@ class Draws:
         prob = check_share("prob", prob)
         self.warn_if_unreliable(stacklevel=3)
         table = table_lines(self._table(prob))
-        facts = [f"{name:<13} {value}" for name, value in _facts_about(self)]
+        facts = [f"{name:<13} {value}" for name, value in facts_about(self)]
         print("\n".join(["", *table, "", *facts, self.verdict.text, ""]))
 
     def _repr_html_(self) -> str:
         """What a notebook shows: the verdict, the evidence, and the first rows of the table."""
         table = None if self._num_unusable else self._table(most=MOST_ROWS)
-        return html_of_draws(self.num_samples, self.verdict, _facts_about(self), table)
+        return html_of_draws(self.num_samples, self.verdict, facts_about(self), table)
 
     def _table(self, prob: float = 0.9, most: int | None = None) -> Table:
         normalised = np.exp(np.asarray(self._smoothed.log_weight, np.float64))
         return table_of(self.sites, normalised, prob, most)
-
-
-def _facts_about(draws: Draws) -> Iterator[tuple[str, str]]:
-    """The evidence and the diagnostics of the weights, each with its name."""
-    yield "ELBO", f"{draws.elbo:.3f} ± {draws.elbo_error:.3f}"
-    if draws._has_evidence:
-        yield "log evidence", f"{draws.log_evidence:.3f} ± {draws.log_evidence_error:.3f}"
-    else:
-        sites = ", ".join(draws.target.improper_sites)
-        at = f" at {sites}" if sites else ""
-        yield "log evidence", f"not defined: the prior is improper{at}"
-    yield "ESS", f"{draws.ess:.3f} of {draws.num_samples} draws"
-    yield "Pareto k-hat", f"{draws.pareto_k:.2f}"
-    if draws.num_charts > 1:
-        yield "charts", _masses(draws)
-
-
-def _masses(draws: Draws) -> str:
-    """The mass of every chart with its error, the heaviest of them."""
-    mass, error = draws.chart_masses
-    heaviest = np.argsort(-mass)[:MOST_CHARTS_SHOWN]
-    # An error of 0.000 would say that there is none.
-    digits = int(np.clip(np.ceil(-np.log10(max(np.min(error), 1e-9))), 3, 5))
-    words = [f"{mass[chart]:.{digits}f} ± {error[chart]:.{digits}f}" for chart in heaviest]
-    rest = len(mass) - len(words)
-    more = f" and {rest} lighter ones" if rest > 0 else ""
-    return f"{len(mass)}, with masses {', '.join(words)}{more}"
