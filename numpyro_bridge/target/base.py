@@ -14,13 +14,13 @@ from numpyro_bridge.target.point import Point
 from numpyro_bridge.target.readings import Reading
 from numpyro_bridge.target.reference import Reference
 from numpyro_bridge.target.starting_points import (
-    NUM_ROUNDS,
     StartingPoints,
     UniformDraws,
     known_to_fail,
     no_starting_points,
     repeat_good_rows,
     search,
+    why_nowhere,
 )
 
 
@@ -237,11 +237,7 @@ class Target(eqx.Module):
         if found.known_to_be_complete:
             return found.positions
         if known_to_fail(found.finite):
-            raise ValueError(
-                f"No starting point with a finite log density and gradient in {NUM_ROUNDS} rounds "
-                f"of {num} uniform draws on (-2, 2)^dim. Check the log density there, or shift and "
-                "rescale its argument."
-            )
+            raise ValueError(why_nowhere(num, of_model=bool(self.sites)))
         return repeat_good_rows(found.positions, found.finite)
 
 

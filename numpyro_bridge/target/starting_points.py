@@ -86,6 +86,26 @@ def known_to_fail(good: Bool[Array, " num"]) -> bool:
     return not holds_tracers(good) and not np.any(np.asarray(good))
 
 
+def why_nowhere(num: int, *, of_model: bool) -> str:
+    """What to tell if no search has found any starting point.
+
+    Args:
+        num: How many positions each round had.
+        of_model: Whether the density is that of a model, so that its prior was drawn from as well.
+    """
+    text = (
+        "No starting point with a finite log density and gradient in "
+        f"{NUM_ROUNDS} rounds of {num} uniform draws on (-2, 2)^dim"
+    )
+    if not of_model:
+        return f"{text}. Check the log density there, or shift and rescale its argument."
+    return (
+        f"{text}, nor in as many draws from the prior, if it can be drawn from. If a factor or an "
+        "observation allows a small part of the prior only, write that into the prior itself, as "
+        "dist.TruncatedNormal(low=3.0) in place of a factor that is -inf below 3."
+    )
+
+
 @jax.jit
 def repeat_good_rows(rows: Rows, good: Bool[Array, " num"]) -> Rows:
     """Overwrite each bad row by a good one, taking the good ones in turn.

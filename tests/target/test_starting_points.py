@@ -61,6 +61,16 @@ def test_prior_draws_fill_in_for_single_rows():
     assert jnp.unique(starts).size == 50 and 0 < in_box.sum() < 50 and starts.min() > 1.98
 
 
+def test_a_model_that_allows_little_of_its_prior_is_told_to_write_that_into_the_prior():
+    def model():
+        x = numpyro.sample("x", dist.Normal())
+        numpyro.factor("far out", jnp.where(x > 2.6, 0.0, -jnp.inf))
+
+    target = target_from_model(KEY, model)  # which tries more draws than the next line
+    with pytest.raises(ValueError, match="nor in as many draws from the prior.*TruncatedNormal"):
+        target.initial_positions(jax.random.key(4), 1)
+
+
 def test_improper_prior_is_no_starting_point():
     def model():
         x = numpyro.sample("x", dist.ImproperUniform(constraints.real, (), ()))
