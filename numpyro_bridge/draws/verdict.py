@@ -23,6 +23,9 @@ LARGE_TAIL_SHARE = 0.05
 MIN_EFFECTIVE_DRAWS = 100
 """With fewer effective draws, means have errors above a tenth of the posterior's deviation."""
 
+ENOUGH_DRAWS = 4_000
+"""The tail of the weights of so many draws is no matter of chance."""
+
 MAX_NON_FINITE_SHARE = 0.01
 """Above this share of trajectories that were not finite somewhere, the verdict has a doubt."""
 
@@ -123,9 +126,9 @@ def _weight_doubts(seen: Seen) -> Iterator[str]:
             f"The weights have a heavy tail (k-hat {pareto_k:.2f}, above {MAX_PARETO_K}): the "
             "sampler rarely visits some of the posterior and a few draws stand for it "
             f"({seen.tail_share:.0%} of it), so that the averages, the evidence and the corrected "
-            "chains may all be wrong by more than their stated errors. Have a bridge trained "
-            "(process=nb.CMCD) or train it longer (tolerance=0 trains on where training would "
-            "stop), take more steps, use another process, or run NUTS."
+            f"chains may all be wrong by more than their stated errors. {_draw_more(num)}"
+            "Have a bridge trained (process=nb.CMCD) or train it longer (tolerance=0 trains on "
+            "where training would stop), take more steps, use another process, or run NUTS."
         )
     elif seen.tail_is_doubtful:
         yield (
@@ -137,6 +140,13 @@ def _weight_doubts(seen: Seen) -> Iterator[str]:
         yield (
             f"The {num} draws are worth about {seen.num_effective:.0f} independent ones; draw more."
         )
+
+
+def _draw_more(num: int) -> str:
+    """What to do before anything else, where a few draws may make a tail look heavy by chance."""
+    if num >= ENOUGH_DRAWS:
+        return ""
+    return f"Draw {ENOUGH_DRAWS:,} first: a few draws may have a heavy tail by chance. "
 
 
 def _non_finite_note(seen: Seen) -> list[str]:

@@ -192,6 +192,12 @@ def test_a_heavy_tail_is_not_to_be_trusted_and_warns():
         draws.print_summary()
 
 
+def test_a_few_draws_with_a_heavy_tail_should_be_more_first():
+    few, many = pareto(1.2, 1_000), pareto(1.2, 20_000)
+    assert few.weights_are_useless and "Draw 4,000 first" in few.verdict.text
+    assert many.weights_are_useless and "Draw 4,000 first" not in many.verdict.text
+
+
 def test_draws_that_are_worth_few_ask_for_care():
     draws = weighted(jnp.zeros(80))
     assert draws.verdict == (

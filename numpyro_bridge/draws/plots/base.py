@@ -49,6 +49,8 @@ def chosen_draws(
     samples: Samples, parameters: Sequence[str] | None, max_parameters: int
 ) -> tuple[dict[str, dict[str, np.ndarray]], list[str], str]:
     """Draws of each sampler by parameter, the parameters to show, and a note if there are more."""
+    if hasattr(samples, "posterior"):  # ArviZ objects are mappings, of groups by name
+        raise TypeError('samples should hold ArviZ objects by name, as in {"bridge": idata}.')
     check_mapping("samples", samples, '{"bridge": idata}')
     max_parameters = check_count("max_parameters", max_parameters, 1)
     draws = {name: _scalars(name, inference_data) for name, inference_data in samples.items()}
