@@ -169,6 +169,9 @@ def test_pairs_are_coloured_by_chart(draws):
     figure = nb.plots.plot_pairs({"bridge": idata}, by_chart=True)
     (legend,) = figure.legends
     assert {text.get_text() for text in legend.texts} == {"chart 0", "chart 1"}
+    heights = [polygon.get_xy()[:, 1].max() for polygon in figure.axes[0].patches]
+    by_share = [np.mean(idata["sample_stats"]["chart"].values == chart) for chart in (1, 0)]
+    assert all(height <= share for height, share in zip(heights, by_share, strict=True))
     with pytest.raises(ValueError, match="a single ArviZ object, but there are 2"):
         nb.plots.plot_pairs({"one": idata, "other": idata}, by_chart=True)
     del idata["sample_stats"]["chart"]

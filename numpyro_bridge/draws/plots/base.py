@@ -23,8 +23,14 @@ def distinct_colours(num: int) -> np.ndarray:
     return matplotlib.colormaps["turbo"](np.linspace(0.05, 0.95, num))
 
 
-def histograms(panel: Any, draws: list[np.ndarray]) -> None:
-    """Draw histograms over the same bins: the first as a line on top, the others filled."""
+def histograms(panel: Any, draws: list[np.ndarray], *, parts: bool = False) -> None:
+    """Draw histograms over the same bins: the first as a line on top, the others filled.
+
+    Args:
+        panel: Where to draw.
+        draws: The values of each histogram.
+        parts: Whether they are parts of one whole, so that each has an area like its share.
+    """
     bins = np.linspace(*bulk_range(draws), 36)
     for place, values in reversed(list(enumerate(draws))):
         style = (
@@ -32,7 +38,9 @@ def histograms(panel: Any, draws: list[np.ndarray]) -> None:
             if place == 0
             else {"histtype": "stepfilled", "alpha": 0.5}
         )
-        panel.hist(values, bins=bins, density=True, color=COLOURS[place % len(COLOURS)], **style)
+        num = sum(map(len, draws)) if parts else len(values)
+        weights = np.full(len(values), 1 / num)
+        panel.hist(values, bins=bins, weights=weights, color=COLOURS[place % len(COLOURS)], **style)
     panel.set_xlim(bins[0], bins[-1])
     panel.set_yticks([])
     panel.spines["left"].set_visible(False)

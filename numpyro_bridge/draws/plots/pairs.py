@@ -54,7 +54,8 @@ def plot_pairs(
             continue
         across, up = chosen[column], chosen[row]
         if row == column:
-            histograms(panel, [scalars[across].ravel() for scalars in draws.values()])
+            along = [scalars[across].ravel() for scalars in draws.values()]
+            histograms(panel, along, parts=by_chart)
         else:
             _scatter(panel, draws, across, up)
             if column == 0:
