@@ -12,9 +12,9 @@ from numpyro_bridge._core.quick_jit import compile_ahead
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.atlas.coupling import CouplingMap
 from numpyro_bridge.atlas.fit_coupling import (
-    SMALL_GAP,
     compile_bending_ahead,
     fit_coupling,
+    small_gap,
     unbent,
 )
 from numpyro_bridge.atlas.fit_normal import PIECE_STEPS, climb_on_pieces, draws_per_step
@@ -243,7 +243,7 @@ def _bent(
         if number < len(known):
             again = weights_of_draws(draw_key, known[number], piece)
             candidates.append((known[number], again))
-        if gap_of(candidates[-1][1]) > SMALL_GAP:
+        if gap_of(candidates[-1][1]) > small_gap(target.dim):
             bent, spent = fit_coupling(fold_in(fit_key, number), piece, transform)
             candidates.append((bent, weights_of_draws(draw_key, bent, piece)))
             cost += spent

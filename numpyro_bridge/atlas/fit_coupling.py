@@ -88,13 +88,18 @@ def fit_coupling(rng_key: RNGKey, target: Target, affine: DenseMap) -> BentMap:
         elbo = float(np.nan_to_num(np.mean(log_weight), nan=-np.inf))
         return _Trial(frame, composed, elbo, gap_of(log_weight))
 
-    small = SMALL_GAP if target.dim <= BRIEF else SMALL_WHERE_DEAR
+    small = small_gap(target.dim)
     trials = _short_trials(frames_of(steering(directions_key, standardised)), tried, small)
     best = trials[0]
     if best.gap > small:
         longer = [tried(trial.frame, LONG) for trial in _finalists(trials)]
         best = _best_first([*trials, *longer])[0]
     return BentMap(best.map, spent)
+
+
+def small_gap(dim: int) -> float:
+    """The gap to the evidence, in nats, below which a fit is good enough."""
+    return SMALL_GAP if dim <= BRIEF else SMALL_WHERE_DEAR
 
 
 def compile_bending_ahead(rng_key: RNGKey, target: Target, affine: DenseMap) -> None:

@@ -36,7 +36,7 @@ and beside a wide mode in more dimensions no affordable number of probes hits a 
 ONE_BATCH_FROM = 100
 """From this dimension on there is one batch: a probe takes as long there as a step of a climb."""
 
-BATCHES_OF_CHEAP, FEW_DIMENSIONS, MORE_DIMENSIONS = (32, 8), range(1, 8), range(8, 41)
+BATCHES_OF_CHEAP, FEW_DIMENSIONS, OTHERS = (32, 8), range(3, 8), (1, 2, *range(8, 41))
 """Batches beside a prior, in so many dimensions, if the density is cheap to evaluate."""
 
 NEAR_SCALES = (0.0, 0.5), (0.125, 0.9), (0.75, 2.0), (1.0, 32.0)
@@ -128,7 +128,7 @@ def _num_batches(target: Target, *, has_prior: bool) -> int:
     in_few, in_more = BATCHES_OF_CHEAP
     if target.dim in FEW_DIMENSIONS:
         return in_few
-    return in_more if target.dim in MORE_DIMENSIONS else 1
+    return in_more if target.dim in OTHERS else 1
 
 
 def draw_probes(

@@ -133,7 +133,7 @@ def test_each_trouble_is_a_doubt():
     witness = Witness(np.zeros((100, 2)), 8.0, 0.1)
     trouble = {"witness": witness, "uncovered": uncovered, "settled": False, "num_new": 1}
     where, evidence, once = atlas_of(TWO, np.log(MASSES), **trouble).doubts
-    assert "25.0%" in where and "[3., 3.]" in where
+    assert "25.0%" in where and "[3, 3]" in where
     assert "8.0 ± 0.1" in evidence
     assert "1 of the 2 places" in once
 

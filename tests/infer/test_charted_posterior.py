@@ -182,7 +182,9 @@ def test_pairs_are_coloured_by_chart(draws):
 def test_what_nobody_looked_for_is_said_without_doubting_the_draws(posterior):
     key = jax.random.key(0)
     (looked,) = posterior.sample(key, num_samples=100).notes
-    assert looked.startswith("Modes were looked for at 4,160 prior draws; one that fewer than 1 in")
+    assert looked.startswith(
+        "Modes were looked for at 32,832 prior draws; one that fewer than 1 in"
+    )
     absent = dataclasses.replace(posterior.atlas.witness, position=None, reason="it is too large")
     alone = dataclasses.replace(
         posterior, atlas=dataclasses.replace(posterior.atlas, witness=absent)
