@@ -12,6 +12,7 @@ from numpyro_bridge._core.quick_jit import compile_ahead
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.atlas.coupling import CouplingMap
 from numpyro_bridge.atlas.fit_coupling import (
+    BRIEF,
     compile_bending_ahead,
     fit_coupling,
     small_gap,
@@ -23,6 +24,7 @@ from numpyro_bridge.atlas.judge import (
     compile_judging_ahead,
     draws_of_chart,
     judge,
+    suffices,
 )
 from numpyro_bridge.atlas.maps import AbstractMap, DenseMap
 from numpyro_bridge.atlas.partition import AbstractPartition, Piece
@@ -152,6 +154,8 @@ def _bent_again(bend_key, judge_key, target: Target, best: Fitted, bent: Fitted)
     best = _better(best, bent)
     for number in range(1, MOST_REFITS + 1):
         seen, key = bent.seen, fold_in(bend_key, number)
+        if not _pays_to_bend_again(seen, target.dim, first=number == 1):
+            break
         partition = student_partition(bent.normals, seen.log_mass)
         maps, cost = _bent(key, target, partition, affine, seen.share, bent.maps)
         if cost == 0:
@@ -160,9 +164,18 @@ def _bent_again(bend_key, judge_key, target: Target, best: Fitted, bent: Fitted)
         bent = _judged(judge_key, target, bent.normals, maps, seen.log_mass, spent)
         bent = _with_moments(key, target, bent)
         best = _better(best, bent)
-        if bent.seen.good and bent.seen.ess > FAIR_ESS:
-            break
     return best
+
+
+def _pays_to_bend_again(seen: Judgement, dim: int, *, first: bool) -> bool:
+    """Whether several bent charts are bent once more.
+
+    The weights of charts without their arms may look well, so that it is always done once. Where it
+    takes half a minute, as in many dimensions, it is done for charts that do not suffice.
+    """
+    if dim > BRIEF:
+        return not suffices(seen.ess, seen.tail_share)
+    return first or not (seen.good and seen.ess > FAIR_ESS)
 
 
 def _with_moments(rng_key, target: Target, fitted: Fitted) -> Fitted:
