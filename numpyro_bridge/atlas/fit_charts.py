@@ -170,8 +170,9 @@ def _bent_again(bend_key, judge_key, target: Target, best: Fitted, bent: Fitted)
 def _pays_to_bend_again(seen: Judgement, dim: int, *, first: bool) -> bool:
     """Whether several bent charts are bent once more.
 
-    The weights of charts without their arms may look well, so that it is always done once. Where it
-    takes half a minute, as in many dimensions, it is done for charts that do not suffice.
+    The weights of charts without their arms may look well, so that it is always done once. In many
+    dimensions, where it takes long, it is done for charts that do not suffice: on the random walk
+    of `benchmarks/reference.py` it took half a minute, and nothing was gained.
     """
     if dim > BRIEF:
         return not suffices(seen.ess, seen.tail_share)
