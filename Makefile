@@ -67,13 +67,21 @@ bench: $(VENV)/.core
 clean:
 	rm -rf $(VENV) build dist docs/_build .jax_cache .pytest_cache .ruff_cache
 
+# Modules are compiled when they are first imported, and those that nobody imports never.
+INSTALL = $(BIN)/python -m pip install --quiet --no-compile --editable
+
 # .core marks the environment with the package itself; .test, .lint, .docs and .look one extra each.
 $(VENV)/.core: pyproject.toml
 	@$(or $(PYTHON),$(error No Python 3.11 or newer with venv and ensurepip was found: \
 		install one, or name it with PYTHON=/path/to/python)) -m venv --clear $(VENV)
-	$(BIN)/python -m pip install --quiet --editable .
+	$(INSTALL) .
 	@touch $@
 
 $(VENV)/.%: $(VENV)/.core
-	$(BIN)/python -m pip install --quiet --editable '.[$*]'
+	$(INSTALL) '.[$*]'
 	@touch $@
+
+# All of them at once, which is sooner than one after the other.
+$(VENV)/.all: $(VENV)/.core
+	$(INSTALL) '.[test,lint,docs,look]'
+	@touch $(addprefix $(VENV)/,.test .lint .docs .look .all)

@@ -220,7 +220,7 @@ def text_files() -> list[Path]:
     # In a linked worktree of Git, `.git` is a file that holds a path.
     files = [path for path in ROOT.iterdir() if path.is_file() and path.name != ".git"]
     files += [path for folder in folders for path in (ROOT / folder).rglob("*") if path.is_file()]
-    binary = {".gz", ".jpg", ".nc", ".npz", ".pdf", ".png", ".pyc"}
+    binary = {".bridge", ".gz", ".jpg", ".nc", ".npz", ".pdf", ".png", ".pyc"}
     return [f for f in files if f.suffix not in binary and "_build" not in f.parts]
 
 
