@@ -36,8 +36,10 @@ QUIET_ROUNDS, MANY_QUIET_ROUNDS, RARE = 2, 4, (0.02, 0.2)
 the second number if a place was met by less than this share of the climbs, and of what each place
 would have if all were met as often."""
 
-MAX_CONTINUED = 2
-"""How often climbs go on where most of them have not arrived."""
+CONTINUED, MAX_CONTINUED, WORTH_WAITING = 2, 12, 1 / 64
+"""How often climbs go on where most of them have not arrived; and how often in the first round at
+most, while each time at least this share of them arrives. In valleys that bend, the climbs to some
+modes take ten times as long as those to others."""
 
 MAX_PLACES = 64
 """Places at most; the heaviest are kept."""
@@ -167,7 +169,8 @@ def _climbed(rng_key: RNGKey, target: Target, max_rounds: int) -> tuple[Explorat
             evaluations += probed.num_probes
             num_drawn += probed.num_prior_draws
             undefined = undefined or _where_undefined(target, probed, prior)
-        found, spent, share = _until_most_arrive(shape_key, target, starts)
+        most = MAX_CONTINUED if places is None else CONTINUED
+        found, spent, share = _until_most_arrive(shape_key, target, starts, most)
         share_arrived = share if places is None else share_arrived
         evaluations += spent
         rounds.append(found)
@@ -224,21 +227,26 @@ def _quiet_rounds(counts: np.ndarray) -> int:
     return MANY_QUIET_ROUNDS if np.min(counts) < rare else QUIET_ROUNDS
 
 
-def _until_most_arrive(rng_key: RNGKey, target: Target, starts) -> tuple[Tops, int, float]:
+def _until_most_arrive(
+    rng_key: RNGKey, target: Target, starts, most_continued: int
+) -> tuple[Tops, int, float]:
     """Climb from each start, and go on from the ends while most have not arrived at a top.
 
-    In bent valleys of many dimensions a climb takes longer than climbs are given at first.
+    In bent valleys of many dimensions a climb takes longer than climbs are given at first. More
+    than `CONTINUED` times they go on only while it pays.
 
     Returns:
         Where the climbs ended, how many gradients they evaluated, and which share of them had
         arrived the first time.
     """
-    spent, shares = 0, []
-    for _ in range(MAX_CONTINUED + 1):
+    spent, shares = 0, [0.0]
+    for continued in range(most_continued + 1):
         tops = climb_from(rng_key, target, starts)
         spent += int(np.max(np.asarray(tops.num_evaluations))) * len(starts)
         shares.append(float(np.mean(np.asarray(tops.arrived))))
-        if shares[-1] > 0.5:
+        if continued <= CONTINUED and shares[-1] > 0.5:
+            break
+        if continued >= CONTINUED and shares[-1] - shares[-2] < WORTH_WAITING:
             break
         starts = tops.normals.location
-    return tops, spent, shares[0]
+    return tops, spent, shares[1]

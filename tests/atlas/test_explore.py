@@ -1,5 +1,8 @@
 """Exploration finds every mode there is, says whether it is done, and works where there is none."""
 
+import importlib
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -108,6 +111,38 @@ def test_climbs_that_hardly_ever_arrive_are_a_reason_for_doubt_in_many_dimension
 
 
 @pytest.mark.slow
+@pytest.mark.fast
+@pytest.mark.parametrize(
+    ("shares", "most", "num_turns"),
+    [
+        ([0.6], 12, 1),  # most arrive at once
+        ([0.0, 0.0, 0.0], 12, 3),  # as in a funnel, which has no top
+        ([0.0, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 0.81], 12, 8),
+        ([0.0, 0.1, 0.2], 2, 3),
+    ],
+)
+def test_climbs_go_on_while_more_of_them_arrive(
+    as_users, monkeypatch, key, shares, most, num_turns
+):
+    module = importlib.import_module("numpyro_bridge.atlas.explore")
+    turns = []
+
+    def climbs(_rng_key, _target, starts):
+        arrived = np.arange(100) < 100 * shares[len(turns)]
+        turns.append(starts)
+        return SimpleNamespace(
+            arrived=arrived,
+            num_evaluations=np.full(100, 7),
+            normals=SimpleNamespace(location=starts + 1),
+        )
+
+    monkeypatch.setattr(module, "climb_from", climbs)
+    _, spent, share = module._until_most_arrive(key, None, np.zeros((100, 3)), most)
+    assert len(turns) == num_turns and spent == 700 * num_turns and share == shares[0]
+    # Each turn starts where the one before has ended.
+    assert [float(starts[0, 0]) for starts in turns] == list(range(num_turns))
+
+
 def test_without_a_prior_probes_find_a_mode_that_is_far_from_zero_in_many_dimensions():
     """All climbs start around zero, where the gradient leads to the other one."""
     masses, places = [0.5, 0.5], [np.zeros(100), np.full(100, 15.0)]
