@@ -7,7 +7,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-FORMAT = 4
+FORMAT = 5
 """Version of the layout, increased when an older version could no longer read the files."""
 
 MAX_FIRST_LINE, MAX_HEADER = 1_000, 100_000_000

@@ -25,7 +25,7 @@ from numpyro_bridge.atlas.standardisation import MapFit, Standardisation
 from numpyro_bridge.atlas.standardised_target import StandardisedTarget
 from numpyro_bridge.processes import AbstractProcess
 from numpyro_bridge.target import ModelTarget, Target, target_from_model
-from numpyro_bridge.target.fingerprint import difference, fingerprint
+from numpyro_bridge.target.fingerprint import difference, fingerprint, shapes
 from numpyro_bridge.training.metrics import AbstractMetrics
 from numpyro_bridge.training.report import RunReport
 
@@ -71,6 +71,7 @@ def write_posterior(path: str | os.PathLike[str], posterior: SavedPosterior) -> 
         "version": version("numpyro-bridge"),
         "jax_version": jax.__version__,
         "dim": target.dim,
+        "sites": shapes(target.sites),
         "fit": None if fit is None else fit._asdict(),
         "fingerprint": fingerprint(_single(target)),
         "report": report.attributes(),
@@ -147,6 +148,12 @@ def _check_same_density(path, header, target: SeenTarget) -> None:
         raise ValueError(
             f"the model has {target.base.dim} unconstrained dimensions, the one saved in "
             f"{os.fspath(path)!r} had {header['dim']}; load it with that model and data"
+        )
+    sites = shapes(target.sites)
+    if sites != header["sites"]:
+        raise ValueError(
+            f"the model has sites of these shapes: {sites}; the one in {os.fspath(path)!r} had "
+            f"{header['sites']}; load it with that model"
         )
     other = difference(header["fingerprint"], fingerprint(_single(target)))
     if other is not None:

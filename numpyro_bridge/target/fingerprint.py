@@ -1,5 +1,7 @@
 """Tell whether two targets are the same, by their log densities at a few fixed points."""
 
+from collections.abc import Mapping
+
 import equinox as eqx
 import jax
 import numpy as np
@@ -41,3 +43,8 @@ def difference(saved: list[float], now: list[float]) -> str | None:
         return None
     index = int(np.argmax(far))
     return f"the log density at a fixed point is {now[index]:.8g}, it was {saved[index]:.8g}"
+
+
+def shapes(sites: Mapping[str, tuple[int, ...]]) -> dict[str, list[int]]:
+    """The shapes of sites as lists, which is what JSON makes of tuples."""
+    return {name: list(shape) for name, shape in sites.items()}

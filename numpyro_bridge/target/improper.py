@@ -1,4 +1,4 @@
-"""Refuse a posterior that has no finite integral, since an improper prior meets no data."""
+"""Refuse what has no finite integral: an improper prior that meets no data, or a flat density."""
 
 import equinox as eqx
 import jax
@@ -6,10 +6,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from numpyro_bridge._core.types import Vector
+from numpyro_bridge._core.quick_jit import brief_jit
+from numpyro_bridge._core.types import RNGKey, Vector
+from numpyro_bridge.target.arguments import holds_tracers
 from numpyro_bridge.target.base import Target
 from numpyro_bridge.target.endless import endless_coordinates
 from numpyro_bridge.target.point import REPLACED_LOG_DENSITY
+from numpyro_bridge.target.reference import spacing
 from numpyro_bridge.target.refusals import ModelRefusedError
 
 FAR = 1e6, 1e8
@@ -80,6 +83,33 @@ def refuse_improper(target: Target, start: Vector) -> None:
         )
 
 
+def refuse_flat(rng_key: RNGKey, target: Target) -> None:
+    """Raise if a log density of no model does not fall along a coordinate, as if it were unused.
+
+    Args:
+        rng_key: Randomness of the position that coordinates are moved from.
+        target: A target that was made from a log density.
+
+    Raises:
+        ModelRefusedError: naming the coordinates.
+    """
+    start = jax.random.normal(rng_key, (target.dim,))
+    if holds_tracers((start, target)):
+        return
+    coordinates = jnp.arange(min(target.dim, MOST_COORDINATES))
+    near, far = np.asarray(_far_heights(target, start, coordinates), float)
+    # Beside a large constant the fall of a heavy tail may be lost to rounding.
+    told_apart = np.vectorize(spacing)(near) < 0.1 * LEAST_FALL
+    flat = np.flatnonzero(np.any(_is_flat(near, far) & told_apart, axis=1))
+    if len(flat):
+        which = ", ".join(f"x[{index}]" for index in flat[:6]) + (", ..." if len(flat) > 6 else "")
+        raise ModelRefusedError(
+            f"The log density does not fall however far {which} is moved, so that its integral is "
+            "not finite, and neither NUTS nor a bridge can sample it. Does the function read "
+            f"{which}? If it does, add the log density of a proper prior to what it returns."
+        )
+
+
 def _is_flat(near: np.ndarray, far: np.ndarray) -> np.ndarray:
     """Whether both log densities are numbers, and the farther one is about as high."""
     known = (near > REPLACED_LOG_DENSITY) & (far > REPLACED_LOG_DENSITY)
@@ -93,6 +123,18 @@ def _mapped_sites(target: Target, start: Vector) -> list[str]:
         name: (np.asarray(values[name]), np.asarray(coordinates[name])) for name in coordinates
     }
     return [name for name, (a, b) in pairs.items() if a.shape != b.shape or not np.allclose(a, b)]
+
+
+@brief_jit
+def _far_heights(target: Target, start: Vector, coordinates) -> Float[Array, "2 coordinates sides"]:
+    """Log densities far away on both sides along each coordinate, one after the other."""
+    moves = jnp.asarray(FAR, start.dtype)[:, None] * jnp.asarray([-1.0, 1.0], start.dtype)
+
+    def along(coordinate):
+        height = jax.vmap(lambda move: target.log_density(start.at[coordinate].add(move)))
+        return height(moves.ravel()).reshape(moves.shape)
+
+    return jnp.swapaxes(jax.lax.map(along, coordinates), 0, 1)
 
 
 @eqx.filter_jit

@@ -55,12 +55,19 @@ def larger_regression(x, y=None):
     numpyro.sample("y", dist.Normal(intercept + slope * x, scale), obs=y)
 
 
+def renamed_regression(x, y=None):
+    """The same density of sites with other names."""
+    numpyro.handlers.scope(targets.regression, prefix="new")(x, y=y)
+
+
 def test_another_model_or_other_data_are_refused(saved):
     message = "load it with the model and data it was trained on"
     with pytest.raises(ValueError, match=message):
         nb.load(saved, other_regression)
     with pytest.raises(ValueError, match="has 3 unconstrained dimensions.* had 2"):
         nb.load(saved, larger_regression)
+    with pytest.raises(ValueError, match=r"sites of these shapes.*new/.*load it with that model"):
+        nb.load(saved, renamed_regression)
     x, y = targets.regression_data(seed=5)
     with pytest.raises(ValueError, match=message):
         nb.load(saved, targets.regression, x, y=y)

@@ -11,6 +11,7 @@ from numpyro.distributions import constraints
 
 import numpyro_bridge as nb
 from numpyro_bridge.target import target_from_model
+from numpyro_bridge.target.improper import refuse_flat
 from tests.target.models import KEY, UNTRAINED, one_site
 
 
@@ -140,3 +141,28 @@ def test_the_verdict_says_why_there_is_no_evidence(key):
     sampler = nb.BridgeSampler(heavy, **UNTRAINED)
     draws = sampler.run(key, np.arange(4.0)).sample(key, 100)
     assert "no log evidence, since the prior of level is improper" in draws.verdict.text
+
+
+@pytest.mark.parametrize("precise", [True, False])
+@pytest.mark.parametrize(
+    ("log_density", "which"),
+    [
+        (lambda x: 3.0 + 0.0 * jnp.sum(x), r"x\[0\], x\[1\], x\[2\]"),
+        (lambda x: -0.5 * (x[0] ** 2 + x[2] ** 2), r"x\[1\]"),
+        (lambda x: -0.5 * (x[0] ** 2 + x[1] ** 2) - jax.nn.softplus(x[2]), r"x\[2\]"),
+    ],
+    ids=["constant", "unused", "on one side"],
+)
+def test_a_log_density_that_is_flat_is_refused_by_coordinate(key, log_density, which, precise):
+    with jax.enable_x64(precise):
+        sampler = nb.BridgeSampler(nb.target_from_log_density(log_density, 3), **UNTRAINED)
+        with pytest.raises(ValueError, match=f"does not fall however far {which} is moved"):
+            sampler.run(key)
+
+
+@pytest.mark.parametrize("precise", [True, False])
+@pytest.mark.parametrize("constant", [0.0, 1e9])
+def test_a_log_density_with_heavy_tails_is_not_refused(key, constant, precise):
+    with jax.enable_x64(precise):
+        target = nb.target_from_log_density(lambda x: constant - jnp.sum(jnp.log1p(x**2)), 3)
+        refuse_flat(key, target)

@@ -32,7 +32,7 @@ from numpyro_bridge.infer.amortise.context import Context, Summaries, all_values
 from numpyro_bridge.infer.amortise.ranks import ranked_runs
 from numpyro_bridge.infer.posterior import Posterior
 from numpyro_bridge.target import ModelTarget, target_from_model
-from numpyro_bridge.target.fingerprint import difference, fingerprint
+from numpyro_bridge.target.fingerprint import difference, fingerprint, shapes
 from numpyro_bridge.target.simulation import shown_data, target_of_data, with_data
 from numpyro_bridge.training.metrics import LossMetrics
 from numpyro_bridge.training.report import RunReport
@@ -191,7 +191,7 @@ class AmortisedPosterior:
         header = {
             "kind": "posterior of all data",
             "version": version("numpyro-bridge"),
-            "sites": _described(self.target.sites),
+            "sites": shapes(self.target.sites),
             "dim": self.target.dim,
             "num_features": self.bridge.scale.size,
             "fingerprint": fingerprint(self.target),
@@ -302,7 +302,7 @@ def _denoiser_maker(denoiser: Callable[..., Denoiser] | None, header: dict[str, 
 
 def _check_same_model(path, header: dict[str, Any], target: ModelTarget, num: int) -> None:
     """Raise a ValueError unless model and summaries are those that the networks learned from."""
-    if (_described(target.sites), num) != (header["sites"], header["num_features"]):
+    if (shapes(target.sites), num) != (header["sites"], header["num_features"]):
         raise ValueError(
             f"model and summaries make the sites {target.sites} and {num} numbers of the data, and "
             f"in {os.fspath(path)!r} there are {header['sites']} and {header['num_features']}; "
@@ -314,8 +314,3 @@ def _check_same_model(path, header: dict[str, Any], target: ModelTarget, num: in
             f"{other} when {os.fspath(path)!r} was written: pass the model that was learned from, "
             "or amortise this one anew"
         )
-
-
-def _described(sites: dict[str, tuple[int, ...]]) -> dict[str, list[int]]:
-    """The shapes of sites as lists, which is what JSON makes of tuples."""
-    return {name: list(shape) for name, shape in sites.items()}
