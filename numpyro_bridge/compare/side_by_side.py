@@ -151,7 +151,7 @@ class Comparison:
             figures["training"] = plot_training(
                 metrics, draws.log_evidence, draws.log_evidence_error
             )
-        figures["weights"] = plot_weights(draws.log_weight, draws.pareto_k, draws.ess)
+        figures["weights"] = plot_weights(draws)
         if folder is not None:
             Path(folder).mkdir(parents=True, exist_ok=True)
             for name, figure in figures.items():

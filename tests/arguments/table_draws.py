@@ -156,11 +156,7 @@ PLOTS = {
         metrics=lambda world: nb.training.SVIMetrics(jnp.zeros(3).__array__()),
     ),
     "draws.plots.plot_weights": _plot(
-        nb.plots.plot_weights,
-        {"log_weight": NOTHING.also("list"), "pareto_k": ANY_NUMBER, "ess": ANY_NUMBER},
-        log_weight=lambda world: jnp.zeros(3),
-        pareto_k=lambda world: 0.5,
-        ess=lambda world: 0.9,
+        nb.plots.plot_weights, {"draws": NOTHING}, draws=lambda world: world.draws
     ),
     "draws.plots.scalar_draws": _plot(
         nb.plots.scalar_draws, {"inference_data": NOTHING}, inference_data=lambda world: world.idata
