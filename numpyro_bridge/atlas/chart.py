@@ -126,7 +126,7 @@ def _charted(rng_key, target, exploration, fit, divide, temper, max_rounds, limi
             break
         num_repairs += 1
         stage(f"charting again, round {number + 1}", charts=len(best.maps), ess=best.seen.ess)
-        fitted = fit(again_key, target, repair.charts, known=repair.known)
+        fitted = fit(again_key, target, repair.charts, known=repair.known, at_tops=False)
         evaluations += fitted.num_gradient_evaluations
         best, goes_on = _improved(best, fitted, added=repair.added)
         place = _places(repair, place) if best is fitted else place

@@ -57,6 +57,10 @@ its share may be larger: a normal distribution at the top of a valley that bends
 MOST_REFITS = 2
 """How often several charts are bent again, the second time only if they are not good by then."""
 
+KNOWN_GAP = 0.1
+"""A map of an earlier fit is not bent anew on another piece where its gap to the evidence, in nats,
+is no larger: draws with such weights are worth four in five independent ones."""
+
 MOST_UNSEEN = 10.0
 """By so many nats at most may the mass of a chart be larger than its weights say."""
 
@@ -96,6 +100,7 @@ def fit_charts(
     bend: bool,
     moves_suffice: MovesSuffice | None = None,
     known: Sequence[AbstractMap] = (),
+    at_tops: bool = True,
 ) -> Fitted:
     """Fit the charts as closely as is needed, and keep the best fit.
 
@@ -107,6 +112,8 @@ def fit_charts(
         moves_suffice: Says of a single chart whether it can be left as it is, since annealed moves
             mend its weights; None if it cannot.
         known: Maps of the first charts from an earlier fit, which may still do.
+        at_tops: Whether the normal distributions are those at tops of the density, which may be
+            narrower than the pieces that the charts should have.
     """
     climb_key, bend_key, judge_key = split(rng_key, 3)
     normals, log_mass = charts
@@ -134,16 +141,18 @@ def fit_charts(
         if enough:
             return best._replace(num_gradient_evaluations=spent, left_to_moves=True)
     share = affine.seen.share
-    maps, bending = _bent(bend_key, target, partition, _rows(climbed), share, known)
+    maps, bending = _bent(bend_key, target, partition, _rows(climbed), share, known, KNOWN_GAP)
     if bending == 0:
         return best._replace(num_gradient_evaluations=spent)
     bent = _judged(judge_key, target, climbed, maps, log_mass, spent + bending)
     if len(maps) == 1:
         return _better(best, bent)
-    return _bent_again(bend_key, judge_key, target, best, bent)
+    return _bent_again(bend_key, judge_key, target, best, bent, at_tops)
 
 
-def _bent_again(bend_key, judge_key, target: Target, best: Fitted, bent: Fitted) -> Fitted:
+def _bent_again(
+    bend_key, judge_key, target: Target, best: Fitted, bent: Fitted, at_tops: bool
+) -> Fitted:
     """Bend several charts once more, each on all that its bent map reaches.
 
     A normal distribution at the top of a valley that bends is narrow, and the partition by such
@@ -154,10 +163,12 @@ def _bent_again(bend_key, judge_key, target: Target, best: Fitted, bent: Fitted)
     best = _better(best, bent)
     for number in range(1, MOST_REFITS + 1):
         seen, key = bent.seen, fold_in(bend_key, number)
-        if not _pays_to_bend_again(seen, target.dim, first=number == 1):
+        always = at_tops and number == 1
+        if not _pays_to_bend_again(seen, target.dim, always):
             break
         partition = student_partition(bent.normals, seen.log_mass)
-        maps, cost = _bent(key, target, partition, affine, seen.share, bent.maps)
+        small = small_gap(target.dim)
+        maps, cost = _bent(key, target, partition, affine, seen.share, bent.maps, small)
         if cost == 0:
             break
         spent = bent.num_gradient_evaluations + cost
@@ -167,16 +178,17 @@ def _bent_again(bend_key, judge_key, target: Target, best: Fitted, bent: Fitted)
     return best
 
 
-def _pays_to_bend_again(seen: Judgement, dim: int, *, first: bool) -> bool:
+def _pays_to_bend_again(seen: Judgement, dim: int, always: bool) -> bool:
     """Whether several bent charts are bent once more.
 
-    The weights of charts without their arms may look well, so that it is always done once. In many
-    dimensions, where it takes long, it is done for charts that do not suffice: on the random walk
-    of `benchmarks/reference.py` it took half a minute, and nothing was gained.
+    The weights of charts without their arms may look well, so that it is always done once for
+    those at tops. In many dimensions, where it takes long, it is done for charts that do not
+    suffice: on the random walk of `benchmarks/reference.py` it took half a minute, and nothing was
+    gained.
     """
     if dim > BRIEF:
         return not suffices(seen.ess, seen.tail_share)
-    return first or not (seen.good and seen.ess > FAIR_ESS)
+    return always or not (seen.good and seen.ess > FAIR_ESS)
 
 
 def _with_moments(rng_key, target: Target, fitted: Fitted) -> Fitted:
@@ -239,11 +251,11 @@ def _climbed(rng_key, target: Target, partition: AbstractPartition, normals: Den
 
 
 def _bent(
-    rng_key, target: Target, partition, affine, share, known
+    rng_key, target: Target, partition, affine, share, known, small: float
 ) -> tuple[list[AbstractMap], int]:
     """Bend the map of each chart whose piece is not nearly normal; also what that cost.
 
-    A map that is known already is kept if it is as good as a new one would have to be.
+    A map that is known already is kept if its gap to the evidence of its piece is small.
     """
     draw_key, fit_key = split(rng_key)
     maps, cost = list(affine), 0
@@ -257,7 +269,7 @@ def _bent(
         if number < len(known):
             again = weights_of_draws(draw_key, known[number], piece)
             candidates.append((known[number], again))
-        if gap_of(candidates[-1][1]) > small_gap(target.dim):
+        if gap_of(candidates[-1][1]) > small:
             bent, spent = fit_coupling(fold_in(fit_key, number), piece, transform)
             candidates.append((bent, weights_of_draws(draw_key, bent, piece)))
             cost += spent

@@ -71,7 +71,7 @@ def write_posterior(path: str | os.PathLike[str], posterior: SavedPosterior) -> 
         "version": version("numpyro-bridge"),
         "jax_version": jax.__version__,
         "dim": target.dim,
-        "sites": shapes(target.sites),
+        "sites": shapes(target.base.sites),
         "fit": None if fit is None else fit._asdict(),
         "fingerprint": fingerprint(_single(target)),
         "report": report.attributes(),
@@ -149,7 +149,7 @@ def _check_same_density(path, header, target: SeenTarget) -> None:
             f"the model has {target.base.dim} unconstrained dimensions, the one saved in "
             f"{os.fspath(path)!r} had {header['dim']}; load it with that model and data"
         )
-    sites = shapes(target.sites)
+    sites = shapes(target.base.sites)
     if sites != header["sites"]:
         raise ValueError(
             f"the model has sites of these shapes: {sites}; the one in {os.fspath(path)!r} had "
