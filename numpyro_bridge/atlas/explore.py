@@ -26,6 +26,7 @@ from numpyro_bridge.atlas.probes import (
 from numpyro_bridge.atlas.stacked import row
 from numpyro_bridge.atlas.starts import NUM_PRIOR_DRAWS, first_starts
 from numpyro_bridge.target import Target
+from numpyro_bridge.target.improper import refuse_flat
 from numpyro_bridge.target.undefined import undefined_at_prior_draws
 
 MAX_ROUNDS = 8
@@ -117,6 +118,9 @@ def explore(rng_key: RNGKey, target: Target, *, max_rounds: int = MAX_ROUNDS) ->
         rng_key: The same key gives the same exploration.
         target: The target in its own coordinates.
         max_rounds: How many rounds of climbs at most.
+
+    Raises:
+        ValueError: if the target is a log density that does not fall along a coordinate.
     """
     check_stage(rng_key, target)
     max_rounds = check_count("max_rounds", max_rounds, 1)
@@ -124,6 +128,9 @@ def explore(rng_key: RNGKey, target: Target, *, max_rounds: int = MAX_ROUNDS) ->
     seen, tops = _climbed(climb_key, target, max_rounds)
     if len(seen.log_mass):
         return seen
+    if not target.sites:
+        ends = np.asarray(tops.normals.location)
+        refuse_flat(target, ends[np.all(np.isfinite(ends), axis=1)])
     fits = normals_of_highest_elbo(fit_key, target, tops)
     return seen._replace(
         normals=fits.normals,

@@ -6,9 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from numpyro_bridge._core.on_device import on_device
 from numpyro_bridge._core.quick_jit import brief_jit
-from numpyro_bridge._core.types import RNGKey, Vector
-from numpyro_bridge.target.arguments import holds_tracers
+from numpyro_bridge._core.types import Vector
 from numpyro_bridge.target.base import Target
 from numpyro_bridge.target.endless import endless_coordinates
 from numpyro_bridge.target.point import REPLACED_LOG_DENSITY
@@ -30,8 +30,11 @@ of a half-Cauchy distribution falls by nine."""
 UNOBSERVED = "_unobserved"
 """How the name ends that NumPyro gives to the latent values that `obs_mask=` makes."""
 
-MOST_COORDINATES = 200
-"""Coordinates that are looked at."""
+MOST_COORDINATES, MOST_NAMED = 200, 6
+"""Coordinates that are looked at, and that a message names."""
+
+NUM_PLACES = 8
+"""Places at which a density has to be flat."""
 
 
 def refuse_improper(target: Target, start: Vector) -> None:
@@ -83,26 +86,28 @@ def refuse_improper(target: Target, start: Vector) -> None:
         )
 
 
-def refuse_flat(rng_key: RNGKey, target: Target) -> None:
+def refuse_flat(target: Target, places: Float[np.ndarray, "places dim"]) -> None:
     """Raise if a log density of no model does not fall along a coordinate, as if it were unused.
 
     Args:
-        rng_key: Randomness of the position that coordinates are moved from.
         target: A target that was made from a log density.
+        places: Where the density is high. Elsewhere it may look flat and have an integral: far out
+            in the mouth of a funnel, all but one of the coordinates may go anywhere.
 
     Raises:
         ModelRefusedError: naming the coordinates.
     """
-    start = jax.random.normal(rng_key, (target.dim,))
-    if holds_tracers((start, target)):
-        return
     coordinates = jnp.arange(min(target.dim, MOST_COORDINATES))
-    near, far = np.asarray(_far_heights(target, start, coordinates), float)
-    # Beside a large constant the fall of a heavy tail may be lost to rounding.
-    told_apart = np.vectorize(spacing)(near) < 0.1 * LEAST_FALL
-    flat = np.flatnonzero(np.any(_is_flat(near, far) & told_apart, axis=1))
-    if len(flat):
-        which = ", ".join(f"x[{index}]" for index in flat[:6]) + (", ..." if len(flat) > 6 else "")
+    flat = np.ones(len(coordinates), bool)
+    for place in places[:NUM_PLACES]:
+        near, far = np.asarray(_far_heights(target, on_device(place), coordinates), float)
+        # Beside a large constant the fall of a heavy tail may be lost to rounding.
+        told_apart = np.vectorize(spacing)(near) < 0.1 * LEAST_FALL
+        flat &= np.any(_is_flat(near, far) & told_apart, axis=1)
+    numbers = np.flatnonzero(flat)
+    if len(places) and len(numbers):
+        some = ", ".join(f"x[{number}]" for number in numbers[:MOST_NAMED])
+        which = f"{some}, ..." if len(numbers) > MOST_NAMED else some
         raise ModelRefusedError(
             f"The log density does not fall however far {which} is moved, so that its integral is "
             "not finite, and neither NUTS nor a bridge can sample it. Does the function read "

@@ -6,7 +6,6 @@ from typing import Any
 from numpyro_bridge._core.keys import fold_in
 from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.target import Target, target_from_model
-from numpyro_bridge.target.improper import refuse_flat
 from numpyro_bridge.target.relative import with_reference
 
 
@@ -21,8 +20,7 @@ def resolve_target(
     Where its log densities are large, they are taken relative to a place near the top.
 
     Raises:
-        ValueError: if a target is given arguments, or the model cannot be sampled, or a log density
-            is flat in a direction.
+        ValueError: if a target is given arguments, or the model cannot be sampled.
     """
     if not isinstance(model, Target):
         target = target_from_model(rng_key, model, *args, **kwargs)
@@ -32,6 +30,4 @@ def resolve_target(
             "this sampler was made from a target, which holds its data already; call run(rng_key) "
             "without further arguments"
         )
-    if not model.sites:
-        refuse_flat(fold_in(rng_key, 2), model)
     return with_reference(fold_in(rng_key, 1), model)
