@@ -95,6 +95,11 @@ def read_posterior(
             "resumed by running a sampler with checkpoint=path, and a posterior of all data is "
             "read by nb.load_amortised(path, model)"
         )
+    if not header["sites"] and not isinstance(model, Target):
+        raise ValueError(
+            f"{os.fspath(path)!r} holds the posterior of a log density and not of a model; call "
+            "nb.load(path, nb.target_from_log_density(fn, dim)) with that log density"
+        )
     dim = header["dim"]
     makers = {
         "process": None if process is None else partial(process, jax.random.key(0), dim),
@@ -152,8 +157,8 @@ def _check_same_density(path, header, target: SeenTarget) -> None:
     sites = shapes(target.base.sites)
     if sites != header["sites"]:
         raise ValueError(
-            f"the model has sites of these shapes: {sites}; the one in {os.fspath(path)!r} had "
-            f"{header['sites']}; load it with that model"
+            f"the model has these sites, with their unconstrained shapes: {sites}; the one saved "
+            f"in {os.fspath(path)!r} had {header['sites']}; load it with that model"
         )
     other = difference(header["fingerprint"], fingerprint(_single(target)))
     if other is not None:

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 
 from numpyro_bridge._core.on_device import on_device
 from numpyro_bridge._core.quick_jit import brief_jit
-from numpyro_bridge._core.types import Vector
+from numpyro_bridge._core.types import Scalar, Vector
 from numpyro_bridge.target.base import Target
 from numpyro_bridge.target.endless import endless_coordinates
 from numpyro_bridge.target.point import REPLACED_LOG_DENSITY
@@ -33,8 +33,12 @@ UNOBSERVED = "_unobserved"
 MOST_COORDINATES, MOST_NAMED = 200, 6
 """Coordinates that are looked at, and that a message names."""
 
-NUM_PLACES = 8
-"""Places at which a density has to be flat."""
+NUM_PLACES, DISTANCES = 4, (1e-3, 0.03, 1.0)
+"""Places at which a density has to be flat, and distances from each where it has to be so, too."""
+
+FLOOR = 100.0
+"""A density that is lower far away than here by more nats stands on a floor, which takes the place
+of a density of zero."""
 
 
 def refuse_improper(target: Target, start: Vector) -> None:
@@ -99,20 +103,33 @@ def refuse_flat(target: Target, places: Float[np.ndarray, "places dim"]) -> None
     """
     coordinates = jnp.arange(min(target.dim, MOST_COORDINATES))
     flat = np.ones(len(coordinates), bool)
-    for place in places[:NUM_PLACES]:
-        near, far = np.asarray(_far_heights(target, on_device(place), coordinates), float)
+    for place in _around(places[:NUM_PLACES]):
+        here, heights = _far_heights(target, on_device(place), coordinates)
+        near, far = np.asarray(heights, float)
         # Beside a large constant the fall of a heavy tail may be lost to rounding.
         told_apart = np.vectorize(spacing)(near) < 0.1 * LEAST_FALL
-        flat &= np.any(_is_flat(near, far) & told_apart, axis=1)
+        is_floor = near < float(here) - FLOOR
+        flat &= np.any(_is_flat(near, far) & told_apart & ~is_floor, axis=1)
     numbers = np.flatnonzero(flat)
     if len(places) and len(numbers):
         some = ", ".join(f"x[{number}]" for number in numbers[:MOST_NAMED])
         which = f"{some}, ..." if len(numbers) > MOST_NAMED else some
         raise ModelRefusedError(
-            f"The log density does not fall however far {which} is moved, so that its integral is "
-            "not finite, and neither NUTS nor a bridge can sample it. Does the function read "
-            f"{which}? If it does, add the log density of a proper prior to what it returns."
+            f"The log density does not fall however far {which} is moved, on one side or on both, "
+            "so that its integral is not finite, and neither NUTS nor a bridge can sample it. Does "
+            f"the function read {which}? If it does, add the log density of a proper prior to what "
+            "it returns."
         )
+
+
+def _around(places: Float[np.ndarray, "places dim"]) -> Float[np.ndarray, "more dim"]:
+    """The places, and others near to them and less near.
+
+    The top of a ridge that gets thinner and thinner is as high at its end, and has an integral.
+    """
+    noise = np.random.default_rng(0).normal(size=(len(DISTANCES), *places.shape))
+    near = places + np.asarray(DISTANCES)[:, None, None] * noise
+    return np.concatenate([places[None], near]).reshape(-1, places.shape[1]).astype(places.dtype)
 
 
 def _is_flat(near: np.ndarray, far: np.ndarray) -> np.ndarray:
@@ -131,15 +148,18 @@ def _mapped_sites(target: Target, start: Vector) -> list[str]:
 
 
 @brief_jit
-def _far_heights(target: Target, start: Vector, coordinates) -> Float[Array, "2 coordinates sides"]:
-    """Log densities far away on both sides along each coordinate, one after the other."""
-    moves = jnp.asarray(FAR, start.dtype)[:, None] * jnp.asarray([-1.0, 1.0], start.dtype)
+def _far_heights(
+    target: Target, place: Vector, coordinates
+) -> tuple[Scalar, Float[Array, "2 coordinates sides"]]:
+    """Log densities at a place, and far away on both sides along each coordinate, one by one."""
+    moves = jnp.asarray(FAR, place.dtype)[:, None] * jnp.asarray([-1.0, 1.0], place.dtype)
 
     def along(coordinate):
-        height = jax.vmap(lambda move: target.log_density(start.at[coordinate].add(move)))
+        height = jax.vmap(lambda move: target.log_density(place.at[coordinate].add(move)))
         return height(moves.ravel()).reshape(moves.shape)
 
-    return jnp.swapaxes(jax.lax.map(along, coordinates), 0, 1)
+    heights = jnp.swapaxes(jax.lax.map(along, coordinates), 0, 1)
+    return target.log_density(place), heights
 
 
 @eqx.filter_jit

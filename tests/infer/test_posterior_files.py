@@ -66,7 +66,7 @@ def test_another_model_or_other_data_are_refused(saved):
         nb.load(saved, other_regression)
     with pytest.raises(ValueError, match="has 3 unconstrained dimensions.* had 2"):
         nb.load(saved, larger_regression)
-    with pytest.raises(ValueError, match=r"sites of these shapes.*new/.*load it with that model"):
+    with pytest.raises(ValueError, match=r"these sites.*new/.*load it with that model"):
         nb.load(saved, renamed_regression)
     x, y = targets.regression_data(seed=5)
     with pytest.raises(ValueError, match=message):
@@ -100,6 +100,9 @@ def test_other_files_are_refused(tmp_path):
         nb.load(path, targets.regression)
     save_tree(path, {"kind": "checkpoint"}, [])
     with pytest.raises(ValueError, match="holds a checkpoint, not a posterior"):
+        nb.load(path, targets.regression)
+    untrained_posterior(targets.skewed().target).save(path)
+    with pytest.raises(ValueError, match="holds the posterior of a log density and not of a model"):
         nb.load(path, targets.regression)
 
 

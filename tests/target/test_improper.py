@@ -177,13 +177,17 @@ def funnel(x):
 @pytest.mark.parametrize(
     ("log_density", "place"),
     [
+        (lambda x: -(x[0] ** 2) * (1 + x[1] ** 2) ** 2 - x[2] ** 2, [0.0, 1.0, 0.0]),
+        (lambda x: jnp.where(jnp.all(jnp.abs(x) < 1), 0.0, -1e4), [0.0, 0.1, 0.0]),
         (cauchy, [0.0, 1.0, -1.0]),
         (Partial(cauchy, constant=1e9), [0.0, 1.0, -1.0]),
         (funnel, [0.0, 1.0, -1.0]),
     ],
-    ids=["heavy tails", "beside a large constant", "funnel"],
+    ids=["ridge", "floor", "heavy tails", "beside a large constant", "funnel"],
 )
-def test_a_log_density_with_an_integral_is_not_refused(log_density, place, precise):
+def test_a_log_density_that_has_an_integral_or_stands_on_a_floor_is_not_refused(
+    log_density, place, precise
+):
     with jax.enable_x64(precise):
         target = nb.target_from_log_density(log_density, 3)
         refuse_flat(target, np.asarray([place]))
