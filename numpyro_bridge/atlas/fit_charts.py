@@ -157,14 +157,15 @@ def _bent_again(
 
     A normal distribution at the top of a valley that bends is narrow, and the partition by such
     normals cuts off the ends of the valley: a wide chart elsewhere claims them, and cannot reach
-    them. One with the mean and covariance of the bent map is as long as the valley.
+    them. One with the mean and covariance of the bent map is as long as the valley. Normals that
+    were fitted to draws, as those of charts that were divided, are no narrower than their pieces:
+    Neal's funnel in ten dimensions took twice as long by this, and nothing was gained.
     """
     affine, bent = _rows(bent.normals), _with_moments(bend_key, target, bent)
     best = _better(best, bent)
-    for number in range(1, MOST_REFITS + 1):
+    for number in range(1, MOST_REFITS + 1 if at_tops else 1):
         seen, key = bent.seen, fold_in(bend_key, number)
-        always = at_tops and number == 1
-        if not _pays_to_bend_again(seen, target.dim, always):
+        if not _pays_to_bend_again(seen, target.dim, first=number == 1):
             break
         partition = student_partition(bent.normals, seen.log_mass)
         small = small_gap(target.dim)
@@ -178,17 +179,16 @@ def _bent_again(
     return best
 
 
-def _pays_to_bend_again(seen: Judgement, dim: int, always: bool) -> bool:
+def _pays_to_bend_again(seen: Judgement, dim: int, *, first: bool) -> bool:
     """Whether several bent charts are bent once more.
 
-    The weights of charts without their arms may look well, so that it is always done once for
-    those at tops. In many dimensions, where it takes long, it is done for charts that do not
-    suffice: on the random walk of `benchmarks/reference.py` it took half a minute, and nothing was
-    gained.
+    The weights of charts without their arms may look well, so that it is always done once. In many
+    dimensions, where it takes long, it is done for charts that do not suffice: on the random walk
+    of `benchmarks/reference.py` it took half a minute, and nothing was gained.
     """
     if dim > BRIEF:
         return not suffices(seen.ess, seen.tail_share)
-    return always or not (seen.good and seen.ess > FAIR_ESS)
+    return first or not (seen.good and seen.ess > FAIR_ESS)
 
 
 def _with_moments(rng_key, target: Target, fitted: Fitted) -> Fitted:
