@@ -81,7 +81,7 @@ $(VENV)/.%: $(VENV)/.core
 	$(INSTALL) '.[$*]'
 	@touch $@
 
-# All of them at once, which is sooner than one after the other.
-$(VENV)/.all: $(VENV)/.core
+# All that `.ci/run` needs at once, which is sooner than one after the other.
+$(VENV)/.checks: $(VENV)/.core
 	$(INSTALL) '.[test,lint,docs,look]'
-	@touch $(addprefix $(VENV)/,.test .lint .docs .look .all)
+	@touch $(addprefix $(VENV)/,.test .lint .docs .look .checks)

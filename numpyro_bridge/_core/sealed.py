@@ -8,7 +8,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 
 FORMAT = 5
-"""Version of the layout, increased when an older version could no longer read the files."""
+"""Version of the files, increased when a version of the package cannot read those of the other."""
 
 MAX_FIRST_LINE, MAX_HEADER = 1_000, 100_000_000
 """Bytes that the first line and the header may have. The arrays are as long as the file says, and

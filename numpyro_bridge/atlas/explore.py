@@ -40,7 +40,7 @@ would have if all were met as often."""
 CONTINUED, MAX_CONTINUED, WORTH_WAITING = 2, 12, 1 / 64
 """How often climbs go on where most of them have not arrived; and how often in the first round at
 most, while each time at least this share of them arrives. In valleys that bend, the climbs to some
-modes take ten times as long as those to others."""
+modes take several times as long as those to others."""
 
 MAX_PLACES = 64
 """Places at most; the heaviest are kept."""
@@ -239,8 +239,8 @@ def _until_most_arrive(
 ) -> tuple[Tops, int, float]:
     """Climb from each start, and go on from the ends while most have not arrived at a top.
 
-    In bent valleys of many dimensions a climb takes longer than climbs are given at first. More
-    than `CONTINUED` times they go on only while it pays.
+    In bent valleys of many dimensions a climb takes longer than climbs are given at first. After
+    `CONTINUED` times they go on only while it pays.
 
     Returns:
         Where the climbs ended, how many gradients they evaluated, and which share of them had

@@ -112,7 +112,7 @@ def read_posterior(
     if parts["reference"] is not None:
         base = base.relative_to(in_present_precision(parts["reference"]))
     target = seen_through(base, parts["charts"] or parts["coordinate_map"])
-    _check_same_density(path, header, target)
+    _check_same_model(path, header, target)
     fit = None if header["fit"] is None else MapFit(**header["fit"])
     standardisation = Standardisation(_single(target).map, fit)
     metrics = jax.tree.map(np.asarray, parts["metrics"])
@@ -148,7 +148,7 @@ def _same_target(path, model, args: tuple[Any, ...], kwargs: dict[str, Any], sav
     return target_from_model(jax.random.key(0), model, *args, **kwargs)
 
 
-def _check_same_density(path, header, target: SeenTarget) -> None:
+def _check_same_model(path, header, target: SeenTarget) -> None:
     if target.base.dim != header["dim"]:
         raise ValueError(
             f"the model has {target.base.dim} unconstrained dimensions, the one saved in "

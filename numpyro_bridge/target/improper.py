@@ -7,8 +7,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from numpyro_bridge._core.on_device import on_device
-from numpyro_bridge._core.quick_jit import brief_jit
-from numpyro_bridge._core.types import Scalar, Vector
+from numpyro_bridge._core.types import Vector
 from numpyro_bridge.target.base import Target
 from numpyro_bridge.target.endless import endless_coordinates
 from numpyro_bridge.target.point import REPLACED_LOG_DENSITY
@@ -53,7 +52,8 @@ def refuse_improper(target: Target, start: Vector) -> None:
     """
     names = np.repeat(list(target.sites), [int(np.prod(s)) for s in target.sites.values()])
     coordinates = np.flatnonzero(np.isin(names, target.improper_sites))[:MOST_COORDINATES]
-    heights = np.asarray(_heights(target, start, jnp.asarray(coordinates)), float)
+    heights = _heights(target, start, jnp.asarray(coordinates), FAR + NEAR)
+    heights = np.asarray(heights, float)
     ended = np.any(heights[:2] == REPLACED_LOG_DENSITY, axis=0)
     is_mapped = np.isin(names[coordinates], _mapped_sites(target, start))
     ended &= is_mapped[:, None]
@@ -104,11 +104,11 @@ def refuse_flat(target: Target, places: Float[np.ndarray, "places dim"]) -> None
     coordinates = jnp.arange(min(target.dim, MOST_COORDINATES))
     flat = np.ones(len(coordinates), bool)
     for place in _around(places[:NUM_PLACES]):
-        here, heights = _far_heights(target, on_device(place), coordinates)
-        near, far = np.asarray(heights, float)
+        heights = _heights(target, on_device(place), coordinates, (0.0, *FAR))
+        here, near, far = np.asarray(heights, float)
         # Beside a large constant the fall of a heavy tail may be lost to rounding.
         told_apart = np.vectorize(spacing)(near) < 0.1 * LEAST_FALL
-        is_floor = near < float(here) - FLOOR
+        is_floor = near < here - FLOOR
         flat &= np.any(_is_flat(near, far) & told_apart & ~is_floor, axis=1)
     numbers = np.flatnonzero(flat)
     if len(places) and len(numbers):
@@ -147,24 +147,11 @@ def _mapped_sites(target: Target, start: Vector) -> list[str]:
     return [name for name, (a, b) in pairs.items() if a.shape != b.shape or not np.allclose(a, b)]
 
 
-@brief_jit
-def _far_heights(
-    target: Target, place: Vector, coordinates
-) -> tuple[Scalar, Float[Array, "2 coordinates sides"]]:
-    """Log densities at a place, and far away on both sides along each coordinate, one by one."""
-    moves = jnp.asarray(FAR, place.dtype)[:, None] * jnp.asarray([-1.0, 1.0], place.dtype)
-
-    def along(coordinate):
-        height = jax.vmap(lambda move: target.log_density(place.at[coordinate].add(move)))
-        return height(moves.ravel()).reshape(moves.shape)
-
-    heights = jnp.swapaxes(jax.lax.map(along, coordinates), 0, 1)
-    return target.log_density(place), heights
-
-
 @eqx.filter_jit
-def _heights(target: Target, start: Vector, coordinates) -> Float[Array, "4 coordinates sides"]:
-    """Log densities at all four distances, on both sides along each coordinate."""
+def _heights(
+    target: Target, start: Vector, coordinates, distances: tuple[float, ...]
+) -> Float[Array, "distances coordinates sides"]:
+    """Log densities at these distances from a start, on both sides along each coordinate."""
 
     def height(distance, coordinate, side):
         return target.log_density(start.at[coordinate].add(side * distance))
@@ -172,5 +159,5 @@ def _heights(target: Target, start: Vector, coordinates) -> Float[Array, "4 coor
     sides = jnp.asarray([-1.0, 1.0], start.dtype)
     by_side = jax.vmap(height, in_axes=(None, None, 0))
     by_coordinate = jax.vmap(by_side, in_axes=(None, 0, None))
-    distances = jnp.asarray(FAR + NEAR, start.dtype)
-    return jax.vmap(by_coordinate, in_axes=(0, None, None))(distances, coordinates, sides)
+    every = jnp.asarray(distances, start.dtype)
+    return jax.vmap(by_coordinate, in_axes=(0, None, None))(every, coordinates, sides)

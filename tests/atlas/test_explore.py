@@ -110,7 +110,6 @@ def test_climbs_that_hardly_ever_arrive_are_a_reason_for_doubt_in_many_dimension
     assert why(12, 0.5) == why(8, 0.1) == ""
 
 
-@pytest.mark.slow
 @pytest.mark.fast
 @pytest.mark.parametrize(
     ("shares", "most", "num_turns"),
@@ -143,6 +142,7 @@ def test_climbs_go_on_while_more_of_them_arrive(
     assert [float(starts[0, 0]) for starts in turns] == list(range(num_turns))
 
 
+@pytest.mark.slow
 def test_without_a_prior_probes_find_a_mode_that_is_far_from_zero_in_many_dimensions():
     """All climbs start around zero, where the gradient leads to the other one."""
     masses, places = [0.5, 0.5], [np.zeros(100), np.full(100, 15.0)]
