@@ -21,6 +21,10 @@ PYTEST_ARGS ?=
 
 BIN := $(VENV)/bin
 
+# Bytecode is kept even where Python is told to write none, as in many containers: each of the few
+# dozen processes that test examples and pages would compile thousands of modules.
+unexport PYTHONDONTWRITEBYTECODE
+
 # The first lines of this file.
 help:
 	@sed -n '/^$$/q; s/^# \{0,1\}//p' Makefile

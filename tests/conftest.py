@@ -84,9 +84,13 @@ def pytest_collection_modifyitems(items):
             item.add_marker("versions")
 
 
-def pytest_sessionstart():
-    """Before any test imports BlackJAX, which starts JAX: the package sets a flag that it reads."""
-    import numpyro_bridge  # noqa: F401
+def pytest_sessionstart(session):
+    """Before any test imports BlackJAX, which starts JAX: the package sets a flag that it reads.
+
+    The process that only hands out the tests to others needs neither.
+    """
+    if not session.config.getoption("numprocesses", None):
+        import numpyro_bridge  # noqa: F401
 
 
 MAPS = Path("/proc/self/maps")

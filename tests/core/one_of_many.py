@@ -98,6 +98,7 @@ def refusals(process: int, num: int) -> dict[str, np.ndarray]:
         "devices of others": lambda: sampler(theirs),
         "many data sets": lambda: shared.run_many(jax.random.key(0), {"distance": two}),
         "divided rows": lambda: shared.run(jax.random.key(0), divided),
+        "other data": lambda: shared.run(jax.random.key(0), 5.0 + process),
         "other keys": lambda: shared.run(jax.random.key(process), 5.0),
         "other settings": lambda: nb.BridgeSampler(
             either_side,
@@ -142,18 +143,14 @@ def main(case: str, process: int, num: int, port: int, folder: Path) -> None:
         if last:
             after_three_chunks(lambda: os.kill(os.getpid(), signal.SIGKILL))
         result = trained(jax.devices(), folder / "checkpoint")
-    elif case == "interrupted":
+    elif case == "interrupted and refused":
         if last:
             after_three_chunks(lambda: signal.raise_signal(signal.SIGINT))
-        result = trained(jax.devices(), None)
+        result = trained(jax.devices(), None) | refusals(process, num)
     elif case == "failed":
         if last:
             after_three_chunks(fail)
         result = trained(jax.devices(), folder / "checkpoint")
-    elif case == "refused":
-        result = refusals(process, num)
-    elif case == "other data":
-        result = sampler(jax.devices()).run(jax.random.key(0), 5.0 + process)
     else:
         raise ValueError(case)
     np.savez(folder / f"{process}.npz", **result)

@@ -102,17 +102,14 @@ def test_a_process_that_fails_alone_leaves_no_other_waiting(tmp_path):
 
 
 @pytest.mark.slow
-def test_ctrl_c_in_one_process_ends_the_training_in_all(tmp_path):
-    first, second = results("interrupted", 2, tmp_path)
+def test_ctrl_c_ends_the_training_in_all_and_what_cannot_be_done_is_refused_by_all(tmp_path):
+    """They do it after an interrupted training, as in a notebook."""
+    first, second = results("interrupted and refused", 2, tmp_path)
     assert first["stopped"] == second["stopped"] == "interrupted"
     assert 0 < len(first["elbo"]) < one_of_many.NUM_ITERATIONS
     np.testing.assert_array_equal(first["elbo"], second["elbo"])
-
-
-@pytest.mark.slow
-def test_what_several_processes_cannot_do_is_refused_by_all(tmp_path):
-    first, second = results("refused", 2, tmp_path)
     for said in (first, second):
+        assert "ValueError: process 1 has another model or other data" in str(said["other data"])
         assert "the devices are those of the processes" in str(said["devices of others"])
         assert "give each process its own data sets" in str(said["many data sets"])
         assert "give each process all rows" in str(said["divided rows"])
@@ -126,12 +123,6 @@ def test_what_several_processes_cannot_do_is_refused_by_all(tmp_path):
     )
     assert "the data are not here" in str(first[elsewhere])
     assert str(second[elsewhere]) == "OSError: the data are not here"
-
-
-@pytest.mark.slow
-def test_processes_with_different_data_refuse_to_work_together(tmp_path):
-    for one in processes("other data", 2, tmp_path):
-        assert "ValueError: process 1 has another model or other data" in one.stderr
 
 
 REMOTE_SHELL = """#!/bin/sh
