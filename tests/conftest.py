@@ -87,7 +87,7 @@ def pytest_collection_modifyitems(items):
 def pytest_sessionstart(session):
     """Before any test imports BlackJAX, which starts JAX: the package sets a flag that it reads.
 
-    The process that only hands out the tests to others needs neither.
+    The process that only hands out the tests to others runs none, and starts sooner without it.
     """
     if not session.config.getoption("numprocesses", None):
         import numpyro_bridge  # noqa: F401

@@ -143,7 +143,7 @@ def main(case: str, process: int, num: int, port: int, folder: Path) -> None:
         if last:
             after_three_chunks(lambda: os.kill(os.getpid(), signal.SIGKILL))
         result = trained(jax.devices(), folder / "checkpoint")
-    elif case == "interrupted and refused":
+    elif case == "interrupted":
         if last:
             after_three_chunks(lambda: signal.raise_signal(signal.SIGINT))
         result = trained(jax.devices(), None) | refusals(process, num)

@@ -101,15 +101,30 @@ def test_a_process_that_fails_alone_leaves_no_other_waiting(tmp_path):
     assert 0 < load_header(tmp_path / "checkpoint")["num_done"] < one_of_many.NUM_ITERATIONS
 
 
+@pytest.fixture(scope="module")
+def interrupted(tmp_path_factory):
+    """What two processes say of a training that Ctrl-C ended, and of calls after it."""
+    return results("interrupted", 2, tmp_path_factory.mktemp("interrupted"))
+
+
 @pytest.mark.slow
-def test_ctrl_c_ends_the_training_in_all_and_what_cannot_be_done_is_refused_by_all(tmp_path):
-    """They do it after an interrupted training, as in a notebook."""
-    first, second = results("interrupted and refused", 2, tmp_path)
+def test_ctrl_c_in_one_process_ends_the_training_in_all(interrupted):
+    first, second = interrupted
     assert first["stopped"] == second["stopped"] == "interrupted"
     assert 0 < len(first["elbo"]) < one_of_many.NUM_ITERATIONS
     np.testing.assert_array_equal(first["elbo"], second["elbo"])
-    for said in (first, second):
+
+
+@pytest.mark.slow
+def test_processes_with_different_data_refuse_to_work_together(interrupted):
+    for said in interrupted:
         assert "ValueError: process 1 has another model or other data" in str(said["other data"])
+
+
+@pytest.mark.slow
+def test_what_several_processes_cannot_do_is_refused_by_all(interrupted):
+    first, second = interrupted
+    for said in interrupted:
         assert "the devices are those of the processes" in str(said["devices of others"])
         assert "give each process its own data sets" in str(said["many data sets"])
         assert "give each process all rows" in str(said["divided rows"])
