@@ -8,6 +8,7 @@ import pytest
 
 from numpyro_bridge._core import quick_jit as quick
 from numpyro_bridge._core.quick_jit import (
+    FEW_BYTES,
     FEW_DIMENSIONS,
     FEW_NUMBERS,
     MANY_NUMBERS,
@@ -71,6 +72,7 @@ class Few(eqx.Module):
 
     numbers: jax.Array
     dim: int = 2
+    num_bytes: int = 0
 
     def total(self):
         return jnp.sum(self.numbers)
@@ -92,6 +94,7 @@ def test_only_numbers_of_modules_count():
         (quick_jit, SMALL, False),
         (quick_jit, LARGE, True),
         (quick_jit, Few(jnp.zeros(3), FEW_DIMENSIONS + 1), True),
+        (quick_jit, Few(jnp.zeros(3), num_bytes=FEW_BYTES), True),
         (brief_jit, LARGE, False),
         (brief_jit, Few(MANY), True),
     ],
