@@ -67,9 +67,8 @@ VERSIONED = (
     "training/test_checkpoints",
 )
 """How the names of tests begin that depend on the versions of JAX, ArviZ and Python: how models are
-read, files and copies, and what leaves for other libraries. They are marked `versions`. Of the
-interfaces to NumPyro and BlackJAX, which have the same release on every Python at present, a test or
-two are enough."""
+read, files and copies, and what leaves for other libraries. They are marked `versions`. NumPyro and
+BlackJAX have the same release on every Python at present, and a test or two of each are enough."""
 
 
 LONG = ("test_honesty", "test_examples", "core/test_together")
