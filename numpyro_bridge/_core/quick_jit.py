@@ -27,10 +27,9 @@ OPTIONS = {
 FEW_NUMBERS, FEW_DIMENSIONS, FEW_BYTES = 1_500, 16, 40_000
 """Programs of `quick_jit` are not optimised at all where the density and its maps hold fewer
 numbers than this, in no more dimensions, and one evaluation of the density makes fewer bytes: code
-that is several times as slow costs less time there than its optimisation. At 31 kB, a mixture of
-three lines with 90 observations, a default run takes as long with optimisation as without (61 and
-62 seconds of a processor). At 188 kB, a mixture of two normals with 1,000 observations, it takes 92
-seconds with it and 213 without."""
+that is several times as slow costs less time there than its optimisation. A mixture of lines with
+90 observations, 31 kB, takes as long either way; of one with 1,000 observations, 188 kB, a run that
+is optimised takes half as long."""
 
 MANY_NUMBERS = 100_000
 """Programs of `brief_jit` are not optimised where there are fewer numbers than this."""
