@@ -41,14 +41,20 @@ Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
 
-def quick_jit(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+def quick_jit(
+    function: Callable[Arguments, Result], *, optimised: bool = False
+) -> Callable[Arguments, Result]:
     """`eqx.filter_jit` for a program that runs about as long as it takes to compile.
 
     On a CPU it is compiled with `OPTIONS`, and not optimised at all for a small density. Inside
     other compiled code, which has options of its own, and on other devices nothing is different
     from `eqx.filter_jit`.
+
+    Args:
+        function: The program.
+        optimised: Whether to optimise it for a small density too, since it runs several times.
     """
-    return _with_options(function, _is_large)
+    return _with_options(function, (lambda _: True) if optimised else _is_large)
 
 
 def brief_jit(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
@@ -68,16 +74,18 @@ def _with_options(
     """A program that is compiled with `OPTIONS` on a CPU, and optimised where that pays."""
     plain = eqx.filter_jit(function)
 
-    @cache
-    def quick(optimised: bool) -> Callable[Arguments, Result]:
-        options = known_options(optimised)
-        return eqx.filter_jit(function, compiler_options=options)  # pyright: ignore[reportCallIssue]
-
     def chosen(arguments: Any) -> Callable[Arguments, Result]:
-        on_cpu = jax.default_backend() == "cpu"
-        return quick(pays_to_optimise(arguments)) if on_cpu else plain
+        if jax.default_backend() != "cpu":
+            return plain
+        return _compiled_with(function, *known_options(pays_to_optimise(arguments)).items())
 
     return _awaited(function, plain, chosen)
+
+
+@cache
+def _compiled_with(function: Callable[..., Any], *options: tuple[str, Any]) -> Callable[..., Any]:
+    """`eqx.filter_jit` with some compiler options; the same one for the same options."""
+    return eqx.filter_jit(function, compiler_options=dict(options))  # pyright: ignore[reportCallIssue]
 
 
 def _awaited(

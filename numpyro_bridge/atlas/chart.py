@@ -21,7 +21,7 @@ from numpyro_bridge.atlas.fit_charts import (
     compile_charts_ahead,
     fit_charts,
 )
-from numpyro_bridge.atlas.judge import compile_weighing_ahead
+from numpyro_bridge.atlas.judge import compile_weighing_ahead, suffices
 from numpyro_bridge.atlas.maps import AbstractMap
 from numpyro_bridge.atlas.mixture_fit import MAX_COMPONENTS
 from numpyro_bridge.atlas.one_by_one import one_by_one
@@ -128,6 +128,8 @@ def _charted(rng_key, target, exploration, fit, divide, temper, max_rounds, limi
         stage(f"charting again, round {number + 1}", charts=len(best.maps), ess=best.seen.ess)
         fitted = fit(again_key, target, repair.charts, known=repair.known, at_tops=False)
         evaluations += fitted.num_gradient_evaluations
+        if repair.added and best.seen.good and suffices(fitted.seen.ess, fitted.seen.tail_share):
+            dividing = False  # ends that were added to good charts make no other charts worse
         best, goes_on = _improved(best, fitted, added=repair.added)
         place = _places(repair, place) if best is fitted else place
         if repair.added and not goes_on:

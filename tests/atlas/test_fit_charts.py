@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 
 import numpyro_bridge as nb
+from numpyro_bridge.atlas.fit_charts import _bent_from_moments, _judged
+from numpyro_bridge.atlas.maps import DenseMap
+from numpyro_bridge.atlas.stacked import row, stack
 
 LOG_MASS = np.log([0.3, 0.7])
 BEND, THICKNESS = 3.0, 0.3
@@ -38,3 +41,28 @@ def test_the_arm_of_a_valley_belongs_to_the_chart_of_the_valley(key):
     assert isinstance(seen, nb.atlas.ChartedTarget)
     log_shares = jax.vmap(seen.partition.log_responsibilities)(arms)
     assert np.all(np.exp(log_shares[:, lighter]) > 0.5)
+
+
+def two_bananas(x):
+    """Rosenbrock's density for two pairs of coordinates; the log evidence is zero."""
+    along, across = x[::2], x[1::2]
+    constant = x.size / 2 * jnp.log(10 / jnp.pi)
+    return constant - jnp.sum((1 - along) ** 2 + 100 * (across - along**2) ** 2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_chart_at_the_bend_grows_to_the_whole_of_a_banana(number):
+    """It is bent from the normal distribution that its weighted draws look like."""
+    fit_key, judge_key = jax.random.split(jax.random.key(number))
+    target = nb.target_from_log_density(two_bananas, 4)
+    normals = stack([DenseMap(jnp.ones(4), 0.1 * jnp.eye(4))])
+    narrow = _judged(judge_key, target, normals, [row(normals, 0)], np.zeros(1), 0)
+    assert not narrow.seen.good and narrow.seen.log_evidence < -0.5
+    fitted = _bent_from_moments(fit_key, judge_key, target, narrow)
+    assert fitted.seen.good and fitted.seen.ess > 0.9
+    assert abs(fitted.seen.log_evidence) < 4 * fitted.seen.log_evidence_error + 0.005
+    assert fitted.num_gradient_evaluations > narrow.num_gradient_evaluations
+    # Nothing is gained by another fit.
+    again = _bent_from_moments(fit_key, judge_key, target, fitted)
+    assert again.num_gradient_evaluations == fitted.num_gradient_evaluations

@@ -148,9 +148,25 @@ def test_the_gradient_of_the_fit_is_that_through_the_draws_alone():
         return -jnp.mean(jax.vmap(log_weight)(noise))
 
     expected = compiled(jax.grad(by_the_inverse), bent)
-    got = compiled(jax.grad(lambda bent: _loss(bent, target, noise)), bent)
+    got = compiled(jax.grad(lambda bent: _loss(bent, target, noise, jnp.asarray(1e300))), bent)
     for one, other in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-8)
+
+
+def test_no_draw_of_a_wide_fit_pulls_harder_than_others():
+    """The slope of the shift is the mean of what the draws pull by."""
+    map = random_map()
+    bent = _Bent(jnp.ones(5), jnp.eye(5), map.coupling, map.radial)
+    steep = nb.target_from_log_density(lambda x: -jnp.sum(jnp.exp(x**2)), 5)
+    noise = jax.random.normal(jax.random.key(3), (7, 5))
+
+    @jax.jit
+    def pull(longest):
+        slope = jax.grad(lambda bent: _loss(bent, steep, noise, longest))(bent)
+        return jnp.linalg.norm(slope.location)
+
+    assert pull(jnp.asarray(1e300)) > 10.0
+    assert 0.0 < pull(jnp.asarray(0.5)) < 0.5
 
 
 @pytest.mark.slow
