@@ -21,11 +21,18 @@ from numpyro_bridge.atlas.fit_charts import (
     compile_charts_ahead,
     fit_charts,
 )
+from numpyro_bridge.atlas.fit_coupling import BRIEF
 from numpyro_bridge.atlas.judge import compile_weighing_ahead, suffices
 from numpyro_bridge.atlas.maps import AbstractMap
 from numpyro_bridge.atlas.mixture_fit import MAX_COMPONENTS
 from numpyro_bridge.atlas.one_by_one import one_by_one
-from numpyro_bridge.atlas.repair import WeightedNormals, divided, heaviest, with_uncovered
+from numpyro_bridge.atlas.repair import (
+    UNEVEN,
+    WeightedNormals,
+    divided,
+    heaviest,
+    with_uncovered,
+)
 from numpyro_bridge.atlas.stacked import row
 from numpyro_bridge.atlas.unexplained import with_unexplained
 from numpyro_bridge.atlas.walk import walked_out
@@ -209,7 +216,9 @@ def _repair(
     if divide and not seen.good and len(best.maps) == 1 and by_moves:
         return _Repair(None)
     few = len(best.maps) <= MAX_COMPONENTS
-    if divide and not seen.good and seen.ess > 0 and few:
+    # The tail of uneven weights is known badly, and dividing is brief in few dimensions.
+    uneven = len(best.maps) == 1 and seen.ess < UNEVEN and target.dim <= BRIEF
+    if divide and (uneven or not seen.good) and seen.ess > 0 and few:
         charts = best.normals, seen.log_mass
         parts = divided(rng_key, target, charts, place, seen, witness.position)
         known = [best.maps[chart] for chart in parts.stayed]
