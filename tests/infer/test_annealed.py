@@ -43,7 +43,7 @@ def test_a_single_chart_is_bent_where_moves_are_not_enough(key, enough, monkeypa
         asked.append(type(transform))
         return enough, 1_000_000_000
 
-    def bend(rng_key, target, partition, affine, share, known, known_gap):
+    def bend(rng_key, target, partition, affine, share, known, known_gap, *, again):
         bent.extend(affine)
         return affine, 7
 
