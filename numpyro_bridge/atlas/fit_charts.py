@@ -171,8 +171,8 @@ def _bent_from_moments(bend_key, judge_key, target: Target, best: Fitted) -> Fit
     even weights then, and lacks the neck.
     """
     for number in range(1, MOST_FROM_MOMENTS + 1):
-        before = best.seen
-        if before.ess == 0 or (before.good and before.ess > FINE_ESS):
+        before, enough = best.seen, FAIR_ESS if number == 1 else FINE_ESS
+        if before.ess == 0 or (before.good and before.ess > enough):
             break
         draw_key, fit_key = split(fold_in(bend_key, number))
         normal = normal_of(resampled(numpy_generator(draw_key), before, POOL))
