@@ -136,7 +136,7 @@ def _charted(rng_key, target, exploration, fit, divide, temper, max_rounds, limi
         fitted = fit(again_key, target, repair.charts, known=repair.known, at_tops=False)
         evaluations += fitted.num_gradient_evaluations
         if repair.added and best.seen.good and suffices(fitted.seen.ess, fitted.seen.tail_share):
-            dividing = False  # ends that were added to good charts make no other charts worse
+            dividing = False  # dividing good charts for the ends beside them would take minutes
         best, goes_on = _improved(best, fitted, added=repair.added)
         place = _places(repair, place) if best is fitted else place
         if repair.added and not goes_on:

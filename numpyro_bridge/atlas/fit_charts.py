@@ -165,10 +165,8 @@ def _bent_from_moments(bend_key, judge_key, target: Target, best: Fitted) -> Fit
 
     The normal distribution of highest ELBO sits in the neck of a funnel, or at the bend of a
     banana, and a bent map that starts there learns the rest slowly. One that starts as wide as the
-    posterior has all of it in sight. On the funnel of `benchmarks/atlas.py` the first bent map
-    misses five nats of the log evidence, and the third one nothing. In many dimensions, where a fit
-    takes long, it is not done: on the random walk of `benchmarks/reference.py` a single map has
-    even weights then, and lacks the neck.
+    posterior has all of it in sight. In many dimensions, where a fit takes long, it is not done: on
+    the random walk of `benchmarks/atlas.py` a single map has even weights then, and lacks the neck.
     """
     for number in range(1, MOST_FROM_MOMENTS + 1):
         before, enough = best.seen, FAIR_ESS if number == 1 else FINE_ESS

@@ -55,8 +55,8 @@ longer than that of a standard normal times the second number.
 
 The gradient of what is steered by them is right for any value of these coordinates, and that of the
 coordinates themselves vanishes for the right map, whatever it is evaluated at. So the neck of a
-funnel is fitted farther down than draws go: on one in 10 dimensions the ESS rises from 0.92 to
-0.98. A piece of a posterior ends where another chart is responsible, and is not fitted in this way.
+funnel is fitted farther down than draws go. A piece of a posterior ends where another chart is
+responsible, and is not fitted in this way.
 """
 
 LIGHT, HEAVIEST = 0.005, 1.0
@@ -91,23 +91,22 @@ def fit_coupling(
     """
     directions_key, start_key, fit_key, choice_key = split(rng_key, 4)
     standardised = StandardisedTarget(target, affine)
-    first, later = _programs(target.dim)
+    short, long = _programs(target.dim, again)
     small, spent = small_gap(target.dim), NUM_SCORES
 
     def tried(frame: Frame, num_iterations: int) -> _Trial:
         nonlocal spent
-        is_first = spent == NUM_SCORES and not again
+        is_first = spent == NUM_SCORES
         spent += num_iterations * BATCH
         numbers = on_device(frame.num_leading), on_device(num_iterations)
         rest = frame.directions, *numbers, on_device(wide)
         arguments = (start_key, fit_key, standardised, *rest)
-        fit = first if num_iterations == SHORT and not again else later
-        composed = fit(*arguments)
+        composed = (short if num_iterations == SHORT else long)(*arguments)
         log_weight = np.asarray(weights_of_draws(choice_key, composed, target), np.float64)
         elbo = float(np.nan_to_num(np.mean(log_weight), nan=-np.inf))
         gap = gap_of(log_weight)
-        if is_first and gap > small and later is not first:
-            compile_ahead(later, *arguments)
+        if is_first and gap > small and long is not short:
+            compile_ahead(long, *arguments)
         return _Trial(frame, composed, elbo, gap)
 
     trials = _short_trials(frames_of(steering(directions_key, standardised)), tried, small)
@@ -127,7 +126,7 @@ def compile_bending_ahead(rng_key: RNGKey, target: Target, affine: DenseMap) -> 
     """Begin to compile what `fit_coupling` calls first."""
     standardised = StandardisedTarget(target, affine)
     compile_ahead(steering, rng_key, standardised)
-    fit, _ = _programs(target.dim)
+    fit, _ = _programs(target.dim, again=False)
     frame, number = np.eye(target.dim, dtype=affine.location.dtype), on_device(1)
     rest = frame, number, number, on_device(False)
     compile_ahead(fit, rng_key, rng_key, standardised, *rest)
@@ -243,9 +242,11 @@ _fitted_briefly = quick_jit(_fitted_uncompiled, optimised=True)
 _fitted_once = quick_jit(_fitted_uncompiled)
 
 
-def _programs(dim: int):
-    """The programs of the first short fits, and of all later fits."""
-    return (_fitted_once, _fitted_briefly) if dim <= BRIEF else (_fitted, _fitted)
+def _programs(dim: int, again: bool):
+    """The programs of short fits and of long ones."""
+    if dim > BRIEF:
+        return _fitted, _fitted
+    return (_fitted_briefly if again else _fitted_once), _fitted_briefly
 
 
 def _loss(bent: _Bent, target: Target, noise: Float[Array, "draws dim"], longest: Scalar) -> Scalar:
