@@ -15,13 +15,9 @@ from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.atlas.arguments import check_stage
 from numpyro_bridge.atlas.atlas import Atlas, Witness
 from numpyro_bridge.atlas.explore import Exploration
-from numpyro_bridge.atlas.fit_charts import (
-    Fitted,
-    MovesSuffice,
-    compile_charts_ahead,
-    fit_charts,
-)
+from numpyro_bridge.atlas.fit_charts import MovesSuffice, compile_charts_ahead, fit_charts
 from numpyro_bridge.atlas.fit_coupling import BRIEF
+from numpyro_bridge.atlas.fitted import Fitted
 from numpyro_bridge.atlas.judge import compile_weighing_ahead, suffices
 from numpyro_bridge.atlas.maps import AbstractMap
 from numpyro_bridge.atlas.mixture_fit import MAX_COMPONENTS
@@ -103,7 +99,8 @@ def chart(
     _check_parts(exploration, bend, divide, moves_suffice, temper)
     max_rounds = check_count("max_rounds", max_rounds, 1)
     limit = check_count("max_gradient_evaluations", max_gradient_evaluations, 0, 2**63)
-    fit = partial(fit_charts, bend=bend, moves_suffice=moves_suffice)
+    # Charts that are not divided are those that a process will be trained on, to the highest ELBO.
+    fit = partial(fit_charts, bend=bend, covering=divide, moves_suffice=moves_suffice)
     return _charted(rng_key, target, exploration, fit, divide, temper, max_rounds, limit)
 
 

@@ -15,16 +15,22 @@ from numpyro_bridge._core.finite import all_finite, where
 from numpyro_bridge._core.keys import split
 from numpyro_bridge._core.on_device import on_device
 from numpyro_bridge._core.quick_jit import compile_ahead, full_jit, quick_jit
-from numpyro_bridge._core.types import RNGKey, Scalar, Vector
+from numpyro_bridge._core.types import RNGKey
 from numpyro_bridge.atlas.coupling import Coupling, CouplingMap, bent_alike
+from numpyro_bridge.atlas.divergence import BATCH, LONGEST, WIDER, Bent, draw_noise, loss
 from numpyro_bridge.atlas.maps import DenseMap, factor_and_rotation
 from numpyro_bridge.atlas.radial import Radial
-from numpyro_bridge.atlas.standardised_target import StandardisedTarget, gap_of, weights_of_draws
+from numpyro_bridge.atlas.standardised_target import (
+    StandardisedTarget,
+    bound_of,
+    gap_of,
+    weights_of_draws,
+)
 from numpyro_bridge.atlas.steering import NUM_SCORES, Frame, frames_of, steering
 from numpyro_bridge.target import Target
 
-SHORT, LONG, BATCH = 300, 1_500, 256
-"""Numbers of steps of a short and of a long fit, and of draws in each step.
+SHORT, LONG = 300, 1_500
+"""Numbers of steps of a short and of a long fit.
 
 Every number of steering directions gets a short fit, and only up to three of the best get a
 long one, unless a short one is good enough.
@@ -49,15 +55,8 @@ which are often the last ones, are not optimised at all for a small density."""
 LEARNING_RATE = 0.02
 """Of Adam, in the first step; it falls to nothing along a cosine."""
 
-WIDER, LONGEST = 1.5, 10.0
-"""Half of the draws of a wide fit are so much wider in the coordinates that steer, and no score is
-longer than that of a standard normal times the second number.
-
-The gradient of what is steered by them is right for any value of these coordinates, and that of the
-coordinates themselves vanishes for the right map, whatever it is evaluated at. So the neck of a
-funnel is fitted farther down than draws go. A piece of a posterior ends where another chart is
-responsible, and is not fitted in this way.
-"""
+COVERS_FROM = 0.5
+"""Share of its steps from which on a covering fit covers; before, weights may say little."""
 
 LIGHT, HEAVIEST = 0.005, 1.0
 """The rate that the training of a stretch begins with, and the largest."""
@@ -71,13 +70,18 @@ class BentMap(NamedTuple):
 
 
 def fit_coupling(
-    rng_key: RNGKey, target: Target, affine: DenseMap, *, again: bool = False, wide: bool = False
+    rng_key: RNGKey,
+    target: Target,
+    affine: DenseMap,
+    *,
+    again: bool = False,
+    wide: bool = False,
+    covering: bool = False,
 ) -> BentMap:
-    """Bend an affine map by a coupling, trained to the highest ELBO.
+    """Bend an affine map by a coupling, and train the whole.
 
     The first guess of the steering coordinates are the directions along which the curvature of the
-    log density changes most. Then the whole map is trained on the ELBO, by gradients that lose
-    their noise as the fit becomes perfect (Roeder et al. 2017, arXiv:1703.09194).
+    log density changes most.
 
     Args:
         rng_key: Randomness of all draws.
@@ -85,6 +89,8 @@ def fit_coupling(
         affine: A map whose normal distribution is near the target.
         again: Whether others were bent before, so that many fits are to be expected.
         wide: Whether to fit it farther out than its draws go, if the target is no piece of another.
+        covering: Whether to cover all of the target, for draws that will be weighted, at the cost
+            of a lower ELBO.
 
     Returns:
         The bent map, from standardised coordinates to those of the target, and what it cost.
@@ -99,15 +105,14 @@ def fit_coupling(
         is_first = spent == NUM_SCORES
         spent += num_iterations * BATCH
         numbers = on_device(frame.num_leading), on_device(num_iterations)
-        rest = frame.directions, *numbers, on_device(wide)
+        rest = frame.directions, *numbers, on_device(wide), on_device(covering)
         arguments = (start_key, fit_key, standardised, *rest)
         composed = (short if num_iterations == SHORT else long)(*arguments)
         log_weight = np.asarray(weights_of_draws(choice_key, composed, target), np.float64)
-        elbo = float(np.nan_to_num(np.mean(log_weight), nan=-np.inf))
-        gap = gap_of(log_weight)
+        bound, gap = bound_of(log_weight), gap_of(log_weight)
         if is_first and gap > small and long is not short:
             compile_ahead(long, *arguments)
-        return _Trial(frame, composed, elbo, gap)
+        return _Trial(frame, composed, bound, gap)
 
     trials = _short_trials(frames_of(steering(directions_key, standardised)), tried, small)
     best = trials[0]
@@ -128,7 +133,7 @@ def compile_bending_ahead(rng_key: RNGKey, target: Target, affine: DenseMap) -> 
     compile_ahead(steering, rng_key, standardised)
     fit, _ = _programs(target.dim, again=False)
     frame, number = np.eye(target.dim, dtype=affine.location.dtype), on_device(1)
-    rest = frame, number, number, on_device(False)
+    rest = frame, number, number, on_device(False), on_device(False)
     compile_ahead(fit, rng_key, rng_key, standardised, *rest)
     compile_ahead(weights_of_draws, rng_key, unbent(affine), target)
 
@@ -144,13 +149,14 @@ class _Trial(NamedTuple):
 
     frame: "Frame"
     map: CouplingMap
-    elbo: float
+    bound: float
+    """A lower bound on the log evidence, in nats."""
     gap: float
-    """What the ELBO misses of the log evidence, in nats."""
+    """What an ELBO misses of the log evidence, in nats."""
 
 
 def _best_first(trials: list[_Trial]) -> list[_Trial]:
-    return sorted(trials, key=lambda trial: -trial.elbo)
+    return sorted(trials, key=lambda trial: -trial.bound)
 
 
 def _finalists(trials: list[_Trial]) -> list[_Trial]:
@@ -159,7 +165,7 @@ def _finalists(trials: list[_Trial]) -> list[_Trial]:
     With more that can be shaped, more is gained by a long fit.
     """
     best = trials[0]
-    near = [trial for trial in trials if best.elbo - trial.elbo <= AS_GOOD * best.gap]
+    near = [trial for trial in trials if best.bound - trial.bound <= AS_GOOD * best.gap]
     return sorted(near, key=lambda trial: -trial.frame.num_leading)[:3]
 
 
@@ -178,23 +184,7 @@ def _short_trials(
     return trials
 
 
-class _Bent(eqx.Module):
-    """What is trained: a stretch, a coupling, then a square factor and a shift."""
-
-    location: Vector
-    factor: Float[Array, "dim dim"]
-    coupling: Coupling
-    radial: Radial
-
-    def __call__(self, noise: Vector) -> Vector:
-        return self.location + self.factor @ self.coupling(self.radial(noise))
-
-    def log_det(self, noise: Vector) -> Scalar:
-        """Log determinant of the derivative at noise, up to that of the factor."""
-        return self.coupling.log_det(self.radial(noise)) + self.radial.log_det(noise)
-
-
-def _rates(bent: _Bent):
+def _rates(bent: Bent):
     """How heavy the stretches are, which must not be negative."""
     return bent.coupling.shape.heaviness, bent.radial.heaviness
 
@@ -207,19 +197,20 @@ def _fitted_uncompiled(
     num_leading: Int[Array, ""],
     num_iterations: Int[Array, ""],
     wide: Bool[Array, ""],
+    covering: Bool[Array, ""],
 ) -> CouplingMap:
     dim, dtype = target.dim, directions.dtype
     start = Coupling(start_key, dim, num_leading)
-    every_other = jnp.arange(BATCH // 2)[:, None] % 2 == 0
-    width = jnp.where(wide & every_other & (start.leading > 0), WIDER, 1.0).astype(dtype)
+    width = jnp.where(wide, WIDER, 1.0).astype(dtype)
     longest = jnp.where(wide, LONGEST * math.sqrt(dim), jnp.finfo(dtype).max).astype(dtype)
     optimizer = optax.chain(optax.clip_by_global_norm(10 * math.sqrt(dim)), optax.scale_by_adam())
 
     def step(iteration, carry):
         bent, state = carry
         key = jax.random.fold_in(rng_key, iteration)
-        noise = jax.random.normal(key, (BATCH // 2, dim), dtype) * width
-        gradient = jax.grad(_loss)(bent, target, jnp.concatenate([noise, -noise]), longest)
+        noise = draw_noise(key, start.leading, width)
+        cover = covering & (iteration >= COVERS_FROM * num_iterations)
+        gradient = jax.grad(loss)(bent, target, noise, longest, cover)
         updates, following = optimizer.update(gradient, state, bent)
         # The number of steps is no constant here, so that one program serves short and long fits.
         rate = -LEARNING_RATE * (1 + jnp.cos(math.pi * iteration / num_iterations)) / 2
@@ -231,7 +222,7 @@ def _fitted_uncompiled(
 
     light = jnp.asarray(LIGHT, dtype)
     frame = jnp.asarray(directions)
-    bent: Any = _Bent(jnp.zeros(dim, dtype), frame, start, Radial(light))
+    bent: Any = Bent(jnp.zeros(dim, dtype), frame, start, Radial(light))
     bent = eqx.tree_at(lambda one: one.coupling.shape.heaviness, bent, jnp.full(dim, light))
     bent, _ = jax.lax.fori_loop(0, num_iterations, step, (bent, optimizer.init(bent)))
     return _composed(target.map, bent)
@@ -249,31 +240,7 @@ def _programs(dim: int, again: bool):
     return (_fitted_briefly if again else _fitted_once), _fitted_briefly
 
 
-def _loss(bent: _Bent, target: Target, noise: Float[Array, "draws dim"], longest: Scalar) -> Scalar:
-    """A function whose gradient is that of minus the ELBO through the draws alone.
-
-    No draw pulls harder than by a vector of the length `longest`, in the coordinates of the noise.
-
-    The slope of the map's own log density at a draw follows from that at the noise, without any
-    inverse of the bent parts (Vaitl et al. 2024, arXiv:2403.15881).
-    """
-    held = jax.lax.stop_gradient(bent)
-    inverse_factor = jnp.linalg.inv(held.factor)
-
-    def along(noise):
-        position = bent(noise)
-        slope = -noise - jax.grad(held.log_det)(noise)
-        stretched = held.radial(noise)
-        slope = held.coupling.solve(stretched, held.radial.solve(noise, slope))
-        ascent = target.at(jax.lax.stop_gradient(position)).score - slope @ inverse_factor
-        length = jnp.linalg.norm(ascent @ held.factor)
-        ascent = ascent * (longest / jnp.maximum(length, longest))
-        return jax.lax.stop_gradient(ascent) @ position
-
-    return -jnp.mean(jax.vmap(along)(noise))
-
-
-def _composed(affine: Any, bent: _Bent) -> CouplingMap:
+def _composed(affine: Any, bent: Bent) -> CouplingMap:
     """The two maps as one: a rotation makes the factor lower-triangular again."""
     factor, rotation = factor_and_rotation(affine.factor @ bent.factor)
     moved = DenseMap(affine(bent.location), factor)

@@ -122,6 +122,9 @@ class StandardisedTarget(Target):
         return found._replace(positions=jax.vmap(self.map.inverse)(found.positions))
 
 
+LIGHTEST = 6.0
+"""A weight this many nats below the mean is as good as none."""
+
 NUM_DRAWS = 1_024
 """Draws that maps are compared by: always as many, so that one compiled program makes them."""
 
@@ -143,14 +146,32 @@ def gap_of(log_weight: Float[Array | np.ndarray, " draws"]) -> float:
 
     Where weights are nearly equal it is half the variance of their logarithms, and also half the
     variance of the weights relative to their mean. The larger one is taken, so that a few heavy
-    weights count.
+    weights count. How light the lightest are does not: such draws are lost, and no more.
     """
     logs = np.asarray(log_weight, np.float64)
     if not np.all(np.isfinite(logs)):
         return np.inf
-    weight = np.exp(logs - np.max(logs))
+    weight, logs = np.exp(logs - np.max(logs)), floored(logs)
     with np.errstate(over="ignore"):  # a gap beyond all numbers is infinite
         return float(0.5 * max(np.var(logs), np.var(weight) / np.mean(weight) ** 2))
+
+
+def floored(log_weight: Float[Array | np.ndarray, " draws"]) -> Float[np.ndarray, " draws"]:
+    """The same log weights, none of which is further below their mean than one that is lost."""
+    logs = np.asarray(log_weight, np.float64)
+    return np.maximum(logs, np.logaddexp.reduce(logs) - math.log(len(logs)) - LIGHTEST)
+
+
+def bound_of(log_weight: Float[Array | np.ndarray, " draws"]) -> float:
+    """A lower bound on the log evidence, in nats, that a few light draws do not ruin.
+
+    It is the bound of Rényi's divergence of order one half (Li and Turner 2016, arXiv:1602.02311),
+    which is above the ELBO. Where a weight is not a number, it is minus infinity.
+    """
+    halves = np.asarray(log_weight, np.float64) / 2
+    if np.any(np.isnan(halves)):
+        return -np.inf
+    return float(2 * (np.logaddexp.reduce(halves) - math.log(len(halves))))
 
 
 def elbo_of(transform: AbstractMap, target: Target, noise: Float[Array, "draws dim"]) -> Scalar:

@@ -20,7 +20,7 @@ def test_an_update_of_a_broken_optimiser_is_left_out(monkeypatch):
     standardised = StandardisedTarget(targets.skewed().target, DenseMap(jnp.zeros(2), jnp.eye(2)))
     start = Coupling(jax.random.key(1), 2, jnp.asarray(1))
     fit = module._fitted.__wrapped__  # compiled code would not see the change
-    numbers = jnp.asarray(1), jnp.asarray(3), jnp.asarray(False)
+    numbers = jnp.asarray(1), jnp.asarray(3), jnp.asarray(False), jnp.asarray(False)
     bent = fit(jax.random.key(1), jax.random.key(0), standardised, jnp.eye(2), *numbers)
     np.testing.assert_array_equal(bent.affine.factor @ bent.rotation, jnp.eye(2))
     np.testing.assert_array_equal(bent.affine.location, 0.0)

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 import numpyro_bridge as nb
-from numpyro_bridge.atlas.fit_charts import _bent_from_moments, _judged
+from numpyro_bridge.atlas.bend_charts import _bent_from_moments
+from numpyro_bridge.atlas.fit_coupling import fit_coupling
+from numpyro_bridge.atlas.fitted import judged
 from numpyro_bridge.atlas.maps import DenseMap
 from numpyro_bridge.atlas.stacked import row, stack
 
@@ -56,12 +58,12 @@ def test_a_chart_at_the_bend_grows_to_the_whole_of_a_banana():
     fit_key, judge_key = jax.random.split(jax.random.key(1))
     target = nb.target_from_log_density(two_bananas, 4)
     normals = stack([DenseMap(jnp.ones(4), 0.1 * jnp.eye(4))])
-    narrow = _judged(judge_key, target, normals, [row(normals, 0)], np.zeros(1), 0)
+    narrow = judged(judge_key, target, normals, [row(normals, 0)], np.zeros(1), 0)
     assert not narrow.seen.good and narrow.seen.log_evidence < -0.5
-    fitted = _bent_from_moments(fit_key, judge_key, target, narrow)
+    fitted = _bent_from_moments(fit_key, judge_key, target, narrow, fit_coupling)
     assert fitted.seen.good and fitted.seen.ess > 0.9
     assert abs(fitted.seen.log_evidence) < 4 * fitted.seen.log_evidence_error + 0.005
     assert fitted.num_gradient_evaluations > narrow.num_gradient_evaluations
     # Nothing is gained by another fit.
-    again = _bent_from_moments(fit_key, judge_key, target, fitted)
+    again = _bent_from_moments(fit_key, judge_key, target, fitted, fit_coupling)
     assert again.num_gradient_evaluations == fitted.num_gradient_evaluations

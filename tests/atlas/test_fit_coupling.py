@@ -12,17 +12,17 @@ import numpy as np
 import pytest
 
 import numpyro_bridge as nb
-from numpyro_bridge.atlas.coupling import CouplingMap
+from numpyro_bridge.atlas.coupling import Coupling, CouplingMap
+from numpyro_bridge.atlas.divergence import Bent, Noise, draw_noise, loss, pull_of
 from numpyro_bridge.atlas.fit_coupling import (
     BentMap,
-    _Bent,
     _finalists,
-    _loss,
     _Trial,
     fit_coupling,
 )
 from numpyro_bridge.atlas.fit_normal import gaussian_vi
 from numpyro_bridge.atlas.maps import DenseMap
+from numpyro_bridge.atlas.radial import Radial
 from numpyro_bridge.atlas.standardised_target import StandardisedTarget, log_weights_of
 from numpyro_bridge.atlas.steering import (
     STEERING_SHARES,
@@ -34,7 +34,7 @@ from numpyro_bridge.atlas.steering import (
 from tests import targets
 from tests.bent_maps import compiled, random_map
 from tests.catalogue import narrow
-from tests.statistics import assert_mean_at_most
+from tests.statistics import assert_mean_at_most, assert_same_mean
 
 
 @functools.cache
@@ -132,11 +132,11 @@ def test_the_gradient_of_the_fit_is_that_through_the_draws_alone():
     map = random_map()
     tamed = jax.tree.map(lambda leaf: 0.3 * leaf, map.coupling)
     tamed = eqx.tree_at(lambda one: one.leading, tamed, map.coupling.leading)
-    bent = _Bent(jnp.ones(5), map.rotation + jnp.eye(5), tamed, map.radial)
+    bent = Bent(jnp.ones(5), map.rotation + jnp.eye(5), tamed, map.radial)
     target = nb.target_from_log_density(lambda x: -jnp.sum(jnp.log(jnp.cosh(x) + x[0] ** 2)), 5)
     noise = jax.random.normal(jax.random.key(3), (7, 5))
 
-    def by_the_inverse(bent):
+    def by_the_inverse(bent, covering):
         held = jax.lax.stop_gradient(bent)
 
         def log_weight(noise):
@@ -145,24 +145,66 @@ def test_the_gradient_of_the_fit_is_that_through_the_draws_alone():
             noise = held.radial.inverse(held.coupling.inverse(inner))
             return target.log_density(position) + 0.5 * noise @ noise + held.log_det(noise)
 
-        return -jnp.mean(jax.vmap(log_weight)(noise))
+        log_weights = jax.vmap(log_weight)(noise)
+        pull = jnp.where(covering, jax.lax.stop_gradient(pull_of(log_weights)), 1.0)
+        return -jnp.mean(pull * log_weights)
 
-    expected = compiled(jax.grad(by_the_inverse), bent)
-    got = compiled(jax.grad(lambda bent: _loss(bent, target, noise, jnp.asarray(1e300))), bent)
-    for one, other in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-8)
+    def by_the_fit(bent, covering):
+        return loss(bent, target, Noise(noise, jnp.zeros(7)), jnp.asarray(1e300), covering)
+
+    for covering in (jnp.asarray(False), jnp.asarray(True)):
+        expected = compiled(jax.grad(by_the_inverse), bent, covering)
+        got = compiled(jax.grad(by_the_fit), bent, covering)
+        for one, other in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("width", [1.0, 1.5])
+def test_a_covering_fit_goes_down_the_forward_divergence(width, monkeypatch):
+    """Its slope is known where the target and the map are normal, whatever the noise is."""
+    monkeypatch.setattr("numpyro_bridge.atlas.divergence.LARGEST_PULL", np.inf)
+    monkeypatch.setattr("numpyro_bridge.atlas.divergence.LEAST_PULL", 0.0)
+    deviation, location, scale = 1.2, 0.3, 1.1
+    target = nb.target_from_log_density(lambda x: -0.5 * jnp.sum((x / deviation) ** 2), 2)
+    start = Coupling(jax.random.key(0), 2, 1)
+    bent = Bent(jnp.full(2, location), scale * jnp.eye(2), start, Radial(jnp.asarray(0.0)))
+
+    @jax.jit
+    def slopes(key):
+        def one(key):
+            noise = draw_noise(key, start.leading, jnp.asarray(width))
+            slope = jax.grad(loss)(bent, target, noise, jnp.asarray(1e300), jnp.asarray(True))
+            return slope.location, jnp.diagonal(slope.factor)
+
+        return jax.vmap(one)(jax.random.split(key, 200))
+
+    by_location, by_scale = slopes(jax.random.key(1))
+    spread = deviation**2 + location**2
+    for coordinate in range(2):  # the first one steers
+        assert_same_mean(by_location[:, coordinate], location / scale**2)
+        assert_same_mean(by_scale[:, coordinate], 1 / scale - spread / scale**3)
+
+
+def test_pulls_follow_the_weights_within_bounds():
+    log_weight = jnp.log(jnp.asarray([1.0, 2.0, 3.0, 1e-30, 994.0]))
+    pull = pull_of(log_weight)
+    np.testing.assert_allclose(jnp.mean(pull), 1.0)
+    np.testing.assert_allclose(pull[3], 0.1)
+    np.testing.assert_allclose((pull[1] - 0.1) / (pull[0] - 0.1), 2.0, rtol=1e-6)
+    assert pull[4] < 4.6  # five draws, and nine tenths of the weights: 4.5 without a bound is 4.47
+    np.testing.assert_allclose(pull_of(jnp.zeros(4)), jnp.ones(4))
 
 
 def test_no_draw_of_a_wide_fit_pulls_harder_than_others():
     """The slope of the shift is the mean of what the draws pull by."""
     map = random_map()
-    bent = _Bent(jnp.ones(5), jnp.eye(5), map.coupling, map.radial)
+    bent = Bent(jnp.ones(5), jnp.eye(5), map.coupling, map.radial)
     steep = nb.target_from_log_density(lambda x: -jnp.sum(jnp.exp(x**2)), 5)
-    noise = jax.random.normal(jax.random.key(3), (7, 5))
+    noise = Noise(jax.random.normal(jax.random.key(3), (7, 5)), jnp.zeros(7))
 
     @jax.jit
     def pull(longest):
-        slope = jax.grad(lambda bent: _loss(bent, steep, noise, longest))(bent)
+        slope = jax.grad(lambda bent: loss(bent, steep, noise, longest, jnp.asarray(False)))(bent)
         return jnp.linalg.norm(slope.location)
 
     assert pull(jnp.asarray(1e300)) > 10.0

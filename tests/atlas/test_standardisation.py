@@ -27,7 +27,12 @@ from numpyro_bridge.atlas.maps import (
     lower_factor,
     with_rank,
 )
-from numpyro_bridge.atlas.standardised_target import StandardisedTarget, elbo_of
+from numpyro_bridge.atlas.standardised_target import (
+    StandardisedTarget,
+    bound_of,
+    elbo_of,
+    gap_of,
+)
 from tests import targets
 
 # --- affine maps ----------------------------------------------------------------------------------
@@ -288,3 +293,18 @@ def test_the_same_key_gives_the_same_map():
     first, second = run(jax.random.key(0)), run(jax.random.key(0))
     jax.tree.map(np.testing.assert_array_equal, first.map, second.map)
     assert first.fit.candidates == second.fit.candidates
+
+
+def test_a_few_light_draws_ruin_neither_the_gap_nor_the_bound():
+    """With normal log weights both have closed forms; and no bound is above the log evidence."""
+    rng, spread = np.random.default_rng(0), 0.3
+    log_weight = 2.0 + spread * rng.normal(size=100_000)
+    np.testing.assert_allclose(gap_of(log_weight), spread**2 / 2, rtol=0.05)
+    np.testing.assert_allclose(bound_of(log_weight), 2.0 + spread**2 / 4, atol=0.005)
+    ruined = np.where(np.arange(100_000) % 1_000 == 0, -1e6, log_weight)
+    assert gap_of(ruined) < spread**2 / 2 + 0.03
+    assert bound_of(log_weight) - 0.01 < bound_of(ruined) < 2.0 + spread**2 / 2
+    assert np.isinf(gap_of(np.asarray([0.0, -np.inf])))
+    assert bound_of(np.asarray([0.0, np.nan])) == -np.inf
+    heavy = np.where(np.arange(100_000) % 10_000 == 0, 12.0, log_weight)
+    assert gap_of(heavy) > 10.0

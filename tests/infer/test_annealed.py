@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import numpyro_bridge as nb
-from numpyro_bridge.atlas import fit_charts
+from numpyro_bridge.atlas import bend_charts
 from numpyro_bridge.atlas.chart import chart
 from numpyro_bridge.atlas.explore import explore
 from numpyro_bridge.atlas.maps import DenseMap
@@ -43,11 +43,11 @@ def test_a_single_chart_is_bent_where_moves_are_not_enough(key, enough, monkeypa
         asked.append(type(transform))
         return enough, 1_000_000_000
 
-    def bend(rng_key, target, partition, affine, share, known, known_gap, *, again):
+    def bend(rng_key, target, partition, affine, share, known, known_gap, fit, *, again):
         bent.extend(affine)
         return affine, 7
 
-    monkeypatch.setattr(fit_charts, "_bent", bend)
+    monkeypatch.setattr(bend_charts, "_bent", bend)
     atlas = chart(key, target, seen, temper=None, max_rounds=1, moves_suffice=answer)
     assert asked == [DenseMap]
     assert len(bent) == (0 if enough else 1)
