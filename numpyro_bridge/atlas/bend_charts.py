@@ -129,7 +129,8 @@ def _bent(
             enough = known_gap
         if gap_of(candidates[-1][1]) > enough:
             again = again or cost > 0
-            wide = len(affine) == 1
+            # The only fit of a single chart in many dimensions, and so the wide one.
+            wide = len(affine) == 1 and target.dim > BRIEF
             key = fold_in(fit_key, number)
             bent, spent = fit(key, piece, transform, again=again, wide=wide)
             candidates.append((bent, weights_of_draws(draw_key, bent, piece)))

@@ -55,8 +55,7 @@ def fit_charts(
         target: The whole target, in its own coordinates.
         charts: Normal distributions at the places of the charts, and their masses.
         bend: Whether maps may be bent.
-        covering: Whether bent maps should cover all of their pieces, for draws that are weighted,
-            rather than have the highest ELBO.
+        covering: Whether bent maps should cover all of their pieces, as in `fit_coupling`.
         moves_suffice: Says of a single chart whether it can be left as it is, since annealed moves
             mend its weights; None if it cannot.
         known: Maps of the first charts from an earlier fit, which may still do.
@@ -65,8 +64,8 @@ def fit_charts(
     """
     climb_key, bend_key, judge_key = split(rng_key, 3)
     normals, log_mass = charts
-    as_they_are = [*known, *rows_of(normals)[len(known) :]]
-    best = judged(judge_key, target, normals, as_they_are, log_mass, 0)
+    maps = [*known, *rows_of(normals)[len(known) :]]
+    best = judged(judge_key, target, normals, maps, log_mass, 0)
     if best.seen.good and best.seen.ess > FINE_ESS:
         return best
     partition = student_partition(normals, log_mass)
@@ -81,18 +80,17 @@ def fit_charts(
     fair = best.seen.good and best.seen.ess > FAIR_ESS
     if not bend or fair or not few:
         return best
-    spent = affine.num_gradient_evaluations
     if by_moves and moves_suffice is not None:
         key = fold_in(bend_key, 0)
         enough, asking = moves_suffice(key, target, best.maps[0], best.seen.log_weight)
-        spent += asking
+        affine = affine._replace(num_gradient_evaluations=best.num_gradient_evaluations + asking)
         if enough:
-            return best._replace(num_gradient_evaluations=spent, left_to_moves=True)
+            return better(best, affine)._replace(left_to_moves=True)
     return bend_charts(
         (bend_key, judge_key),
         target,
         partition,
-        affine._replace(num_gradient_evaluations=spent),
+        affine,
         best,
         log_mass,
         known=known,
