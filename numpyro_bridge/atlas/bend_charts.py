@@ -129,10 +129,7 @@ def _bent(
             enough = known_gap
         if gap_of(candidates[-1][1]) > enough:
             again = again or cost > 0
-            # The only fit of a single chart in many dimensions, and so the wide one.
-            wide = len(affine) == 1 and target.dim > BRIEF
-            key = fold_in(fit_key, number)
-            bent, spent = fit(key, piece, transform, again=again, wide=wide)
+            bent, spent = fit(fold_in(fit_key, number), piece, transform, again=again)
             candidates.append((bent, weights_of_draws(draw_key, bent, piece)))
             cost += spent
         maps[number] = max(candidates, key=lambda one: bound_of(one[1]))[0]
