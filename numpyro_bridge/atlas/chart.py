@@ -99,7 +99,7 @@ def chart(
     _check_parts(exploration, bend, divide, moves_suffice, temper)
     max_rounds = check_count("max_rounds", max_rounds, 1)
     limit = check_count("max_gradient_evaluations", max_gradient_evaluations, 0, 2**63)
-    # Charts that are not divided are those that a process will be trained on, to the highest ELBO.
+    # Charts are not divided where the user names a process, whose training raises the ELBO.
     fit = partial(fit_charts, bend=bend, covering=divide, moves_suffice=moves_suffice)
     return _charted(rng_key, target, exploration, fit, divide, temper, max_rounds, limit)
 

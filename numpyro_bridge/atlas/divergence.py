@@ -35,9 +35,9 @@ responsible, and is not fitted in this way.
 """
 
 LARGEST_PULL, LEAST_PULL = 2.0, 0.1
-"""In a covering fit no draw pulls harder than this many average ones, so that a few large weights
-do not decide alone; nor less than this share of one, so that draws where the target has nothing are
-still drawn back."""
+"""In a covering fit weights are cut at so many times their mean, so that a few large ones do not
+decide alone. No draw pulls less than the second share of an average one, so that draws where the
+target has nothing are still drawn back."""
 
 
 class Bent(eqx.Module):

@@ -14,7 +14,8 @@ from numpyro_bridge.target import Target
 
 FINE_ESS, FAIR_ESS = 0.9, 0.8
 """Good charts whose draws are worth these shares of independent ones are not fitted any closer by
-affine maps, and not bent."""
+affine maps, and not bent. A single chart that was bent is bent no further from the first share on.
+"""
 
 
 class Fitted(NamedTuple):
